@@ -1,0 +1,150 @@
+"""RunConfig: everything that defines a run, strict and frozen. It is what presets, form, CLI and API all make."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+
+from peft_studio.errors import ConfigError, did_you_mean
+from peft_studio.methods import METHODS, Params, get_method
+from peft_studio.tasks import TASKS, get_task
+
+DEFAULT_MODEL = "nano-lm"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelConfig(_Strict):
+    """Which base model: a catalogue name, a local directory or a Hub id."""
+
+    id: str = Field(
+        DEFAULT_MODEL, min_length=1, max_length=500, description="Catalogue name, local directory or Hub id."
+    )
+
+
+def _known_task(name: Any) -> Any:
+    return get_task(name).name if isinstance(name, str) else name
+
+
+class TaskConfig(_Strict):
+    """Which task."""
+
+    id: Annotated[str, BeforeValidator(_known_task)] = Field(
+        next(iter(TASKS)), description="Name of a built-in task."
+    )
+
+
+class TrainingConfig(_Strict):
+    """How to train. ``learning_rate`` is always set: the method's recommendation fills it in when not given."""
+
+    max_steps: int = Field(300, ge=1, le=1_000_000, description="Optimizer steps.")
+    batch_size: int = Field(16, ge=1, le=512, description="Rows per optimizer step.")
+    learning_rate: float = Field(
+        gt=0, le=10, description="Peak learning rate; the method's recommendation by default."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same machine: same losses.")
+    scheduler: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls."
+    )
+    warmup_steps: int = Field(
+        10, ge=0, le=100_000, description="Steps over which the learning rate rises to its peak."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW weight decay.")
+    max_grad_norm: float = Field(
+        1.0, ge=0, le=1000, description="Gradient clipping by norm; 0 switches it off."
+    )
+    eval_every: int = Field(50, ge=1, le=1_000_000, description="Steps between validation losses.")
+    eval_rows: int = Field(300, ge=1, le=100_000, description="Validation and test rows used at most.")
+    max_length: int = Field(
+        256,
+        ge=8,
+        le=8192,
+        description="Longest row in tokens; longer ones are cut on the left of the prompt.",
+    )
+
+
+def _parse_method(value: Any) -> Any:
+    if isinstance(value, Params) or not isinstance(value, Mapping):
+        return value
+    if "name" not in value:
+        raise ConfigError(f"No method is named. {did_you_mean('', METHODS)}", "method.name")
+    if not isinstance(value["name"], str):
+        raise ConfigError(
+            f"method.name = {value['name']!r} is not a name. {did_you_mean('', METHODS)}", "method.name"
+        )
+    return get_method(value["name"]).params.model_validate(dict(value))
+
+
+class RunConfig(_Strict):
+    """One run, completely. ``model_dump(mode="json")`` and ``parse_config`` round-trip it."""
+
+    model: ModelConfig = ModelConfig()
+    task: TaskConfig = TaskConfig()
+    method: Annotated[SerializeAsAny[Params], BeforeValidator(_parse_method)]
+    training: TrainingConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_learning_rate(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        training = data.get("training") or {}
+        method = data.get("method")
+        name = method.get("name") if isinstance(method, Mapping) else getattr(method, "name", None)
+        if isinstance(training, Mapping) and training.get("learning_rate") is None and isinstance(name, str):
+            training = {**training, "learning_rate": get_method(name).learning_rate}
+            return {**data, "training": training}
+        return data
+
+
+def parse_config(data: Any) -> RunConfig:
+    """Validates a plain mapping, as read from YAML, JSON or a form.
+
+    Raises:
+        ConfigError: Names the dotted path, the value, what is allowed and, for an unknown key, the nearest one.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"A run config is a mapping of keys to values, not {type(data).__name__}.")
+    try:
+        return RunConfig.model_validate(dict(data))
+    except ValidationError as exc:
+        raise _config_error(exc, data) from exc
+
+
+def _config_error(exc: ValidationError, data: Mapping[str, Any]) -> ConfigError:
+    error = exc.errors()[0]
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        parent, _, key = path.rpartition(".")
+        return ConfigError(f"Unknown key {path!r}. {did_you_mean(key, allowed_keys(parent, data))}", path)
+    if error["type"] == "missing":
+        return ConfigError(f"The key {path!r} is missing.", path)
+    message = error["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{path} = {error['input']!r}: {message[:1].lower()}{message[1:]}.", path)
+
+
+def allowed_keys(section: str, data: Mapping[str, Any]) -> list[str]:
+    """The keys that a section of a config may have.
+
+    Args:
+        section: ``""`` for the top level, or ``model``, ``task``, ``method``, ``training``.
+        data: The config, which decides the method's keys.
+    """
+    if section == "method":
+        method = data.get("method")
+        name = method.get("name") if isinstance(method, Mapping) else None
+        return list(get_method(name).params.model_fields) if isinstance(name, str) else ["name"]
+    model: type[BaseModel] = {"model": ModelConfig, "task": TaskConfig, "training": TrainingConfig}.get(
+        section, RunConfig
+    )
+    return list(model.model_fields)

@@ -1,0 +1,97 @@
+"""The project's own exceptions: one tree, so that the UI, CLI and API translate them in one place.
+
+    StudioError
+    ├── ConfigError            a value in a config, form or command line is not allowed
+    │   └── PresetError        the same, in a preset file
+    ├── ModelError             no such model, or a directory that is not one
+    ├── DataError              rows that cannot be used
+    ├── StorageError           the home folder is full, locked or not writable
+    ├── JobError
+    │   ├── RunNotFoundError   no run has this id
+    │   └── InvalidStateError  the run is not in a state that allows this
+    ├── TrainingError
+    │   ├── NonFiniteLossError the loss became NaN or infinite
+    │   └── OutOfMemoryError   the machine's memory ran out
+    └── EngineError            the inference process failed or is not there
+
+Every message says what was wrong, the value, and what is allowed.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class StudioError(Exception):
+    """Base of all errors that a user can cause or must be told about."""
+
+
+class ConfigError(StudioError):
+    """A value in a config, form or command line is not allowed.
+
+    Attributes:
+        path: Dotted path of the offending key, such as ``method.rank``; empty when no single key is at fault.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class PresetError(ConfigError):
+    """A preset file is missing, unreadable or holds a value that is not allowed."""
+
+
+class ModelError(StudioError):
+    """No such model, or a directory that does not hold one."""
+
+
+class DataError(StudioError):
+    """Rows of a task cannot be used."""
+
+
+class StorageError(StudioError):
+    """The home folder is full, locked by another app, or not writable."""
+
+
+class JobError(StudioError):
+    """Something about a run is not as the caller expected."""
+
+
+class RunNotFoundError(JobError):
+    """No run has this id."""
+
+
+class InvalidStateError(JobError):
+    """The run is not in a state that allows the request."""
+
+
+class TrainingError(StudioError):
+    """A run failed while training; the message says why in words."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite."""
+
+
+class OutOfMemoryError(TrainingError):
+    """The machine's memory ran out."""
+
+
+class EngineError(StudioError):
+    """The inference process failed or cannot be reached."""
+
+
+def did_you_mean(value: str, allowed: Iterable[str]) -> str:
+    """Describes the allowed values, nearest one first: a sentence to append to an error message.
+
+    Args:
+        value: What the user wrote.
+        allowed: The names that would have been accepted.
+
+    Returns:
+        For example ``"Did you mean 'lora'? Allowed: bitfit, full, lora."``
+    """
+    names = list(allowed)
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Allowed: {', '.join(names)}."

@@ -1,0 +1,1 @@
+"""Runs as folders: their events, their status, and the manager that starts and stops their workers."""

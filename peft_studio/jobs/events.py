@@ -1,0 +1,91 @@
+"""The event log of a run: ``events.jsonl``, one JSON object per line, appended by the worker only.
+
+Values are raw; smoothing and thinning belong to the view. A reader consumes up to the last newline, because a
+line that is being written may be seen torn, and keeps its byte offset.
+"""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+VERSION = 1
+
+Kind = Literal["started", "stage", "step", "eval", "saved", "finished", "stopped", "failed"]
+"""The closed set of kinds, with their fields (besides ``v``, ``kind``, ``t`` = seconds since the epoch):
+
+- ``started``: ``pid``, ``process_start``, ``versions``, ``device``, ``threads``, ``seed``, ``model``, ``data``,
+  ``trainable_params``, ``total_params``, ``max_steps``
+- ``stage``: ``name``, a phrase for people such as "reading data"
+- ``step``: ``step`` (from 1), ``loss`` (null when not finite), ``lr``, ``grad_norm``, ``tokens`` (seen so far, without
+  padding), ``elapsed`` (seconds of training so far)
+- ``eval``: ``step``, ``tokens``, ``elapsed``, ``metrics`` (names such as ``eval/loss``, ``test/bleu``,
+  ``base/eval/loss``, ``base/test/bleu``)
+- ``saved``: ``path`` (relative to the run), ``bytes``
+- ``finished`` / ``stopped``: ``step``, ``summary`` (``seconds``, ``steps_per_second``, ``tokens_per_second``,
+  ``peak_memory_bytes``)
+- ``failed``: ``error`` (class name), ``message`` (words for people)
+"""
+
+
+class EventWriter:
+    """Appends events to a log; each event is one ``os.write`` so that a line is never torn by buffering."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def emit(self, kind: Kind, **fields: Any) -> None:
+        """Appends one event.
+
+        Raises:
+            OSError: The disk is full or the folder has gone.
+        """
+        event = {"v": VERSION, "kind": kind, "t": round(time.time(), 3), **_finite(fields)}
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        while line:  # a nearly full disk can accept a part of a line
+            line = line[os.write(self._fd, line) :]
+
+    def close(self) -> None:
+        """Closes the file; emitting afterwards is an error."""
+        os.close(self._fd)
+
+
+def _finite(value: Any) -> Any:
+    """Replaces numbers that JSON has no spelling for by null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def read_new(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Reads the events after a byte offset.
+
+    Args:
+        path: The log; a missing file reads as empty.
+        offset: Where the last call stopped, in bytes.
+
+    Returns:
+        The complete events after ``offset`` (lines that are not JSON objects are skipped) and the new offset.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    events = []
+    for line in data[:end].splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("kind"), str):
+            events.append(event)
+    return events, offset + end

@@ -1,0 +1,290 @@
+"""A run is a folder: its file names, its status as a pure function of the folder, and the list of runs."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from peft_studio.config import RunConfig, parse_config
+from peft_studio.errors import RunNotFoundError, StorageError
+from peft_studio.jobs.events import read_new
+
+
+class Status(StrEnum):
+    """Where a run is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no process works on the run any more and none will."""
+        return self in (Status.FINISHED, Status.STOPPED, Status.FAILED)
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every file of a run, each with one writer.
+
+    ``config.json`` is the submitter's, ``claim.json`` and ``exit.json`` are the supervisor's (the small process that
+    starts and outlives the worker), ``stop`` is the manager's, everything else is the worker's.
+    """
+
+    root: Path
+
+    @property
+    def id(self) -> str:
+        """The run's id is its folder's name."""
+        return self.root.name
+
+    @property
+    def config(self) -> Path:
+        """What was asked for; written once."""
+        return self.root / "config.json"
+
+    @property
+    def claim(self) -> Path:
+        """Who runs it: pid and process start time of the supervisor; created exclusively, once."""
+        return self.root / "claim.json"
+
+    @property
+    def events(self) -> Path:
+        """The worker's event log."""
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """Everything the worker printed."""
+        return self.root / "output.log"
+
+    @property
+    def stop(self) -> Path:
+        """Its presence asks the worker to stop."""
+        return self.root / "stop"
+
+    @property
+    def exit(self) -> Path:
+        """How the worker ended: ``code`` or ``signal``; written once."""
+        return self.root / "exit.json"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter, as PEFT saves it."""
+        return self.root / "adapter"
+
+    @property
+    def predictions(self) -> Path:
+        """Test rows with the adapter's answers, one JSON object per line."""
+        return self.root / "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A status with the words that explain it; ``reason`` is empty unless the run failed or was cut short."""
+
+    status: Status
+    reason: str = ""
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Writes a whole file so that a reader sees the old one or the new one.
+
+    Raises:
+        StorageError: The disk is full or the folder is not writable.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StorageError(f"{path} could not be written: {exc.strerror or exc}.") from exc
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a small JSON object; None when the file is missing, torn or not an object."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def process_alive(pid: Any, start_time: Any) -> bool:
+    """Whether a process lives, told apart from a later one with the same pid by its start time (seconds)."""
+    if not isinstance(pid, int) or not isinstance(start_time, int | float):
+        return False
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - start_time) < 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def run_state(paths: RunPaths) -> RunState:
+    """The status of a run: a pure function of its folder and of which processes live."""
+    exit_info = read_json(paths.exit)
+    if exit_info is not None:
+        return _ended(paths, exit_info)
+    claim = read_json(paths.claim)
+    if claim is not None:
+        if process_alive(claim.get("pid"), claim.get("process_start")):
+            return RunState(Status.STOPPING if paths.stop.exists() else Status.RUNNING)
+        # The supervisor may have written exit.json and gone between the two looks above.
+        exit_info = read_json(paths.exit)
+        if exit_info is not None:
+            return _ended(paths, exit_info)
+        return RunState(
+            Status.FAILED,
+            "The worker vanished without a word: the machine was restarted or its supervisor killed.",
+        )
+    if paths.claim.exists():  # claimed this instant: created, not yet written
+        return RunState(Status.RUNNING)
+    if paths.stop.exists():
+        return RunState(Status.STOPPED, "Stopped before it started.")
+    return RunState(Status.QUEUED)
+
+
+def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
+    if exit_info.get("signal"):
+        return RunState(Status.FAILED, f"killed by signal {exit_info['signal']}")
+    last = last_event(paths.events)
+    match last.get("kind") if last else None:
+        case "finished":
+            return RunState(Status.FINISHED)
+        case "stopped":
+            return RunState(Status.STOPPED)
+        case "failed":
+            return RunState(Status.FAILED, str(last.get("message", "")) if last else "")
+        case _:
+            return RunState(
+                Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log."
+            )
+
+
+def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:
+    """The last complete event of a log, reading only its tail."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return None
+    events, _ = read_new(path, max(0, size - tail_bytes))
+    return events[-1] if events else None
+
+
+class RunStore:
+    """All runs below one folder. Holds no state of its own: everything is read from the folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def create(self, config: RunConfig, name: str = "") -> RunPaths:
+        """Writes a new run, which is queued from then on.
+
+        The folder appears under its final name only when it is complete.
+
+        Args:
+            config: What to run.
+            name: A title for people; the method's name with its main parameter is used when empty.
+
+        Raises:
+            StorageError: The disk is full or the folder is not writable.
+        """
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method.name}-{secrets.token_hex(3)}"
+        record = {
+            "v": 1,
+            "id": run_id,
+            "name": name,
+            "created": time.time(),
+            "config": config.model_dump(mode="json"),
+        }
+        staging = self.root / f".new-{run_id}"
+        try:
+            staging.mkdir(parents=True)
+            atomic_write(staging / "config.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+            staging.rename(self.root / run_id)
+        except (OSError, StorageError) as exc:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise StorageError(f"The run could not be saved in {self.root}: {exc}.") from exc
+        return RunPaths(self.root / run_id)
+
+    def ids(self) -> list[str]:
+        """Ids of all runs, oldest first."""
+        try:
+            names = [
+                entry.name
+                for entry in os.scandir(self.root)
+                if entry.is_dir() and not entry.name.startswith(".")
+            ]
+        except FileNotFoundError:
+            return []
+        return sorted(names)
+
+    def paths(self, run_id: str) -> RunPaths:
+        """The paths of an existing run.
+
+        Raises:
+            RunNotFoundError: No run has this id (also for anything that is not a plain folder name).
+        """
+        if (
+            run_id
+            and not run_id.startswith(".")
+            and run_id == Path(run_id).name
+            and (self.root / run_id).is_dir()
+        ):
+            return RunPaths(self.root / run_id)
+        raise RunNotFoundError(f"There is no run {run_id!r} in {self.root}.")
+
+    def record(self, run_id: str) -> dict[str, Any]:
+        """The submitted record: ``id``, ``name``, ``created``, ``config``; a damaged file reads as an empty config."""
+        found = read_json(self.paths(run_id).config) or {}
+        return {"id": run_id, "name": "", "created": 0.0, "config": {}, **found}
+
+    def config(self, run_id: str) -> RunConfig:
+        """The run's config.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            ConfigError: The file is damaged.
+        """
+        return parse_config(self.record(run_id)["config"])
+
+    def delete(self, run_id: str) -> None:
+        """Deletes a run's folder.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            StorageError: The folder cannot be removed.
+        """
+        paths = self.paths(run_id)
+        try:
+            doomed = self.root / f".deleted-{run_id}"
+            paths.root.rename(doomed)
+            shutil.rmtree(doomed)
+        except OSError as exc:
+            raise StorageError(f"The run {run_id} could not be deleted: {exc}.") from exc
+
+
+__all__ = [
+    "RunPaths",
+    "RunState",
+    "RunStore",
+    "Status",
+    "atomic_write",
+    "last_event",
+    "read_json",
+    "run_state",
+]

@@ -1,0 +1,101 @@
+"""Where the app listens, keeps its data and how much of the machine it may use.
+
+``app.py`` and ``cli.py`` pass their environment in; nothing else in the package reads it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from peft_studio.errors import ConfigError, StorageError
+
+DEFAULT_PORT = 7860
+
+
+def default_home() -> Path:
+    """The folder that holds runs and caches when ``PEFT_STUDIO_HOME`` is not set."""
+    return Path.home() / ".peft-studio"
+
+
+class Settings(BaseModel):
+    """Everything that comes from the command line or the environment.
+
+    Attributes:
+        home: Folder for runs and caches (``PEFT_STUDIO_HOME``).
+        host: Address to listen on.
+        port: TCP port to listen on.
+        max_running: Training workers at a time.
+        threads: CPU threads for each worker and for the engine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    home: Path = Field(default_factory=default_home)
+    host: str = "127.0.0.1"
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
+    max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
+    threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder that holds one folder per run."""
+        return self.home / "runs"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Everything here can be deleted and is rebuilt."""
+        return self.home / "cache"
+
+
+_ENV = {
+    "home": "PEFT_STUDIO_HOME",
+    "host": "GRADIO_SERVER_NAME",
+    "port": "GRADIO_SERVER_PORT",
+    "max_running": "PEFT_STUDIO_MAX_RUNNING",
+    "threads": "PEFT_STUDIO_THREADS",
+}
+
+
+def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
+    """Builds the settings from an environment, explicit values winning.
+
+    Args:
+        env: Usually ``os.environ``.
+        **overrides: Values from the command line; ``None`` means not given.
+
+    Raises:
+        ConfigError: A value is not allowed.
+    """
+    values: dict[str, object] = {key: env[name] for key, name in _ENV.items() if env.get(name)}
+    if env.get("SPACE_ID"):
+        values.setdefault("host", "0.0.0.0")
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    if "home" in values:
+        values["home"] = Path(str(values["home"])).expanduser().resolve()
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = str(first["loc"][0])
+        raise ConfigError(f"{_ENV.get(key, key)} = {first['input']!r}: {first['msg']}.", key) from exc
+
+
+def prepare_home(settings: Settings) -> None:
+    """Creates the home folder.
+
+    Raises:
+        StorageError: It cannot be created or written.
+    """
+    try:
+        settings.runs_dir.mkdir(parents=True, exist_ok=True)
+        settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        probe = settings.home / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as exc:
+        raise StorageError(
+            f"The home folder {settings.home} cannot be written ({exc.strerror or exc}). "
+            "Choose another with PEFT_STUDIO_HOME or --home."
+        ) from exc

@@ -1,0 +1,50 @@
+"""What a task is: data, template and metric in one frozen entry. Pure Python, so the web process can read it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example.
+
+    Attributes:
+        prompt: What the model is given.
+        target: What it should answer; the loss is taken on these tokens and the end-of-text token only.
+        references: All acceptable answers, for metrics; holds at least ``target``.
+        slots: Attribute values that the answer must state, by attribute name; empty when the task has none.
+    """
+
+    prompt: str
+    target: str
+    references: tuple[str, ...] = ()
+    slots: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, template and metric.
+
+    Attributes:
+        name: Identifier in presets and on the command line.
+        title: Name shown to people.
+        kind: ``generation``: answer with text.
+        description: One or two sentences.
+        template: How a prompt looks, for people.
+        load: ``split -> rows``; deterministic.
+        score: ``(rows, predictions) -> metrics``; every value is a percentage or a score from 0 to 100.
+        headline: The metric of ``score`` that stands for the task in tables.
+    """
+
+    name: str
+    title: str
+    kind: Literal["generation"]
+    description: str
+    template: str
+    load: Callable[[Split], list[Row]]
+    score: Callable[[Sequence[Row], Sequence[str]], dict[str, float]]
+    headline: str
