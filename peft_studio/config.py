@@ -39,9 +39,7 @@ def _known_task(name: Any) -> Any:
 class TaskConfig(_Strict):
     """Which task."""
 
-    id: Annotated[str, BeforeValidator(_known_task)] = Field(
-        next(iter(TASKS)), description="Name of a built-in task."
-    )
+    id: Annotated[str, BeforeValidator(_known_task)] = Field(next(iter(TASKS)), description="Name of a built-in task.")
 
 
 class TrainingConfig(_Strict):
@@ -53,16 +51,12 @@ class TrainingConfig(_Strict):
         gt=0, le=10, description="Peak learning rate; the method's recommendation by default."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same machine: same losses.")
-    scheduler: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="How the learning rate falls."
-    )
+    scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="How the learning rate falls.")
     warmup_steps: int = Field(
         10, ge=0, le=100_000, description="Steps over which the learning rate rises to its peak."
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW weight decay.")
-    max_grad_norm: float = Field(
-        1.0, ge=0, le=1000, description="Gradient clipping by norm; 0 switches it off."
-    )
+    max_grad_norm: float = Field(1.0, ge=0, le=1000, description="Gradient clipping by norm; 0 switches it off.")
     eval_every: int = Field(50, ge=1, le=1_000_000, description="Steps between validation losses.")
     eval_rows: int = Field(300, ge=1, le=100_000, description="Validation and test rows used at most.")
     max_length: int = Field(
@@ -79,9 +73,7 @@ def _parse_method(value: Any) -> Any:
     if "name" not in value:
         raise ConfigError(f"No method is named. {did_you_mean('', METHODS)}", "method.name")
     if not isinstance(value["name"], str):
-        raise ConfigError(
-            f"method.name = {value['name']!r} is not a name. {did_you_mean('', METHODS)}", "method.name"
-        )
+        raise ConfigError(f"method.name = {value['name']!r} is not a name. {did_you_mean('', METHODS)}", "method.name")
     return get_method(value["name"]).params.model_validate(dict(value))
 
 

@@ -107,7 +107,7 @@ def atomic_write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as exc:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -170,9 +170,7 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
         case "failed":
             return RunState(Status.FAILED, str(last.get("message", "")) if last else "")
         case _:
-            return RunState(
-                Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log."
-            )
+            return RunState(Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log.")
 
 
 def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:
@@ -225,9 +223,7 @@ class RunStore:
         """Ids of all runs, oldest first."""
         try:
             names = [
-                entry.name
-                for entry in os.scandir(self.root)
-                if entry.is_dir() and not entry.name.startswith(".")
+                entry.name for entry in os.scandir(self.root) if entry.is_dir() and not entry.name.startswith(".")
             ]
         except FileNotFoundError:
             return []
@@ -239,17 +235,12 @@ class RunStore:
         Raises:
             RunNotFoundError: No run has this id (also for anything that is not a plain folder name).
         """
-        if (
-            run_id
-            and not run_id.startswith(".")
-            and run_id == Path(run_id).name
-            and (self.root / run_id).is_dir()
-        ):
+        if run_id and not run_id.startswith(".") and run_id == Path(run_id).name and (self.root / run_id).is_dir():
             return RunPaths(self.root / run_id)
         raise RunNotFoundError(f"There is no run {run_id!r} in {self.root}.")
 
     def record(self, run_id: str) -> dict[str, Any]:
-        """The submitted record: ``id``, ``name``, ``created``, ``config``; a damaged file reads as an empty config."""
+        """The submitted record: ``id``, ``name``, ``created``, ``config``; of a damaged file, an empty config."""
         found = read_json(self.paths(run_id).config) or {}
         return {"id": run_id, "name": "", "created": 0.0, "config": {}, **found}
 

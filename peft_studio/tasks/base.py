@@ -1,4 +1,4 @@
-"""What a task is: data, template and metric in one frozen entry. Pure Python, so the web process can read it."""
+"""What a task is: data, template and metric in one frozen entry. Pure Python: the web process reads it too."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
