@@ -1,0 +1,42 @@
+"""Settings come from the environment that is passed in; explicit values win."""
+
+from pathlib import Path
+
+import pytest
+
+from peft_studio.errors import ConfigError, StorageError
+from peft_studio.settings import DEFAULT_PORT, Settings, load_settings, prepare_home
+
+
+def test_defaults() -> None:
+    settings = load_settings({})
+    assert (settings.host, settings.port) == ("127.0.0.1", DEFAULT_PORT)
+    assert settings.home.name == ".peft-studio"
+
+
+def test_environment_and_overrides(tmp_path: Path) -> None:
+    env = {"PEFT_STUDIO_HOME": str(tmp_path), "GRADIO_SERVER_NAME": "10.0.0.1", "GRADIO_SERVER_PORT": "9000"}
+    settings = load_settings(env, port=9001, host=None)
+    assert (settings.home, settings.host, settings.port) == (tmp_path.resolve(), "10.0.0.1", 9001)
+
+
+def test_a_space_listens_on_all_addresses() -> None:
+    assert load_settings({"SPACE_ID": "me/studio"}).host == "0.0.0.0"
+    assert load_settings({"SPACE_ID": "me/studio", "GRADIO_SERVER_NAME": "1.2.3.4"}).host == "1.2.3.4"
+
+
+@pytest.mark.parametrize("value", ["http", "-1", "70000"])
+def test_bad_port_names_the_variable_and_the_value(value: str) -> None:
+    with pytest.raises(ConfigError, match=f"GRADIO_SERVER_PORT = '{value}'"):
+        load_settings({"GRADIO_SERVER_PORT": value})
+
+
+def test_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="PEFT_STUDIO_HOME"):
+        prepare_home(Settings(home=tmp_path / "file" / "home"))
+
+
+def test_prepare_home_leaves_only_folders(tmp_path: Path) -> None:
+    prepare_home(Settings(home=tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "runs"]
