@@ -1,0 +1,62 @@
+"""RunConfig is strict: every wrong value or key is refused by name, and what it accepts round-trips."""
+
+import json
+from typing import Any
+
+import pytest
+
+from peft_studio.config import parse_config
+from peft_studio.errors import ConfigError
+from peft_studio.methods import METHODS, get_method
+
+
+def config(**training: Any) -> dict[str, Any]:
+    return {"method": {"name": "lora"}, "training": {"max_steps": 5, **training}}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_json_round_trip(name: str) -> None:
+    first = parse_config({"method": {"name": name}, "training": {}})
+    again = parse_config(json.loads(json.dumps(first.model_dump(mode="json"))))
+    assert again == first
+    assert type(again.method) is get_method(name).params
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_learning_rate_defaults_to_the_methods_own(name: str) -> None:
+    assert parse_config({"method": {"name": name}, "training": {}}).training.learning_rate == get_method(name).learning_rate
+
+
+def test_given_learning_rate_wins() -> None:
+    assert parse_config(config(learning_rate=0.5)).training.learning_rate == 0.5
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, 0.0, 11.0, "0.1", True])
+def test_bad_learning_rate_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="training.learning_rate") as caught:
+        parse_config(config(learning_rate=value))
+    assert caught.value.path == "training.learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"method": {"name": "lorra"}, "training": {}}, "Did you mean 'lora'"),
+        ({"method": {"name": "lora", "rnak": 4}, "training": {}}, "Did you mean 'rank'"),
+        ({"method": {"name": "lora"}, "training": {"max_step": 4}}, "Did you mean 'max_steps'"),
+        ({"metod": {"name": "lora"}, "training": {}}, "metod"),
+        ({"task": {"id": "bistr"}, "method": {"name": "lora"}, "training": {}}, "Did you mean 'bistro'"),
+        ({"method": {}, "training": {}}, "No method is named"),
+        ({"method": {"name": 3}, "training": {}}, "method.name = 3"),
+        ({"method": {"name": "lora", "rank": 0}, "training": {}}, "method.rank = 0"),
+        ({"method": {"name": "lora", "rank": "8"}, "training": {}}, "method.rank = '8'"),
+        ({"method": {"name": "lora"}, "training": {"max_steps": 2.5}}, "training.max_steps = 2.5"),
+        ({"method": "lora", "training": {}}, "method"),
+        ({"training": {}}, "method"),
+        ([], "mapping"),
+    ],
+)
+def test_wrong_configs_say_what_is_wrong(data: Any, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(data)
+    assert expected in str(caught.value)
