@@ -74,7 +74,11 @@ def _parse_method(value: Any) -> Any:
         raise ConfigError(f"No method is named. {did_you_mean('', METHODS)}", "method.name")
     if not isinstance(value["name"], str):
         raise ConfigError(f"method.name = {value['name']!r} is not a name. {did_you_mean('', METHODS)}", "method.name")
-    return get_method(value["name"]).params.model_validate(dict(value))
+    params = get_method(value["name"]).params
+    try:
+        return params.model_validate(dict(value))
+    except ValidationError as exc:  # as a ConfigError it keeps its path; inside pydantic it would become a string
+        raise _config_error(exc, list(params.model_fields), "method") from exc
 
 
 class RunConfig(_Strict):
@@ -110,33 +114,22 @@ def parse_config(data: Any) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(data))
     except ValidationError as exc:
-        raise _config_error(exc, data) from exc
+        raise _config_error(exc, _allowed_keys(exc)) from exc
 
 
-def _config_error(exc: ValidationError, data: Mapping[str, Any]) -> ConfigError:
+def _config_error(exc: ValidationError, allowed: list[str], section: str = "") -> ConfigError:
     error = exc.errors()[0]
-    path = ".".join(str(part) for part in error["loc"])
+    path = ".".join(str(part) for part in (section, *error["loc"]) if part != "")
     if error["type"] == "extra_forbidden":
-        parent, _, key = path.rpartition(".")
-        return ConfigError(f"Unknown key {path!r}. {did_you_mean(key, allowed_keys(parent, data))}", path)
+        return ConfigError(f"Unknown key {path!r}. {did_you_mean(path.rpartition('.')[2], allowed)}", path)
     if error["type"] == "missing":
         return ConfigError(f"The key {path!r} is missing.", path)
     message = error["msg"].removeprefix("Value error, ")
     return ConfigError(f"{path} = {error['input']!r}: {message[:1].lower()}{message[1:]}.", path)
 
 
-def allowed_keys(section: str, data: Mapping[str, Any]) -> list[str]:
-    """The keys that a section of a config may have.
-
-    Args:
-        section: ``""`` for the top level, or ``model``, ``task``, ``method``, ``training``.
-        data: The config, which decides the method's keys.
-    """
-    if section == "method":
-        method = data.get("method")
-        name = method.get("name") if isinstance(method, Mapping) else None
-        return list(get_method(name).params.model_fields) if isinstance(name, str) else ["name"]
-    model: type[BaseModel] = {"model": ModelConfig, "task": TaskConfig, "training": TrainingConfig}.get(
-        section, RunConfig
-    )
+def _allowed_keys(exc: ValidationError) -> list[str]:
+    section = str(exc.errors()[0]["loc"][0])
+    models: dict[str, type[BaseModel]] = {"model": ModelConfig, "task": TaskConfig, "training": TrainingConfig}
+    model = models.get(section, RunConfig) if len(exc.errors()[0]["loc"]) > 1 else RunConfig
     return list(model.model_fields)

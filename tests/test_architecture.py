@@ -97,18 +97,18 @@ def test_no_branch_on_a_method_outside_methods() -> None:
 
 
 def test_nothing_unsafe() -> None:
+    unsafe = re.compile(r"trust_remote_code\s*=\s*True|^\s*import pickle|pickle\.load|weights_only\s*=\s*False", re.M)
     for path in MODULES.values():
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"trust_remote_code\s*=\s*True|^\s*import pickle|pickle\.load|weights_only\s*=\s*False", text, re.M), path
+        assert not unsafe.search(path.read_text(encoding="utf-8")), path
 
 
 def test_top_level_is_only_what_the_layout_names() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    git = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     allowed = {
         "app.py", "peft_studio", "presets", "tests", "requirements.txt", "README.md", "pyproject.toml", "LICENSE",
         ".ci", ".gitignore",
     }  # fmt: skip
-    assert {name.split("/")[0] for name in listed if name} <= allowed
+    assert {name.split("/")[0] for name in git.stdout.splitlines()} <= allowed
 
 
 def test_files_stay_short() -> None:
@@ -118,5 +118,6 @@ def test_files_stay_short() -> None:
 
 def test_lint_format_and_types_are_clean() -> None:
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
-        result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        argv = [sys.executable, "-m", *command]
+        result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr

@@ -24,7 +24,8 @@ def test_json_round_trip(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_learning_rate_defaults_to_the_methods_own(name: str) -> None:
-    assert parse_config({"method": {"name": name}, "training": {}}).training.learning_rate == get_method(name).learning_rate
+    parsed = parse_config({"method": {"name": name}, "training": {}})
+    assert parsed.training.learning_rate == get_method(name).learning_rate
 
 
 def test_given_learning_rate_wins() -> None:
@@ -33,7 +34,7 @@ def test_given_learning_rate_wins() -> None:
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, 0.0, 11.0, "0.1", True])
 def test_bad_learning_rate_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match="training.learning_rate") as caught:
+    with pytest.raises(ConfigError, match=r"training\.learning_rate") as caught:
         parse_config(config(learning_rate=value))
     assert caught.value.path == "training.learning_rate"
 

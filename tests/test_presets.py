@@ -42,7 +42,7 @@ def test_malformed_overrides(item: str) -> None:
 
 def test_infinite_learning_rate_from_the_command_line() -> None:
     for text in ("inf", ".inf", "nan", ".nan", "1e999"):
-        with pytest.raises(ConfigError, match="training.learning_rate"):
+        with pytest.raises(ConfigError, match=r"training\.learning_rate"):
             parse_preset("bistro-lora", [f"training.learning_rate={text}"])
 
 
