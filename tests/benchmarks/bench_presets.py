@@ -16,7 +16,10 @@ sys.path.insert(0, str(ROOT))
 
 from peft_studio.presets import list_presets  # noqa: E402
 
-COLUMNS = "| preset | trainable | share | seconds | val loss: base | after | fall | BLEU: base | after | chrF | slots | names |"
+COLUMNS = (
+    "| preset | trainable | share | seconds | val loss: base | after | fall "
+    "| BLEU: base | after | chrF | slots | names |"
+)
 
 
 def run(preset: str, overrides: list[str], home: str) -> tuple[dict, float]:
