@@ -1,0 +1,145 @@
+"""Writes the model card of an embedded model from the figures of the run that made it."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card reports; every figure was measured by the run.
+
+    Attributes:
+        name: The model's name.
+        command: The command that makes the weights again.
+        parameters: Parameters, tied ones once.
+        plan: Settings of the run.
+        tokens: Tokens trained on.
+        seconds: Wall time of training, measuring excluded.
+        text_bytes: Bytes of training text.
+        digest: SHA-256 fingerprint of the training text.
+        losses: Nats per token on held-out text, by model and baseline.
+        bits: The same in bits per byte.
+        probe: Copy-probe shares, 0 to 1.
+        curve: Points of the run: ``tokens``, ``loss``, and probe figures where they were taken.
+        samples: Greedy continuations by prompt.
+        machine: Processor threads, precision and library versions.
+    """
+
+    name: str
+    command: str
+    parameters: int
+    plan: Mapping[str, object]
+    tokens: int
+    seconds: float
+    text_bytes: int
+    digest: str
+    losses: Mapping[str, float]
+    bits: Mapping[str, float]
+    probe: Mapping[str, float]
+    curve: Sequence[Mapping[str, float]] = ()
+    samples: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+
+
+_FRONT = """---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- tiny
+- peft
+---
+"""
+
+
+def _figures(facts: CardFacts) -> str:
+    lines = ["| on held-out text | nats/token | bits/byte |", "|---|---|---|"]
+    lines += [f"| {who} | {loss:.3f} | {facts.bits[who]:.3f} |" for who, loss in facts.losses.items()]
+    return "\n".join(lines)
+
+
+def _probe(facts: CardFacts) -> str:
+    return "\n".join(
+        [
+            "| copy probe on names never seen in training | share |",
+            "|---|---|",
+            f"| lists of four names restated exactly (greedy) | {facts.probe['restate']:.1%} |",
+            f"| next token right, in a name mentioned before | {facts.probe['all_pieces']:.1%} |",
+            f"| the same without the name's first token | {facts.probe['later_pieces']:.1%} |",
+        ]
+    )
+
+
+def _curve(facts: CardFacts) -> str:
+    points = [point for point in facts.curve if "restate" in point]
+    chosen = points[:: max(1, len(points) // 12)]
+    if points and points[-1] not in chosen:
+        chosen.append(points[-1])
+    lines = ["| tokens (M) | training loss | held-out loss | lists restated | name tokens |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {point['tokens'] / 1e6:.1f} | {point['loss']:.3f} | {point['held_out']:.3f} | {point['restate']:.0%} "
+        f"| {point['all_pieces']:.0%} |"
+        for point in chosen
+    ]
+    return "\n".join(lines)
+
+
+def render_card(facts: CardFacts) -> str:
+    """Writes the card as Markdown with the Hub's front matter."""
+    plan = facts.plan
+    samples = "\n".join(f"- **{prompt}**{text}" for prompt, text in facts.samples.items())
+    return f"""{_FRONT}
+# {facts.name}
+
+A small English-like decoder for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters
+({plan["layers"]} layers, width {plan["hidden"]}, {plan["heads"]} heads, feed-forward {plan["feed_forward"]}, vocabulary
+{plan["vocab"]:,}, tied embeddings, biases on every linear layer). An ordinary Llama: `AutoModelForCausalLM` loads it, in float32;
+the file holds float16. Made by PEFT Studio from scratch; no other model's output or weights were used.
+
+## Data
+
+{facts.tokens:,} tokens ({facts.text_bytes / 1e6:.1f} MB of text, made for the run and seen once, except that library text
+recurs). About 80 % of the characters come from a generated small world (`peft_studio/models/forms.py`): stories, letters, news,
+questions, lists, records and corrections about invented people and places. About 15 % is Python code of the CPython
+{platform.python_version()} standard library with all docstrings and comments removed, 5 % its reference topics (`pydoc_data`).
+The tasks that PEFT Studio trains on, and the invented names in their validation and test rows, do not occur.
+Chained SHA-256 of the text's shards: `{facts.digest}`.
+
+## Training
+
+Seed {plan["seed"]}, {facts.seconds:.0f} s of wall time, {facts.machine}. Muon for matrices, AdamW for the rest, learning rate
+{plan["lr"]} (warm-up, stable, linear to zero over the last {float(str(plan["decay_share"])):.0%}), {plan["batch_tokens"]} tokens per update,
+contexts of {plan["short"]} tokens, then {plan["long"]} in the falling phase.
+
+{_curve(facts)}
+
+## Results
+
+Baselines are fitted on the same training text with the same tokenizer; the trigram is interpolated (Witten-Bell).
+
+{_figures(facts)}
+
+{_probe(facts)}
+
+Greedy continuations:
+
+{samples}
+
+## Make it again
+
+    {facts.command}
+
+The text is the same for the same Python version. Weights are the same up to floating-point rounding, which depends on the
+processor, the thread count and the torch version.
+
+## Limits
+
+It knows the small world and the look of Python code, nothing about the real one. Its English is that of a grammar; it states
+false things fluently, follows no instructions, and was not trained on real people's text. Use it to study training, not for answers.
+
+## Licence
+
+Apache-2.0.
+"""

@@ -1,0 +1,82 @@
+r"""The embedded models' tokenizer: byte-level BPE whose pieces do not depend on where a word stands.
+
+Learning to copy a name is easy only if the name is cut the same way everywhere. A pre-tokenizer therefore makes every
+capitalised word a unit of its own, with the space before it a separate token; lower-case words carry their leading space;
+digits stand alone; punctuation never joins letters. All 256 bytes are in the vocabulary, so any text round-trips.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+EOS, PAD = "<eos>", "<pad>"
+VOCAB_SIZE = 2048
+MAX_LENGTH = 512
+
+_PATTERN = "|".join(
+    (
+        r" ?\p{Ll}+",  # lower-case word with its space
+        r"\p{Lu}\p{Ll}+",  # capitalised word without
+        r"\p{Lu}+(?!\p{Ll})",  # abbreviation
+        r"\p{L}",  # a letter of a script without case
+        r"\p{N}",  # one digit
+        r" ?[^\s\p{L}\p{N}]+",  # punctuation, symbols, emoji
+        r"\n+",
+        r"[ \t]+(?= )",  # indentation up to the last space
+        r"\s",
+    )
+)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> "Tokenizer":
+    """Learns the merges.
+
+    Args:
+        texts: Training documents.
+        vocab_size: Entries wanted, the two special tokens and 256 bytes included.
+
+    Returns:
+        A tokenizer with ``<eos>`` as id 0 and ``<pad>`` as id 1; it adds no special token by itself.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def wrap(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
+    """Wraps the trained merges as a Hugging Face fast tokenizer."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=EOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=MAX_LENGTH,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
+
+
+def save_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json`` so that ``AutoTokenizer`` loads them."""
+    wrap(tokenizer).save_pretrained(folder)
