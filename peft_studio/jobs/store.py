@@ -18,6 +18,9 @@ from peft_studio.errors import RunNotFoundError, StorageError
 from peft_studio.jobs.events import read_new
 
 
+CLAIM_WRITE_SECONDS = 10.0  # an unreadable claim that is older will not become readable
+
+
 class Status(StrEnum):
     """Where a run is in its life."""
 
@@ -147,12 +150,18 @@ def run_state(paths: RunPaths) -> RunState:
         exit_info = read_json(paths.exit)
         if exit_info is not None:
             return _ended(paths, exit_info)
+        last = last_event(paths.events)
+        if last is not None and last["kind"] in ("finished", "stopped", "failed"):
+            return _ended(paths, {"code": None})  # the supervisor was killed, or the disk too full for exit.json
         return RunState(
             Status.FAILED,
             "The worker vanished without a word: the machine was restarted or its supervisor killed.",
         )
-    if paths.claim.exists():  # claimed this instant: created, not yet written
-        return RunState(Status.RUNNING)
+    with contextlib.suppress(OSError):
+        # Claimed this instant, created and not yet written; or damaged for good.
+        if time.time() - paths.claim.stat().st_mtime < CLAIM_WRITE_SECONDS:
+            return RunState(Status.RUNNING)
+        return RunState(Status.FAILED, f"{paths.claim.name} is damaged, so nobody knows who ran this.")
     if paths.stop.exists():
         return RunState(Status.STOPPED, "Stopped before it started.")
     return RunState(Status.QUEUED)
@@ -235,8 +244,10 @@ class RunStore:
         Raises:
             RunNotFoundError: No run has this id (also for anything that is not a plain folder name).
         """
-        if run_id and not run_id.startswith(".") and run_id == Path(run_id).name and (self.root / run_id).is_dir():
-            return RunPaths(self.root / run_id)
+        with contextlib.suppress(OSError, ValueError):  # too long for a name, or not encodable
+            plain = run_id and not run_id.startswith(".") and run_id == Path(run_id).name
+            if plain and (self.root / run_id).is_dir():
+                return RunPaths(self.root / run_id)
         raise RunNotFoundError(f"There is no run {run_id!r} in {self.root}.")
 
     def record(self, run_id: str) -> dict[str, Any]:

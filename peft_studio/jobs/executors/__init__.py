@@ -1,0 +1,1 @@
+"""Where workers run: the interface, and the local executor that forks them from the warm server."""

@@ -1,0 +1,64 @@
+"""Workers on this machine: forked from the warm server in milliseconds, or started cold when that cannot be."""
+
+import contextlib
+import signal
+
+import psutil
+
+from peft_studio.jobs.store import RunPaths, process_alive, read_json
+from peft_studio.jobs.warm_client import WarmClient
+
+
+class LocalExecutor:
+    """Starts supervisors in sessions of their own, so that they outlive the app.
+
+    Args:
+        warm: The warm server, owned by the caller.
+        threads: CPU threads for each worker.
+        module: Name of the module that a worker runs, given the run's folder and ``--threads``.
+    """
+
+    def __init__(self, warm: WarmClient, threads: int, module: str = "peft_studio.worker") -> None:
+        self._warm = warm
+        self._threads = threads
+        self._module = module
+        self._started: dict[str, psutil.Process] = {}
+
+    def open(self) -> None:
+        """Starts loading the warm server."""
+        self._warm.open()
+
+    def ready(self) -> bool:
+        """False only while a warm server that will soon be ready loads: a cold start would be slower and heavier."""
+        self._warm.reap()
+        return self._warm.ready() or not self._warm.worth_waiting()
+
+    def start(self, paths: RunPaths) -> None:
+        """Starts a supervisor.
+
+        Raises:
+            JobError: No process could be started.
+        """
+        pid = self._warm.launch(self._module, [str(paths.root), "--threads", str(self._threads)], paths.log)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended already
+            self._started[paths.id] = psutil.Process(pid)
+
+    def pending(self, paths: RunPaths) -> bool:
+        """Whether the supervisor that was started for this run still lives."""
+        self._warm.reap()
+        process = self._started.get(paths.id)
+        with contextlib.suppress(psutil.Error):
+            if process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+        self._started.pop(paths.id, None)
+        return False
+
+    def terminate(self, paths: RunPaths, force: bool) -> None:
+        """Ends the worker below the run's supervisor, which stays to record how it ended."""
+        claim = read_json(paths.claim) or {}
+        if not process_alive(claim.get("pid"), claim.get("process_start")):
+            return
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(claim["pid"]).children(recursive=force):
+                with contextlib.suppress(psutil.Error):
+                    child.send_signal(signal.SIGKILL if force else signal.SIGTERM)

@@ -1,0 +1,67 @@
+"""Following a log that another process appends to: complete lines only, and only the new ones."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+try:  # comes with Gradio; ten times faster on a run of 100,000 steps
+    from orjson import loads
+except ImportError:
+    from json import loads  # type: ignore[assignment]
+
+# What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
+STEP_PREFIX = b'{"v":1,"kind":"step",'
+
+
+class LogFollower:
+    """Reads what was appended to a file since the last call, up to the last newline.
+
+    Attributes:
+        offset: Bytes consumed so far.
+        restarts: How often the file became shorter and was read again from its start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.restarts = 0
+
+    def read(self) -> list[bytes]:
+        """The complete lines that are new; empty when the file is missing or did not grow."""
+        try:
+            size = self.path.stat().st_size
+            if size == self.offset:
+                return []
+            if size < self.offset:
+                self.offset = 0
+                self.restarts += 1
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read()
+        except OSError:
+            return []
+        end = data.rfind(b"\n") + 1
+        self.offset += end
+        return data[:end].split(b"\n")[:-1] if end else []
+
+
+def parse_event(line: bytes) -> dict[str, Any] | None:
+    """One line of an event log; None when it is torn or not an event."""
+    try:
+        event = loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
+
+
+def parse_events(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    """The events among some lines."""
+    for line in lines:
+        event = parse_event(line)
+        if event is not None:
+            yield event
+
+
+def number(value: Any) -> float | None:
+    """The value when it is a real number, else None (booleans are not numbers)."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,258 @@
+"""What is known about a run, read from its folder piece by piece as the folder grows."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, fields
+from typing import Any
+
+from peft_studio.config import parse_config
+from peft_studio.errors import ConfigError
+from peft_studio.jobs.loglines import STEP_PREFIX, LogFollower, number, parse_events
+from peft_studio.jobs.redact import redact
+from peft_studio.jobs.store import RunPaths, RunState, Status, read_json, run_state
+from peft_studio.methods import METHODS
+
+RECENT_STEPS = 64  # steps that the current speed is taken from
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One run as lists, tables and the API show it. ``None`` means not known (yet), never zero.
+
+    Attributes:
+        created: Seconds since the epoch, as ``started``.
+        step: Optimizer steps done.
+        loss: Training loss of the last step, raw.
+        eval_loss: Latest validation loss.
+        metrics: Every metric's latest value, by names such as ``test/bleu``.
+        trainable_share: Trainable over total parameters, 0 to 1.
+        steps_per_second: Recent speed while running, the run's average afterwards.
+        eta_seconds: Estimated time left, evaluations included.
+        seconds: Time spent training.
+        stage: What the worker is doing, in words; empty when it is over.
+        learning_rate: The configured peak.
+        queue_position: 1 for the run that starts next; None when it is not queued.
+    """
+
+    id: str
+    name: str
+    title: str
+    method: str
+    model: str
+    task: str
+    status: str
+    reason: str
+    created: float
+    started: float | None
+    step: int
+    max_steps: int | None
+    loss: float | None
+    eval_loss: float | None
+    metrics: dict[str, float]
+    trainable_params: int | None
+    total_params: int | None
+    trainable_share: float | None
+    steps_per_second: float | None
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+    adapter_bytes: int | None
+    stage: str
+    learning_rate: float | None
+    config: dict[str, Any]
+    queue_position: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class RunReader:
+    """Reads one run's folder; every call costs what is new in it. Not thread-safe.
+
+    Attributes:
+        paths: The run.
+        created: When it was submitted, in seconds since the epoch.
+    """
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        record = read_json(paths.config)
+        self._damage: str | None = None
+        self._record = record
+        record = record or {}
+        self.config: dict[str, Any] = record["config"] if isinstance(record.get("config"), dict) else {}
+        self.created = number(record.get("created")) or _folder_time(paths)
+        self._name = record["name"] if isinstance(record.get("name"), str) else ""
+        self._log = LogFollower(paths.events)
+        self._facts: dict[str, Any] = {}
+        self._metrics: dict[str, float] = {}
+        self._recent: deque[tuple[float, float, int, int]] = deque(maxlen=RECENT_STEPS)
+        self._final: RunInfo | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run is over and completely read, so that its folder need not be looked at again."""
+        return self._final is not None
+
+    def state(self) -> RunState:
+        """The run's status; a folder that no worker could run is failed, and says why."""
+        if self._final is not None:
+            return RunState(Status(self._final.status), self._final.reason)
+        state = run_state(self.paths)
+        if state.status is not Status.QUEUED:
+            return state
+        if self._damage is None:
+            self._damage = _damage(self.paths, self._record)
+        return RunState(Status.FAILED, self._damage) if self._damage else state
+
+    def info(self) -> RunInfo:
+        """Everything known now."""
+        if self._final is not None:
+            return self._final
+        state = self.state()  # before the events: a status must not be newer than the figures shown with it
+        self._read_events()
+        info = self._info(state)
+        if state.status.is_over and (self.paths.exit.exists() or self.paths.claim.exists()):
+            self._final = info
+        return info
+
+    def _read_events(self) -> None:
+        restarts = self._log.restarts
+        lines = self._log.read()
+        if self._log.restarts != restarts:
+            self._facts, self._metrics = {}, {}
+            self._recent.clear()
+        steps = [line for line in lines if line.startswith(STEP_PREFIX)]
+        others = [line for line in lines if not line.startswith(STEP_PREFIX)]
+        for event in parse_events(steps[-RECENT_STEPS:] + others):
+            self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        match event["kind"]:
+            case "step":
+                self._take_step(event)
+            case "started":
+                self._facts |= {key: event.get(key) for key in ("trainable_params", "total_params", "max_steps")}
+                self._facts["started"] = event.get("t")
+            case "stage":
+                self._facts["stage"] = event.get("name")
+            case "eval" if isinstance(event.get("metrics"), dict):
+                values = {name: number(value) for name, value in event["metrics"].items()}
+                self._metrics |= {name: value for name, value in values.items() if value is not None}
+            case "saved":
+                self._facts["bytes"] = event.get("bytes")
+            case "finished" | "stopped" if isinstance(event.get("summary"), dict):
+                self._facts["summary"] = event["summary"]
+
+    def _take_step(self, event: dict[str, Any]) -> None:
+        step = number(event.get("step"))
+        if step is None:
+            return
+        self._facts["loss"] = event.get("loss")
+        time_, elapsed = number(event.get("t")) or 0.0, number(event.get("elapsed")) or 0.0
+        self._recent.append((time_, elapsed, int(step), int(number(event.get("tokens")) or 0)))
+
+    def _info(self, state: RunState) -> RunInfo:
+        facts = self._facts
+        summary = facts.get("summary", {})
+        step, elapsed = (self._recent[-1][2], self._recent[-1][1]) if self._recent else (0, None)
+        trainable, total = _whole(facts.get("trainable_params")), _whole(facts.get("total_params"))
+        max_steps = _whole(facts.get("max_steps")) or _whole(self._option("training", "max_steps"))
+        speed, token_speed, seconds_per_step = self._speed()
+        running = state.status in (Status.RUNNING, Status.STOPPING)
+        method = self._text("method", "name")
+        return RunInfo(
+            id=self.paths.id,
+            name=self._name,
+            title=self._name or _title(method, self.config.get("method")),
+            method=method,
+            model=self._text("model", "id"),
+            task=self._text("task", "id"),
+            status=state.status.value,
+            reason=redact(state.reason),
+            created=self.created,
+            started=number(facts.get("started")),
+            step=step,
+            max_steps=max_steps,
+            loss=number(facts.get("loss")),
+            eval_loss=self._metrics.get("eval/loss"),
+            metrics=dict(self._metrics),
+            trainable_params=trainable,
+            total_params=total,
+            trainable_share=trainable / total if trainable is not None and total else None,
+            steps_per_second=_first(None if running else summary.get("steps_per_second"), speed),
+            tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
+            eta_seconds=self._eta(max_steps, seconds_per_step) if running else None,
+            seconds=_first(summary.get("seconds"), elapsed),
+            peak_memory_bytes=_whole(summary.get("peak_memory_bytes")),
+            adapter_bytes=_whole(facts.get("bytes")),
+            stage=str(facts.get("stage") or "starting") if running else "",
+            learning_rate=number(self._option("training", "learning_rate")),
+            config=self.config,
+        )
+
+    def _speed(self) -> tuple[float | None, float | None, float | None]:
+        """Recent steps and tokens per second of training, and wall seconds per step with evaluations."""
+        if len(self._recent) < 2:
+            return None, None, None
+        (time_0, elapsed_0, step_0, tokens_0), (time_1, elapsed_1, step_1, tokens_1) = (
+            self._recent[0],
+            self._recent[-1],
+        )
+        if elapsed_1 <= elapsed_0 or step_1 <= step_0:
+            return None, None, None
+        span = elapsed_1 - elapsed_0
+        wall = max(time_1 - time_0, span)
+        return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span, wall / (step_1 - step_0)
+
+    def _eta(self, max_steps: int | None, seconds_per_step: float | None) -> float | None:
+        if max_steps is None or seconds_per_step is None:
+            return None
+        time_, _, step, _ = self._recent[-1]
+        return max(0.0, (max_steps - step) * seconds_per_step - max(0.0, time.time() - time_))
+
+    def _option(self, section: str, key: str) -> Any:
+        values = self.config.get(section)
+        return values.get(key) if isinstance(values, dict) else None
+
+    def _text(self, section: str, key: str) -> str:
+        value = self._option(section, key)
+        return value if isinstance(value, str) else ""
+
+
+def _damage(paths: RunPaths, record: dict[str, Any] | None) -> str:
+    """Why nobody could run this folder; empty when it is fine."""
+    if record is None:
+        return f"{paths.config.name} is missing or damaged, so the run cannot start. Delete it."
+    try:
+        parse_config(record.get("config"))
+    except ConfigError as exc:
+        return f"{paths.config.name} is not a valid config: {exc}"
+    return ""
+
+
+def _folder_time(paths: RunPaths) -> float:
+    try:
+        return paths.root.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _title(method: str, params: Any) -> str:
+    """The method's title with its main parameter: the first number among its parameters."""
+    title = METHODS[method].title if method in METHODS else method or "damaged run"
+    for key, value in params.items() if isinstance(params, dict) else ():
+        if key != "name" and number(value) is not None:
+            return f"{title} · {key.replace('_', ' ')} {value}"
+    return title
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return None if found is None else int(found)
+
+
+def _first(*values: Any) -> float | None:
+    return next((value for value in map(number, values) if value is not None), None)

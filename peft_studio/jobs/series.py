@@ -1,0 +1,201 @@
+"""Curves for the live chart: points that are new since the viewer's last look, and thinned when there are many."""
+
+import math
+import threading
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+from peft_studio.jobs.events import read_new
+from peft_studio.jobs.loglines import LogFollower, number, parse_events
+from peft_studio.jobs.store import RunPaths, RunStore
+
+MAX_POINTS = 1500  # of a curve in one answer
+MAX_CACHED_POINTS = 2_000_000  # of all curves together, 32 bytes each
+
+Columns = dict[str, list[Any]]
+
+
+class Curve:
+    """A loss over steps, in four columns: ``step``, ``loss``, ``tokens`` and ``elapsed`` (seconds of training)."""
+
+    def __init__(self) -> None:
+        self.step = array("q")
+        self.loss = array("d")  # NaN where the loss was not finite
+        self.tokens = array("q")
+        self.elapsed = array("d")
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def add(self, event: dict[str, Any], loss: Any) -> bool:
+        """Appends a point; False when the event has no step."""
+        step = number(event.get("step"))
+        if step is None:
+            return False
+        value = number(loss)
+        self.step.append(int(step))
+        self.loss.append(math.nan if value is None else value)
+        self.tokens.append(int(number(event.get("tokens")) or 0))
+        self.elapsed.append(number(event.get("elapsed")) or 0.0)
+        return True
+
+    def columns(self, start: int) -> Columns:
+        """The points from an index on, at most ``MAX_POINTS``, as JSON-able columns."""
+        if len(self) - start <= MAX_POINTS:
+            return self._slices(slice(start, None))
+        picked = thin(self.loss, start, MAX_POINTS)
+        return {
+            "step": [self.step[i] for i in picked],
+            "loss": [_json_loss(self.loss[i]) for i in picked],
+            "tokens": [self.tokens[i] for i in picked],
+            "elapsed": [round(self.elapsed[i], 2) for i in picked],
+        }
+
+    def _slices(self, part: slice) -> Columns:
+        return {
+            "step": self.step[part].tolist(),
+            "loss": [_json_loss(value) for value in self.loss[part]],
+            "tokens": self.tokens[part].tolist(),
+            "elapsed": [round(value, 2) for value in self.elapsed[part]],
+        }
+
+
+def _json_loss(value: float) -> float | None:
+    """Five significant digits are more than a screen shows; JSON has no NaN."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def thin(values: "array[float]", start: int, limit: int) -> list[int]:
+    """Chooses points that keep a curve's look: of each bucket the lowest and the highest, and the two ends.
+
+    Args:
+        values: The curve; NaN where there is no value.
+        start: First index to consider.
+        limit: How many to choose at most, at least 4.
+
+    Returns:
+        Indices in ascending order.
+    """
+    count = len(values) - start
+    buckets = (limit - 2) // 2
+    chosen = {start, len(values) - 1}
+    for bucket in range(buckets):
+        low = start + bucket * count // buckets
+        part = values[low : start + (bucket + 1) * count // buckets]
+        finite = [value for value in part if not math.isnan(value)] if math.isnan(sum(part)) else part
+        if finite:
+            chosen.add(low + part.index(min(finite)))
+            chosen.add(low + part.index(max(finite)))
+    return sorted(chosen)
+
+
+class _RunCurves:
+    """Both curves of a run, read as its log grows."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self._log = LogFollower(paths.events)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.train, self.eval = Curve(), Curve()
+        self._eval_places = array("q")  # how many points of either curve came before each eval point
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.eval)
+
+    def read(self) -> None:
+        restarts = self._log.restarts
+        lines = self._log.read()
+        if self._log.restarts != restarts:
+            self._clear()
+        for event in parse_events(lines):
+            if event["kind"] == "step":
+                self.train.add(event, event.get("loss"))
+            elif event["kind"] == "eval":
+                metrics = event.get("metrics")
+                place = len(self)
+                loss = metrics.get("eval/loss") if isinstance(metrics, dict) else None
+                if loss is not None and self.eval.add(event, loss):
+                    self._eval_places.append(place)
+
+    def delta(self, run_id: str, since: int) -> dict[str, Any]:
+        since = since if 0 <= since <= len(self) else 0
+        first_eval = bisect_left(self._eval_places, since)
+        return {
+            "id": run_id,
+            "since": since,
+            "next": len(self),
+            "train": self.train.columns(since - first_eval),
+            "eval": self.eval.columns(first_eval),
+        }
+
+
+class SeriesCache:
+    """The curves of the runs that are being looked at. Thread-safe."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[str, _RunCurves] = OrderedDict()
+
+    def delta(self, run_id: str, since: int = 0) -> dict[str, Any]:
+        """The points that are new.
+
+        Args:
+            run_id: The run.
+            since: ``next`` of the last answer; 0, or a number that cannot be, for everything.
+
+        Returns:
+            ``{"id", "since", "next", "train": {"step": [...], "loss": [...], "tokens": [...], "elapsed": [...]},
+            "eval": {same columns}}``. ``since`` is 0 when the viewer must drop what it has. Each curve has at most
+            ``MAX_POINTS`` points, thinned so that extremes and ends stay. A loss that was not finite is null.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        paths = self._store.paths(run_id)
+        with self._lock:
+            curves = self._runs.get(run_id)
+            if curves is None:
+                curves = self._runs[run_id] = _RunCurves(paths)
+            self._runs.move_to_end(run_id)
+            curves.read()
+            self._evict()
+            return curves.delta(run_id, since)
+
+    def raw(self, run_id: str) -> list[dict[str, Any]]:
+        """Every recorded value; see `raw_metrics`."""
+        return list(raw_metrics(self._store.paths(run_id)))
+
+    def forget(self, run_id: str) -> None:
+        """Drops a run that was deleted."""
+        with self._lock:
+            self._runs.pop(run_id, None)
+
+    def _evict(self) -> None:
+        total = sum(len(curves) for curves in self._runs.values())
+        while total > MAX_CACHED_POINTS and len(self._runs) > 1:
+            _, oldest = self._runs.popitem(last=False)
+            total -= len(oldest)
+
+
+def raw_metrics(paths: RunPaths) -> Iterator[dict[str, Any]]:
+    """Every value that a run recorded, in the order of recording, neither thinned nor smoothed.
+
+    Yields:
+        ``{"step", "name", "value"}`` with names such as ``train/loss``, ``train/lr``, ``train/grad_norm``,
+        ``eval/loss``, ``test/bleu``. A value that was not finite is absent.
+    """
+    events, _ = read_new(paths.events)
+    for event in events:
+        values: dict[str, Any] = {}
+        if event["kind"] == "step":
+            values = {f"train/{key}": event.get(key) for key in ("loss", "lr", "grad_norm")}
+        elif event["kind"] == "eval" and isinstance(event.get("metrics"), dict):
+            values = event["metrics"]
+        for name, value in values.items():
+            if number(value) is not None and number(event.get("step")) is not None:
+                yield {"step": event["step"], "name": name, "value": value}

@@ -1,0 +1,231 @@
+"""The app's end of the warm server: starts it, asks it for processes, starts another when it died."""
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft_studio.errors import JobError
+
+ANSWER_TIMEOUT = 10.0  # seconds for a fork
+RESPAWN_PAUSE = 5.0  # seconds between two starts of a server that keeps dying
+PATIENCE = 30.0  # seconds after which a server that is still loading is not waited for any more
+_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """The environment of every process that this package starts.
+
+    Args:
+        threads: CPU threads for its numeric libraries.
+    """
+    python_path = [str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(part for part in python_path if part),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        # Libraries that start a thread when imported would make the server unsafe to fork.
+        "OPENBLAS_NUM_THREADS": "1",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    }
+
+
+class WarmClient:
+    """Owns one warm server at a time. Thread-safe.
+
+    Args:
+        log: File for what the server prints.
+        threads: CPU threads for the processes it forks.
+        preload: Modules it loads; None for its own list.
+    """
+
+    def __init__(self, log: Path, threads: int, preload: Sequence[str] | None = None) -> None:
+        self._log = log
+        self._threads = threads
+        self._preload = preload
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._started = 0.0
+        self._ready: dict[str, Any] | None = None
+        self._closed = False
+        self._cold: set[int] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None when there is none."""
+        return self._process.pid if self._process else None
+
+    def open(self) -> None:
+        """Starts the server in the background."""
+        with self._lock:
+            self._closed = False
+            if self._process is None:
+                self._spawn()
+
+    def ready(self) -> bool:
+        """Whether the server can fork now; starts another one when it died."""
+        with self._lock:
+            return self._is_ready()
+
+    def worth_waiting(self) -> bool:
+        """Whether the server is still loading and will probably be ready soon."""
+        with self._lock:
+            loading = self._process is not None and self._process.poll() is None and self._ready is None
+            return loading and time.monotonic() - self._started < PATIENCE
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Waits until the server can fork; False when it cannot within ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        while not self.ready():
+            if self._closed or time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def launch(self, module: str, args: Sequence[str], log: Path) -> int:
+        """Runs ``python -m module args`` in a session of its own: forked, or started cold when that cannot be.
+
+        Args:
+            module: What to run.
+            args: Its command line.
+            log: File that its output is appended to.
+
+        Returns:
+            The new process's id.
+
+        Raises:
+            JobError: No process could be started.
+        """
+        self.reap()
+        try:
+            return self.fork(module, args, log)
+        except JobError:
+            pid = self._start_cold(module, args, log)
+            self._cold.add(pid)
+            return pid
+
+    def fork(self, module: str, args: Sequence[str], log: Path) -> int:
+        """Has the server fork ``python -m module args``, in a session of its own.
+
+        Returns:
+            The new process's id.
+
+        Raises:
+            JobError: The server is not ready, died, or could not fork.
+        """
+        request = json.dumps({"module": module, "args": list(args), "log": str(log)}).encode() + b"\n"
+        with self._lock:
+            if not self._is_ready() or self._control is None:
+                raise JobError(f"The warm server is not ready; see {self._log}.")
+            try:
+                self._control.settimeout(ANSWER_TIMEOUT)
+                self._control.sendall(request)
+                answer = self._read_line()
+            except (OSError, ValueError) as exc:
+                self._drop()
+                raise JobError(f"The warm server did not answer ({exc}); see {self._log}.") from exc
+        if "pid" not in answer:
+            raise JobError(f"No worker could be forked: {answer.get('error')}")
+        return int(answer["pid"])
+
+    def _start_cold(self, module: str, args: Sequence[str], log: Path) -> int:
+        output = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            return os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-m", module, *args],
+                child_environment(self._threads),
+                setsid=True,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    output,
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+            )
+        except OSError as exc:
+            raise JobError(f"No process could be started: {exc.strerror or exc}.") from exc
+
+    def reap(self) -> None:
+        """Collects cold-started children that have ended; forked ones are the server's."""
+        for pid in list(self._cold):
+            try:
+                ended, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended = pid
+            if ended:
+                self._cold.discard(pid)
+
+    def close(self) -> None:
+        """Ends the server; what it forked goes on."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _is_ready(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            self._drop()
+        if self._process is None:
+            if not self._closed and time.monotonic() - self._started > RESPAWN_PAUSE:
+                self._spawn()
+            return False
+        if self._ready is None and self._control is not None and select.select([self._control], [], [], 0)[0]:
+            try:
+                self._control.settimeout(ANSWER_TIMEOUT)
+                self._ready = self._read_line()
+            except (OSError, ValueError):
+                self._drop()
+        return self._ready is not None
+
+    def _read_line(self) -> dict[str, Any]:
+        # One answer is on its way at a time, so nothing after the newline can be lost.
+        assert self._control is not None
+        data = b""
+        while not data.endswith(b"\n"):
+            chunk = self._control.recv(65536)
+            if not chunk:
+                raise ConnectionResetError("it has ended")
+            data += chunk
+        value: dict[str, Any] = json.loads(data)
+        return value
+
+    def _spawn(self) -> None:
+        self._started = time.monotonic()
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "peft_studio.warm", "--fd", str(theirs.fileno())]
+        if self._preload is not None:
+            command += ["--preload", ",".join(self._preload)]
+        try:
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env=child_environment(self._threads),
+                )
+        except OSError:  # no process or a full disk: workers are started cold, and this is tried again
+            ours.close()
+        else:
+            self._control = ours
+        finally:
+            theirs.close()
+
+    def _drop(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()  # it holds nothing that could be lost, and may be in the middle of an import
+            self._process.wait()
+        self._process, self._control, self._ready = None, None, None

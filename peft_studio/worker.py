@@ -1,0 +1,247 @@
+"""Runs one run: ``python -m peft_studio.worker RUN_DIR``, started cold or forked from the warm server.
+
+Two processes. The *supervisor* claims the run, forks the *worker*, waits, and writes down how it ended; so even a
+worker killed by signal 9 leaves a record while no app lives. The worker trains; only it loads heavy libraries.
+"""
+
+import argparse
+import contextlib
+import errno
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+import psutil
+
+from peft_studio.config import RunConfig, parse_config
+from peft_studio.errors import ConfigError, OutOfMemoryError, StorageError, StudioError, TrainingError
+from peft_studio.jobs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
+from peft_studio.jobs.events import EventWriter, Kind
+from peft_studio.jobs.redact import redact
+from peft_studio.jobs.store import RunPaths, read_json
+
+NICENESS = 5  # training yields to the page
+ORPHAN_GRACE = 20.0  # seconds that a worker without a supervisor has to notice it by itself
+ALREADY_CLAIMED = 3  # exit code of a supervisor that found the run taken, deleted or called off
+
+
+class Train(Protocol):
+    """What a worker calls: ``peft_studio.training.trainer.run``."""
+
+    def __call__(
+        self,
+        *,
+        config: RunConfig,
+        paths: RunPaths,
+        emit: Callable[..., None],
+        should_stop: Callable[[], bool],
+        threads: int,
+    ) -> None: ...
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; not an Exception, so that no library swallows it."""
+
+
+class _Worker:
+    """One training run inside the worker process."""
+
+    def __init__(self, paths: RunPaths, supervisor: int) -> None:
+        self.paths = paths
+        self._supervisor = supervisor
+        self._events = EventWriter(paths.events)
+        self._last_kind = ""
+        self._step = 0
+        self._began = time.monotonic()
+
+    def run(self, train: Train, threads: int) -> int:
+        """Trains and turns every way of ending into a last event; returns the exit code."""
+        try:
+            self._train(train, threads)
+        except _Terminated:
+            return self._end_by_signal()
+        except BaseException as exc:
+            self._fail(exc)
+            return 1
+        return 0
+
+    def _train(self, train: Train, threads: int) -> None:
+        record = read_json(self.paths.config)
+        if record is None:
+            raise ConfigError(f"{self.paths.config} is damaged: it is not a JSON object.")
+        train(
+            config=parse_config(record.get("config")),
+            paths=self.paths,
+            emit=self.emit,
+            should_stop=self.should_stop,
+            threads=threads,
+        )
+        if self._last_kind not in ("finished", "stopped"):
+            raise TrainingError("Training ended without saying whether it finished or was stopped.")
+
+    def emit(self, kind: Kind, **fields: Any) -> None:
+        """Appends an event; says for ``started`` which process this is."""
+        if kind == "started":
+            fields = {"pid": os.getpid(), "process_start": psutil.Process().create_time(), **fields}
+        elif kind == "step":
+            self._step = fields.get("step", self._step)
+        self._events.emit(kind, **fields)
+        self._last_kind = kind
+
+    def should_stop(self) -> bool:
+        """Whether someone asked the run to stop; polled at every step.
+
+        Raises:
+            TrainingError: The supervisor has gone, so nobody would learn how this run ends.
+        """
+        if os.getppid() != self._supervisor:
+            raise TrainingError(
+                f"The run's supervisor (process {self._supervisor}) was killed, "
+                f"so training ended after step {self._step}."
+            )
+        return self.paths.stop.exists()
+
+    def on_terminate(self, _signal: int, _frame: FrameType | None) -> NoReturn:
+        """Handler of SIGTERM."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the last words
+        raise _Terminated
+
+    def exit_if_orphaned(self) -> None:
+        """Body of a watching thread: ends a worker whose supervisor has gone and that does not poll."""
+        while os.getppid() == self._supervisor:
+            time.sleep(1.0)
+        time.sleep(ORPHAN_GRACE)
+        os._exit(1)
+
+    def _end_by_signal(self) -> int:
+        if self.paths.stop.exists():
+            summary = {"seconds": round(time.monotonic() - self._began, 2)}
+            with contextlib.suppress(OSError):
+                self.emit("stopped", step=self._step, summary=summary)
+            print("Stopped by a signal: it did not react to the request to stop in time.", flush=True)
+            return 0
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 1
+
+    def _fail(self, exc: BaseException) -> None:
+        error, message = describe_failure(exc)
+        with contextlib.suppress(OSError):
+            print(redact("".join(traceback.format_exception(exc))), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            use_reserve(self.paths, keep=RESERVE_BYTES // 2)
+            self._end_torn_line()
+            self._events.emit("failed", error=error, message=redact(message))
+
+    def _end_torn_line(self) -> None:
+        """A disk that filled up in the middle of an event leaves half a line, which must not swallow the next."""
+        data = self.paths.events.read_bytes()[-1:]
+        if data not in (b"", b"\n"):
+            with self.paths.events.open("ab") as file:
+                file.write(b"\n")
+
+
+def describe_failure(exc: BaseException) -> tuple[str, str]:
+    """What to tell a person about an exception.
+
+    Returns:
+        The class name for programs, and a sentence for people.
+    """
+    text = str(exc)
+    if isinstance(exc, StudioError):
+        return type(exc).__name__, text
+    low_memory = isinstance(exc, RuntimeError) and ("out of memory" in text.lower() or "can't allocate memory" in text)
+    if isinstance(exc, MemoryError) or low_memory:
+        detail = f" ({text.splitlines()[0][:200]})" if text else ""
+        return (
+            OutOfMemoryError.__name__,
+            f"The machine's memory ran out{detail}. A smaller batch size or max_length, a smaller model "
+            "or fewer runs at a time need less.",
+        )
+    no_space = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
+    if no_space or "No space left on device" in text:  # the second is how safetensors says it
+        where = f" while writing {exc.filename}" if isinstance(exc, OSError) and exc.filename else ""
+        return StorageError.__name__, f"The disk is full{where}. All steps up to here are kept."
+    if isinstance(exc, KeyboardInterrupt):
+        return TrainingError.__name__, "Interrupted from the keyboard."
+    return type(exc).__name__, f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app") -> int:
+    """Claims a run, runs it in a child process and records how that ended.
+
+    Args:
+        paths: The run.
+        train: What the child calls.
+        threads: CPU threads for training.
+        by: Who started this, for the reader of ``claim.json``.
+
+    Returns:
+        0 when the run was worked on, whatever came of it; ``ALREADY_CLAIMED`` when it was not ours to run.
+
+    Raises:
+        StorageError: The disk is too full for the claim or the record.
+    """
+    if paths.stop.exists() and not paths.claim.exists():
+        print(f"{paths.id} was stopped before it started.", flush=True)
+        return ALREADY_CLAIMED
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the worker ends by them; this process stays to record it
+    if not claim_run(paths, by):
+        print(f"{paths.id} is claimed by another process or deleted.", flush=True)
+        return ALREADY_CLAIMED
+    reserve(paths)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    supervisor = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _run_worker(paths, train, threads, supervisor)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    write_exit(paths, code=None if code < 0 else code, signal=-code if code < 0 else None)
+    return 0
+
+
+def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int) -> NoReturn:
+    """The child's whole life; leaves with ``os._exit``, so that nothing of the supervisor's runs twice."""
+    code = 1
+    try:
+        worker = _Worker(paths, supervisor)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, worker.on_terminate)
+        threading.Thread(target=worker.exit_if_orphaned, daemon=True).start()
+        code = worker.run(train, threads)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _train_for_real(**kwargs: Any) -> None:
+    # Imported here, in the child: the supervisor of a cold start stays small.
+    importlib.import_module("peft_studio.training.trainer").run(**kwargs)
+
+
+def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> int:
+    """The command line; ``train`` is what does the work."""
+    parser = argparse.ArgumentParser(prog="python -m peft_studio.worker", description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="folder of the run, as made by RunStore.create")
+    parser.add_argument("--threads", type=int, default=max(1, min(2, os.cpu_count() or 1)))
+    parser.add_argument("--by", default="app", help="who starts it, for claim.json")
+    options = parser.parse_args(argv)
+    return supervise(RunPaths(options.run_dir.resolve()), train, options.threads, options.by)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""A worker without torch: the real supervisor around a pretence of training.
+
+The run's name is a JSON object that says what to pretend: ``sleep`` seconds per step, ``raise`` an exception's name
+at step ``at``, ``deaf`` to requests to stop, ``eval_every``, ``print`` a text, ``no_end`` without a last event,
+``full`` a disk that is full from step ``at`` on.
+"""
+
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from peft_studio.config import RunConfig
+from peft_studio.errors import NonFiniteLossError
+from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.worker import main
+
+EXCEPTIONS: dict[str, Callable[[], BaseException]] = {
+    "NonFiniteLossError": lambda: NonFiniteLossError("The loss became NaN at step 3."),
+    "MemoryError": MemoryError,
+    "torch": lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 99 bytes"),
+    "ValueError": lambda: ValueError("bad token hf_abcdefghijklmnop1234"),
+    "ENOSPC": lambda: OSError(errno.ENOSPC, "No space left on device", "/home/x/adapter"),
+    "SystemExit": lambda: SystemExit(7),
+}
+
+
+def train(
+    *,
+    config: RunConfig,
+    paths: RunPaths,
+    emit: Callable[..., None],
+    should_stop: Callable[[], bool],
+    threads: int,
+) -> None:
+    """Emits the events that real training would emit."""
+    plan = json.loads((read_json(paths.config) or {})["name"] or "{}")
+    print(plan.get("print", "pretending"))
+    steps = config.training.max_steps
+    emit("stage", name="training")
+    emit("started", threads=threads, trainable_params=10, total_params=1000, max_steps=steps)
+    stopped = False
+    began = time.monotonic()
+    for step in range(1, steps + 1):
+        if step == plan.get("at", 2) and "raise" in plan:
+            raise EXCEPTIONS[plan["raise"]]()
+        if step == plan.get("at", 2) and plan.get("full"):
+            _fill_up(paths)
+        time.sleep(plan.get("sleep", 0.005))
+        elapsed = time.monotonic() - began
+        emit("step", step=step, loss=2 / step, lr=0.1, grad_norm=1.0, tokens=step * 50, elapsed=round(elapsed, 4))
+        if step % plan.get("eval_every", 10) == 0:
+            emit("eval", step=step, tokens=step * 50, elapsed=elapsed, metrics={"eval/loss": 3 / step})
+        stopped = not plan.get("deaf") and should_stop()
+        if stopped:
+            break
+    if plan.get("no_end"):
+        return
+    paths.adapter.mkdir()
+    emit("saved", path="adapter", bytes=123)
+    summary = {"seconds": 1.5, "steps_per_second": 7.0, "tokens_per_second": 350.0, "peak_memory_bytes": 10**6}
+    emit("stopped" if stopped else "finished", step=step, summary=summary)
+
+
+def _fill_up(paths: RunPaths) -> None:
+    """From here on a write succeeds only in space that was given back; half of the last line arrives."""
+    real = os.write
+
+    def write(fd: int, data: Any) -> int:
+        if (paths.root / ".reserve").stat().st_size > 40_000:
+            if len(data) > 20:
+                return real(fd, bytes(data)[:20])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    os.write = write
+
+
+if __name__ == "__main__":
+    sys.exit(main(train=train))

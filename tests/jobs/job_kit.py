@@ -1,0 +1,66 @@
+"""What the tests of jobs share: configs, plans for the fake worker, waiting, and finding processes."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from peft_studio.config import RunConfig, parse_config
+from peft_studio.jobs.store import read_json
+from peft_studio.methods import METHODS
+
+HERE = Path(__file__).parent
+PRELOAD = ("peft_studio.jobs.store",)  # little, so that the warm server is warm at once
+
+
+def make_config(steps: int = 20) -> RunConfig:
+    """Some valid config."""
+    method = {"name": next(iter(METHODS))}
+    return parse_config({"method": method, "training": {"max_steps": steps, "batch_size": 1}})
+
+
+def plan(**kwargs: Any) -> str:
+    """The name of a run that pretends as told; see ``fake_worker``."""
+    return json.dumps(kwargs)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+    """Polls until something is true, and returns it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process runs: exists and is no zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def family(home: Path) -> list[psutil.Process]:
+    """The living processes of a home: those whose command line names it, and claimants with their children."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(home) in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    for path in home.glob("runs/*/claim.json"):
+        claim = read_json(path) or {}
+        try:
+            process = psutil.Process(claim["pid"])
+            if abs(process.create_time() - claim["process_start"]) < 2:
+                found += [process, *process.children(recursive=True)]
+        except (psutil.Error, KeyError):
+            continue
+    return [process for process in found if lives(process)]
