@@ -17,7 +17,6 @@ from peft_studio.config import RunConfig, parse_config
 from peft_studio.errors import RunNotFoundError, StorageError
 from peft_studio.jobs.events import read_new
 
-
 CLAIM_WRITE_SECONDS = 10.0  # an unreadable claim that is older will not become readable
 
 
