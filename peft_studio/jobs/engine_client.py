@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,22 @@ from peft_studio.jobs.warm_client import WarmClient
 
 START_TIMEOUT = 60.0  # seconds for the engine to open its socket, libraries included when it starts cold
 ANSWER_TIMEOUT = 120.0  # seconds between two lines of an answer; a first request may load a model
+DYING_SECONDS = 1.0  # from closing its connections to the end of the process
 MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 to 108
+
+
+class _EngineDiedError(EngineError):
+    """The engine ended in the middle of an answer."""
 
 
 class Answer:
     """The lines of one answer as they come. Closing it, from any thread, makes the engine stop working on it."""
 
-    def __init__(self, connection: socket.socket, log: Path) -> None:
+    def __init__(self, connection: socket.socket, died: Callable[[], _EngineDiedError]) -> None:
         self._connection = connection
         self._lines = connection.makefile("rb")
-        self._log = log
+        self._died = died
+        self._complete = False
         self._closed = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -57,17 +63,18 @@ class Answer:
             if self._closed:
                 raise StopIteration from None
             self.close()
-            raise EngineError(f"The engine ended while it was answering; see {self._log}.") from exc
+            raise self._died() from exc
         if not line.endswith(b"\n"):
-            closed = self._closed
+            expected = self._complete or self._closed
             self.close()
-            if line and not closed:
-                raise EngineError(f"The engine ended while it was answering; see {self._log}.")
-            raise StopIteration
+            if expected:
+                raise StopIteration
+            raise self._died()
         value: dict[str, Any] = json.loads(line)
         if isinstance(value.get("error"), dict):
             self.close()
             raise _as_exception(value["error"])
+        self._complete = all(column.get("done") for column in value.get("columns", ()))
         return value
 
     def close(self) -> None:
@@ -174,13 +181,17 @@ class EngineClient:
             self._discard()
 
     def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        try:
+            return self._first_line(request, timeout)
+        except _EngineDiedError:  # perhaps it was dying already when it took the request
+            return self._first_line(request, timeout)
+
+    def _first_line(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         answer = self._request(request, timeout)
         try:
-            for value in answer:
-                return value
+            return next(answer)
         finally:
             answer.close()
-        raise EngineError(f"The engine ended without an answer; see {self._log}.")
 
     def _request(self, request: dict[str, Any], timeout: float) -> Answer:
         data = json.dumps(request, allow_nan=False).encode() + b"\n"
@@ -194,7 +205,7 @@ class EngineClient:
             except OSError:
                 connection.close()
                 continue
-            return Answer(connection, self._log)
+            return Answer(connection, self._note_death)
         raise EngineError(f"The engine cannot be reached; see {self._log}.")
 
     def _ensure(self) -> Path:
@@ -207,6 +218,13 @@ class EngineClient:
                 self._start()
             assert self._folder is not None
             return self._folder / "engine"
+
+    def _note_death(self) -> _EngineDiedError:
+        """Waits until a process that broke off is gone, so that the next request does not go to it."""
+        end = time.monotonic() + DYING_SECONDS
+        while self._alive() and time.monotonic() < end:
+            time.sleep(0.02)
+        return _EngineDiedError(f"The engine ended while it was answering; see {self._log}.")
 
     def _alive(self) -> bool:
         self._warm.reap()

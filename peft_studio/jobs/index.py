@@ -44,7 +44,7 @@ class RunIndex:
     def unfinished(self) -> list[tuple[RunPaths, RunState]]:
         """The runs that are not known to be over, oldest first."""
         with self._lock:
-            readers = [reader for reader in self._refresh() if not reader.is_final]
+            readers = [reader for reader in self._refresh() if not reader.is_over]
             return [(reader.paths, reader.state()) for reader in sorted(readers, key=_age)]
 
     def changed(self, run_id: str = "") -> None:

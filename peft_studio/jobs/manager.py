@@ -132,8 +132,11 @@ class JobManager:
             StorageError: The folder cannot be removed.
         """
         status = Status(self._index.get(run_id).status)
-        if not (status.is_over or status is Status.QUEUED) or self._scheduler.is_starting(run_id):
-            raise InvalidStateError(f"The run {run_id} is {status.value}. Stop it first, then delete it.")
+        starting = status is Status.QUEUED and self._scheduler.is_starting(run_id)
+        if starting or status in (Status.RUNNING, Status.STOPPING):
+            raise InvalidStateError(
+                f"The run {run_id} is {'starting' if starting else status.value}. Stop it first, then delete it."
+            )
         self.store.delete(run_id)
         self._series.forget(run_id)
         self._changed(run_id)

@@ -89,23 +89,27 @@ class RunReader:
         self._facts: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
         self._recent: deque[tuple[float, float, int, int]] = deque(maxlen=RECENT_STEPS)
+        self._ended: RunState | None = None
         self._final: RunInfo | None = None
 
     @property
-    def is_final(self) -> bool:
-        """Whether the run is over and completely read, so that its folder need not be looked at again."""
-        return self._final is not None
+    def is_over(self) -> bool:
+        """Whether the run is known to be over for good, so that nobody need look at its status again."""
+        return self._ended is not None
 
     def state(self) -> RunState:
         """The run's status; a folder that no worker could run is failed, and says why."""
-        if self._final is not None:
-            return RunState(Status(self._final.status), self._final.reason)
+        if self._ended is not None:
+            return self._ended
         state = run_state(self.paths)
-        if state.status is not Status.QUEUED:
-            return state
-        if self._damage is None:
-            self._damage = _damage(self.paths, self._record)
-        return RunState(Status.FAILED, self._damage) if self._damage else state
+        if state.status is Status.QUEUED:
+            if self._damage is None:
+                self._damage = _damage(self.paths, self._record)
+            return RunState(Status.FAILED, self._damage) if self._damage else state
+        # Without a claim, a run that was stopped in the queue could still be started by a worker on its way.
+        if state.status.is_over and (self.paths.exit.exists() or self.paths.claim.exists()):
+            self._ended = state
+        return state
 
     def info(self) -> RunInfo:
         """Everything known now."""
@@ -114,7 +118,7 @@ class RunReader:
         state = self.state()  # before the events: a status must not be newer than the figures shown with it
         self._read_events()
         info = self._info(state)
-        if state.status.is_over and (self.paths.exit.exists() or self.paths.claim.exists()):
+        if self._ended is not None:
             self._final = info
         return info
 

@@ -18,6 +18,7 @@ from peft_studio.jobs.store import RunPaths, RunState, Status
 TICK = 0.2  # seconds
 CLAIM_TIMEOUT = 60.0  # seconds from starting a supervisor to its claim
 MAX_ATTEMPTS = 3
+RETRY_PAUSE = 1.0  # seconds before the second attempt, twice that before the third
 KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL
 
 Unfinished = Callable[[], list[tuple[RunPaths, RunState]]]
@@ -36,7 +37,6 @@ class _Trouble:
     """A run that could not be started so far."""
 
     attempts: int
-    reason: str
     retry_at: float
 
 
@@ -126,10 +126,10 @@ class Scheduler:
     def _settle_starts(self, runs: list[tuple[RunPaths, RunState]]) -> None:
         """Forgets starts that led to a claim, and counts those that did not."""
         waiting = {paths.id for paths, state in runs if state.status is Status.QUEUED}
+        self._trouble = {run_id: trouble for run_id, trouble in self._trouble.items() if run_id in waiting}
         for run_id, start in list(self._starting.items()):
             if run_id not in waiting:
                 del self._starting[run_id]
-                self._trouble.pop(run_id, None)
             elif time.monotonic() - start.time > CLAIM_TIMEOUT:
                 self._failed_to_start(start.paths, f"it did not claim the run within {CLAIM_TIMEOUT:.0f} s")
             elif not self._executor.pending(start.paths) and not start.paths.claim.exists():
@@ -138,7 +138,7 @@ class Scheduler:
     def _failed_to_start(self, paths: RunPaths, reason: str) -> None:
         self._starting.pop(paths.id, None)
         attempts = self._trouble[paths.id].attempts + 1 if paths.id in self._trouble else 1
-        self._trouble[paths.id] = _Trouble(attempts, reason, time.monotonic() + attempts)
+        self._trouble[paths.id] = _Trouble(attempts, time.monotonic() + attempts * RETRY_PAUSE)
         if attempts >= MAX_ATTEMPTS:
             self._give_up(paths, f"The worker could not be started ({reason}), tried {attempts} times; see the log.")
 
@@ -152,7 +152,6 @@ class Scheduler:
                 write_exit(paths, code=1, signal=None)
         except (OSError, StudioError):  # a full disk: tried again later
             traceback.print_exc()
-        self._trouble.pop(paths.id, None)
 
     def _press(self, paths: RunPaths) -> None:
         """Ends a worker that does not stop by itself: after the grace SIGTERM, then SIGKILL."""

@@ -182,13 +182,16 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
 
 
 def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:
-    """The last complete event of a log, reading only its tail."""
+    """The last complete event of a log, reading only its tail: a short one first, as most events are short."""
     try:
         size = path.stat().st_size
     except OSError:
         return None
-    events, _ = read_new(path, max(0, size - tail_bytes))
-    return events[-1] if events else None
+    for tail in (1024, tail_bytes):
+        events, _ = read_new(path, max(0, size - tail))
+        if events:
+            return events[-1]
+    return None
 
 
 class RunStore:
