@@ -1,0 +1,301 @@
+"""The command line: the same engine as the app, for terminals and scripts.
+
+Results go to stdout, progress and errors to stderr; with ``--json`` the last line of stdout is one JSON value. Nothing
+heavy is imported before a command needs it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from peft_studio.errors import ConfigError, StorageError, StudioError
+from peft_studio.settings import Settings, load_settings, prepare_home
+
+EXIT_FAILED = 1  # a run ended badly
+EXIT_ERROR = 2  # what was asked for cannot be done
+
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Arguments without the program's name.
+        env: Usually ``os.environ``.
+
+    Returns:
+        The exit code: 0, ``EXIT_FAILED`` or ``EXIT_ERROR``.
+    """
+    if argv[:1] == ["pretrain"]:  # has options of its own, and its own help
+        from peft_studio.models.pretrain import main as pretrain
+
+        return int(pretrain(list(argv[1:])) or 0)
+    options = _parser().parse_args(argv)
+    try:
+        command: Command = options.command
+        return command(options, load_settings(env, home=options.home, threads=options.threads))
+    except StudioError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return EXIT_ERROR
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m peft_studio", description="Parameter-efficient fine-tuning.")
+    parser.add_argument("--home", metavar="FOLDER", help="where runs are kept (default: PEFT_STUDIO_HOME)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=words, description=words)
+        found.set_defaults(command=command)
+        # The same options after the command's name; SUPPRESS keeps them from undoing those before it.
+        found.add_argument("--home", metavar="FOLDER", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        found.add_argument("--threads", type=int, metavar="N", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        found.add_argument("--json", action="store_true", help="print JSON")
+        return found
+
+    for name, config_command, words in (
+        ("train", _train, "Train a preset and wait for it."),
+        ("estimate", _estimate, "Say what a preset would train and cost."),
+    ):
+        found = add(name, config_command, words)
+        found.add_argument("preset", metavar="PRESET", help="name of a preset, or the path of a YAML file")
+        found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as method.rank=4")
+        if name == "train":
+            found.add_argument("--name", default="", help="a title for the run")
+    _add_generate(add("generate", _generate, "Let a base model and adapters continue a prompt."))
+    add("runs", _runs, "List the runs.")
+    add("methods", _methods, "List the methods.")
+    add("models", _models, "List the built-in base models.")
+    add("tasks", _tasks, "List the tasks.")
+    for name, run_command, words in (
+        ("metrics", _metrics, "Print every recorded value of a run."),
+        ("export", _export, "Pack a run's adapter with its model card and reproduce.py."),
+        ("stop", _stop, "Stop a run; it saves its adapter."),
+        ("delete", _delete, "Delete a run."),
+    ):
+        found = add(name, run_command, words)
+        found.add_argument("run", metavar="RUN_ID")
+        if name == "export":
+            found.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
+    commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    from peft_studio.sampling import Sampling
+
+    parser.add_argument("--run", action="append", default=[], metavar="RUN_ID", help="repeat for more columns")
+    parser.add_argument("--model", default="", help="base model; that of the first run by default")
+    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    for name, field in Sampling.model_fields.items():
+        kind = int if field.annotation is int else float
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, default=field.default, metavar="N", help=field.description
+        )
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _print_table(rows: Sequence[Sequence[Any]]) -> None:
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _train(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.jobs.follow import Follower, start_worker
+    from peft_studio.jobs.store import RunStore
+    from peft_studio.presets import parse_preset
+
+    config = parse_preset(options.preset, options.set)
+    prepare_home(settings)
+    paths = RunStore(settings.runs_dir).create(config, options.name)
+    print(f"run {paths.id} in {paths.root}", file=sys.stderr)
+    worker = start_worker(paths, settings.threads)
+    info = Follower(paths, worker, config.training.max_steps).wait()
+    result = {
+        "run_id": info.id,
+        "run_dir": str(paths.root),
+        "status": info.status,
+        "reason": info.reason,
+        "trainable_params": info.trainable_params,
+        "total_params": info.total_params,
+        "adapter_bytes": info.adapter_bytes,
+        "seconds": info.seconds,
+        "metrics": info.metrics,
+    }
+    if options.json:
+        _print_json(result)
+    else:
+        _print_table([(name, f"{value:.4f}") for name, value in sorted(info.metrics.items())])
+        print(f"{info.status}: {info.id}")
+    if info.status == "failed":
+        print(f"error: {info.reason}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
+    from peft_studio.presets import parse_preset
+
+    config = parse_preset(options.preset, options.set)  # before the libraries load: a typo is told at once
+    from peft_studio.training.efficiency import estimate
+
+    found = estimate(config)
+    if options.json:
+        _print_json(found)
+        return 0
+    full = found["full"]
+    rows: list[Sequence[Any]] = [("", "this method", "full fine-tuning")]
+    for key in ("trainable_params", "adapter_bytes"):
+        rows.append((key, f"{found[key]:,}", f"{full[key]:,}"))
+    rows.append(("trainable_share", f"{found['trainable_share']:.4%}", f"{full['trainable_share']:.4%}"))
+    for key, value in found["memory"].items():
+        rows.append((f"memory: {key} (MB)", f"{value / 1e6:.1f}", f"{full['memory'][key] / 1e6:.1f}"))
+    _print_table(rows)
+    for warning in found["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _generate(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.config import DEFAULT_MODEL
+    from peft_studio.jobs.store import RunStore
+    from peft_studio.sampling import Sampling, parse_sampling
+
+    sampling = parse_sampling({name: getattr(options, name) for name in Sampling.model_fields})
+    store = RunStore(settings.runs_dir)
+    adapters = [(run, store.config(run).model.id, store.paths(run).adapter) for run in options.run]
+    if not options.prompt.strip():  # said before the libraries load
+        raise ConfigError("The prompt is empty. Write some text for the models to continue.", "prompt")
+    model = options.model or (adapters[0][1] if adapters else DEFAULT_MODEL)
+    import torch
+
+    from peft_studio.training.generate import stream_columns
+    from peft_studio.training.pool import ModelPool, columns_of
+
+    torch.set_num_threads(settings.threads)
+    pool = ModelPool()
+    models, tokenizer = columns_of(pool, model, adapters), pool.base(model)[1]
+    *_, columns = stream_columns(models, tokenizer, options.prompt, sampling)
+    if options.json:
+        _print_json({"columns": columns})
+    else:
+        for column in columns:
+            print(f"--- {column['name']} ({column['tokens']} tokens)\n{column['text']}")
+    return 0
+
+
+def _runs(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.jobs.manager import JobManager
+
+    runs = JobManager(settings).list()
+    if options.json:
+        _print_json([run.to_dict() for run in runs])
+    else:
+        rows = [(run.id, run.status, run.method, run.model, run.step, run.eval_loss) for run in runs]
+        _print_table([("run", "status", "method", "model", "step", "eval/loss"), *rows])
+    return 0
+
+
+def _methods(options: argparse.Namespace, _settings: Settings) -> int:
+    from peft_studio.methods import METHODS
+
+    if not options.json:
+        _print_table([(method.name, method.title, method.summary) for method in METHODS.values()])
+        return 0
+    _print_json(
+        [
+            {
+                "name": method.name,
+                "title": method.title,
+                "summary": method.summary,
+                "tier": method.tier,
+                "learning_rate": method.learning_rate,
+                "paper": asdict(method.paper),
+                "mergeable": method.mergeable,
+                "params": method.params.model_json_schema(),
+            }
+            for method in METHODS.values()
+        ]
+    )
+    return 0
+
+
+def _models(options: argparse.Namespace, _settings: Settings) -> int:
+    from peft_studio.models.catalog import MODELS
+
+    if options.json:
+        cards = [{name: value for name, value in asdict(card).items() if name != "path"} for card in MODELS.values()]
+        _print_json(cards)
+    else:
+        _print_table([(card.id, f"{card.params:,}", card.summary) for card in MODELS.values()])
+    return 0
+
+
+def _tasks(options: argparse.Namespace, _settings: Settings) -> int:
+    from peft_studio.tasks import TASKS
+
+    if not options.json:
+        _print_table([(task.name, task.title) for task in TASKS.values()])
+        return 0
+    shown = ("name", "title", "kind", "description", "template", "headline")
+    _print_json([{key: getattr(task, key) for key in shown} for task in TASKS.values()])
+    return 0
+
+
+def _metrics(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.jobs.manager import JobManager
+
+    values = list(JobManager(settings).metrics(options.run))
+    if options.json:
+        _print_json(values)
+    else:
+        _print_table([(item["step"], item["name"], item["value"]) for item in values])
+    return 0
+
+
+def _export(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.export import export_zip
+    from peft_studio.jobs.store import RunStore
+
+    out = options.out or Path(f"{options.run}.zip")
+    try:
+        export_zip(RunStore(settings.runs_dir).paths(options.run), out)
+    except OSError as exc:
+        raise StorageError(f"{out} could not be written: {exc.strerror or exc}.") from exc
+    _print_json({"path": str(out), "bytes": out.stat().st_size}) if options.json else print(out)
+    return 0
+
+
+def _stop(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.jobs.manager import JobManager
+
+    manager = JobManager(settings)
+    manager.stop(options.run)
+    return _report(options, manager)
+
+
+def _delete(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.jobs.manager import JobManager
+
+    JobManager(settings).delete(options.run)
+    _print_json({"run_id": options.run, "deleted": True}) if options.json else print(f"deleted {options.run}")
+    return 0
+
+
+def _report(options: argparse.Namespace, manager: Any) -> int:
+    info = manager.info(options.run)
+    _print_json({"run_id": info.id, "status": info.status}) if options.json else print(f"{info.id}: {info.status}")
+    return 0

@@ -1,0 +1,213 @@
+"""The inference process of the app: estimates and text, over a Unix-domain socket.
+
+One JSON request line per connection; answers are JSON lines, then the connection closes. A client that closes early
+stops the work. Models stay in memory between requests.
+
+    {"op": "ping"}                                             -> {"ok": true}
+    {"op": "estimate", "config": {...}}                        -> see training.efficiency.estimate
+    {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
+                                                               -> {"columns": [{"name", "text", "done", ...}]}, often
+    any error                                                  -> {"error": {"type": class, "message": words}}
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peft_studio.config import DEFAULT_MODEL, parse_config
+from peft_studio.errors import EngineError, StudioError, did_you_mean
+from peft_studio.jobs.store import RunStore
+from peft_studio.methods import METHODS
+from peft_studio.sampling import parse_sampling
+from peft_studio.training.efficiency import estimate
+from peft_studio.training.generate import stream_columns
+from peft_studio.training.pool import ModelPool, Recent, columns_of
+
+MAX_REQUEST = 1 << 20  # bytes of a request line
+LONGEST_PAUSE = 2.0  # seconds that text waits for estimates at most
+
+
+class Urgent:
+    """Lets estimates go before text: columns pause between tokens while an estimate is being made."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._free = threading.Event()
+        self._free.set()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+            self._free.clear()
+
+    def __exit__(self, *_exc: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                self._free.set()
+
+    def give_way(self) -> None:
+        """Waits until nothing urgent runs."""
+        self._free.wait(LONGEST_PAUSE)
+
+
+class Engine:
+    """Answers requests; any number of threads may ask at once.
+
+    Args:
+        home: The home folder; runs and their adapters are looked up in it at every request.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._store = RunStore(home / "runs")
+        self._pool = ModelPool()
+        self._estimates: Recent[dict[str, Any]] = Recent(256)
+        self._urgent = Urgent()
+        self._operations: dict[str, Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]] = {
+            "ping": self._ping,
+            "estimate": self._estimate,
+            "generate": self._generate,
+        }
+
+    def answer(self, request: Any) -> Iterator[dict[str, Any]]:
+        """Answers one request, lazily.
+
+        Raises:
+            StudioError: The request cannot be met; the message says why.
+        """
+        if not isinstance(request, Mapping) or request.get("op") not in self._operations:
+            op = request.get("op") if isinstance(request, Mapping) else request
+            raise EngineError(f"There is no operation {op!r}. {did_you_mean(str(op), self._operations)}")
+        return self._operations[request["op"]](request)
+
+    def warm_up(self) -> None:
+        """Loads the default model and makes one estimate, so that the first request finds both ready."""
+        self._pool.base(DEFAULT_MODEL)
+        list(self._estimate({"config": {"method": {"name": next(iter(METHODS))}, "training": {}}}))
+        list(self._generate({"model": DEFAULT_MODEL, "prompt": "The", "sampling": {"max_new_tokens": 2}}))
+
+    def _ping(self, _request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {"ok": True, "pid": os.getpid()}
+
+    def _estimate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        config = parse_config(request.get("config"))
+        with self._urgent:
+            yield self._estimates.get(config.model_dump_json(), lambda: estimate(config))
+
+    def _generate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        sampling = parse_sampling(request.get("sampling") or {})
+        columns, tokenizer = self._columns(request)
+        prompt = str(request.get("prompt") or "")
+        for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way):
+            yield {"columns": states}
+
+    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any]:
+        runs = [str(run) for run in request.get("runs") or []]
+        bases = {run: self._store.config(run).model.id for run in runs}
+        model = str(request.get("model") or next(iter(bases.values()), DEFAULT_MODEL))
+        adapters = [(run, bases[run], self._store.paths(run).adapter) for run in runs]
+        return columns_of(self._pool, model, adapters), self._pool.base(model)[1]
+
+
+def serve(engine: Engine, listener: socket.socket, parent: int) -> None:
+    """Accepts connections until the parent process has gone."""
+    listener.settimeout(1.0)
+    while os.getppid() == parent:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        threading.Thread(target=_serve_one, args=(engine, connection), daemon=True).start()
+
+
+def _serve_one(engine: Engine, connection: socket.socket) -> None:
+    connection.settimeout(60.0)
+    with connection, contextlib.suppress(OSError):  # the client has gone
+        try:
+            with contextlib.closing(_answers(engine, connection)) as answers:
+                for value in answers:
+                    _send(connection, value)
+        except StudioError as exc:
+            _send(connection, {"error": {"type": type(exc).__name__, "message": str(exc)}})
+        except OSError:
+            raise
+        except Exception as exc:  # a fault of ours: the log has the trace, the client the words
+            traceback.print_exc()
+            message = f"{type(exc).__name__}: {exc}"
+            _send(connection, {"error": {"type": EngineError.__name__, "message": message}})
+
+
+def _answers(engine: Engine, connection: socket.socket) -> Iterator[dict[str, Any]]:
+    with connection.makefile("rb") as lines:
+        line = lines.readline(MAX_REQUEST)
+    if not line:
+        return
+    try:
+        request = json.loads(line)
+    except ValueError as exc:
+        raise EngineError(f"The request is not a JSON line of at most {MAX_REQUEST} bytes.") from exc
+    yield from engine.answer(request)
+
+
+def _send(connection: socket.socket, value: dict[str, Any]) -> None:
+    connection.sendall(json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(64)
+    return listener
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line: ``python -m peft_studio.engine --socket PATH --home HOME --threads N``."""
+    parser = argparse.ArgumentParser(prog="python -m peft_studio.engine", description="The app's inference process.")
+    parser.add_argument("--socket", type=Path, required=True, help="where to listen")
+    parser.add_argument("--home", type=Path, required=True, help="home folder of the app")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    options = parser.parse_args(argv)
+    parent = os.getppid()
+    torch.set_num_threads(options.threads)
+    _be_quiet()
+    engine = Engine(options.home)
+    listener = _listen(options.socket)
+    threading.Thread(target=_warm_up, args=(engine,), daemon=True).start()
+    with listener:
+        serve(engine, listener, parent)
+    return 0
+
+
+def _warm_up(engine: Engine) -> None:
+    begun = time.perf_counter()
+    try:
+        engine.warm_up()
+    except Exception:  # the first request meets the same fault and reports it
+        traceback.print_exc()
+    print(f"engine ready after {time.perf_counter() - begun:.2f} s", flush=True)
+
+
+def _be_quiet() -> None:
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

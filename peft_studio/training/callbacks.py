@@ -1,0 +1,85 @@
+"""What happens around optimizer steps: an event for each, validation losses, stopping, and a check of the loss."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from peft_studio.errors import NonFiniteLossError
+
+
+class StepCallback(TrainerCallback):
+    """Emits one ``step`` event per optimizer step and calls for evaluations.
+
+    Attributes:
+        loss: Set by the trainer: loss of the latest batch (a detached scalar tensor).
+        grad_norm: Set by the trainer: norm of the gradient before clipping; None when it was not computed.
+        tokens: Set by the trainer: tokens seen so far, without padding.
+        elapsed: Seconds of training so far, evaluations not counted.
+        step: Latest finished step.
+        stopped: Whether training ended because it was asked to.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[..., None],
+        should_stop: Callable[[], bool],
+        evaluate: Callable[[int, int, float], None],
+        eval_every: int,
+    ) -> None:
+        self.loss: Any = None
+        self.grad_norm: Any = None
+        self.tokens = 0
+        self.elapsed = 0.0
+        self.step = 0
+        self.stopped = False
+        self._emit = emit
+        self._should_stop = should_stop
+        self._evaluate = evaluate
+        self._eval_every = eval_every
+        self._resumed = 0.0
+        self._learning_rate = 0.0
+
+    def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
+        """Starts the clock."""
+        self._resumed = time.perf_counter()
+
+    def on_pre_optimizer_step(self, *_args: Any, **kwargs: Any) -> None:
+        """Remembers the learning rate that this step uses; the scheduler moves on before the step ends."""
+        self._learning_rate = kwargs["optimizer"].param_groups[0]["lr"]
+
+    def on_step_end(
+        self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
+    ) -> None:
+        """Reports the step.
+
+        Raises:
+            NonFiniteLossError: The loss is NaN or infinite.
+        """
+        loss = float(self.loss)
+        self.step = state.global_step
+        now = time.perf_counter()
+        self.elapsed += now - self._resumed
+        self._emit(
+            "step",
+            step=state.global_step,
+            loss=loss,
+            lr=self._learning_rate,
+            grad_norm=None if self.grad_norm is None else float(self.grad_norm),
+            tokens=self.tokens,
+            elapsed=round(self.elapsed, 4),
+        )
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(
+                f"The loss became {'NaN' if math.isnan(loss) else 'infinite'} at step {state.global_step}, with a "
+                f"learning rate of {self._learning_rate:.3g}. A lower learning rate, more warm-up steps or gradient "
+                "clipping (training.max_grad_norm) usually helps."
+            )
+        due = state.global_step % self._eval_every == 0 or state.global_step == state.max_steps
+        if due and not self._should_stop():
+            self._evaluate(state.global_step, self.tokens, self.elapsed)
+        if self._should_stop():
+            self.stopped = control.should_training_stop = True
+        self._resumed = time.perf_counter()

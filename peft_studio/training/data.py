@@ -1,0 +1,172 @@
+"""Rows of a task -> token ids -> padded batches. First stage of a training run, and of every evaluation.
+
+Rows of similar length share a batch, so that little is padding; the order is a pure function of the seed.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from peft_studio.errors import DataError, ModelError
+from peft_studio.tasks.base import Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # label of positions that do not count, as PyTorch's cross entropy knows it
+MEGABATCH = 50  # batches that are sorted by length together: enough to group well, few enough to stay shuffled
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One tokenized row.
+
+    Attributes:
+        ids: Prompt, target and end-of-text token.
+        prompt_length: How many of ``ids`` are the prompt; the loss is taken on the others.
+    """
+
+    ids: list[int]
+    prompt_length: int
+
+    @property
+    def targets(self) -> int:
+        """Tokens that count for the loss."""
+        return len(self.ids) - self.prompt_length
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenized rows, with what had to be given up.
+
+    Attributes:
+        examples: The usable rows, in order.
+        cut: Rows whose prompt was shortened on the left.
+        dropped: Rows whose target alone does not fit.
+    """
+
+    examples: list[Example]
+    cut: int
+    dropped: int
+
+
+def encode_prompts(prompts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """Tokenizes prompts as the model expects a text to begin, never with an end-of-text token behind them.
+
+    Returns:
+        Ids of each prompt; at least one each, because a model needs something to continue.
+    """
+    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
+    start = bos if bos is not None else eos
+    encoded = tokenizer(list(prompts), verbose=False)["input_ids"]
+    trimmed = [ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids for ids in encoded]
+    return [ids or [start] for ids in trimmed]
+
+
+def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Encoded:
+    """Tokenizes rows for training or for a loss.
+
+    Prompt and target are tokenized apart, so that the boundary is the same as in generation.
+
+    Args:
+        rows: The rows.
+        tokenizer: The base model's.
+        max_length: Longest row in tokens, end-of-text included; longer prompts are cut on the left.
+
+    Raises:
+        ModelError: The tokenizer has no end-of-text token.
+        DataError: No row can be used.
+    """
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise ModelError("The model's tokenizer has no end-of-text token, so the end of an answer cannot be learnt.")
+    if not rows:
+        raise DataError("The task has no rows.")
+    prompts = encode_prompts([row.prompt for row in rows], tokenizer)
+    targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
+    examples, cut, dropped = [], 0, 0
+    for prompt, target in zip(prompts, targets, strict=True):
+        room = max_length - len(target) - 1
+        if room < 1 or not target:
+            dropped += 1
+            continue
+        cut += len(prompt) > room
+        kept = prompt[-room:]
+        examples.append(Example([*kept, *target, eos], len(kept)))
+    if not examples:
+        shortest = min(map(len, targets)) + 2
+        raise DataError(
+            f"None of the {len(rows)} rows can be used: the shortest needs {shortest} tokens, "
+            f"and at most {max_length} are allowed."
+        )
+    return Encoded(examples, cut, dropped)
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+    """Pads examples on the right to the longest of them.
+
+    Returns:
+        ``input_ids`` and ``labels``, both ``(B, T)`` int64, labels being ``IGNORED`` on prompt and padding; and
+        ``tokens``, how many of the positions are not padding.
+    """
+    width = max(len(example.ids) for example in examples)
+    ids, labels = [], []
+    for example in examples:
+        padding = width - len(example.ids)
+        ids.append(example.ids + [pad_id] * padding)
+        target = example.ids[example.prompt_length :]
+        labels.append([IGNORED] * example.prompt_length + target + [IGNORED] * padding)
+    return {
+        "input_ids": torch.tensor(ids),
+        "labels": torch.tensor(labels),
+        "tokens": sum(len(example.ids) for example in examples),
+    }
+
+
+class LengthGroupedBatches:
+    """The batches of a whole run, as row numbers: a batch sampler for ``torch.utils.data.DataLoader``.
+
+    Epochs follow each other without a gap: no row is dropped and every batch is full. Of the endless shuffled
+    stream, ``MEGABATCH`` batches at a time are sorted by length, cut into batches and shuffled again.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._steps = steps
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = random.Random(self._seed)
+        stream = self._stream(rng)
+        left = self._steps
+        while left:
+            count = min(left, MEGABATCH)
+            rows = [next(stream) for _ in range(count * self._batch_size)]
+            rows.sort(key=lambda row: self._lengths[row])
+            batches = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
+            rng.shuffle(batches)
+            yield from batches
+            left -= count
+
+    def _stream(self, rng: random.Random) -> Iterator[int]:
+        order = list(range(len(self._lengths)))
+        while True:
+            rng.shuffle(order)
+            yield from order
+
+
+def batches_by_length(examples: Sequence[Example], max_tokens: int = 4096) -> list[list[Example]]:
+    """Groups all examples for an evaluation: sorted by length, at most ``max_tokens`` padded positions a batch."""
+    batches: list[list[Example]] = []
+    for example in sorted(examples, key=lambda example: len(example.ids)):
+        if not batches or (len(batches[-1]) + 1) * len(example.ids) > max_tokens:
+            batches.append([])
+        batches[-1].append(example)
+    return batches

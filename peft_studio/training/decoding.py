@@ -1,0 +1,104 @@
+"""Greedy answers to many prompts at once, exactly as each prompt alone would be answered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from peft_studio.training.data import encode_prompts
+from peft_studio.training.loss import context_length, virtual_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BATCH_ROWS = 75  # rows decoded together: a step costs hardly more than one row's
+DECODING = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+
+
+def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Token for padding; any will do, because padding is never looked at."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+
+
+def room_for(model: nn.Module, prompt_tokens: int) -> int:
+    """Tokens that fit into the model's context after a prompt and the method's virtual tokens."""
+    return context_length(model) - virtual_tokens(model) - prompt_tokens
+
+
+def completion_text(tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int], tokens: Sequence[int]) -> str:
+    """The text of new tokens as it continues the prompt.
+
+    Decoding both together keeps a leading space that some tokenizers drop at the start of a text.
+    """
+    before = tokenizer.decode(list(prompt), skip_special_tokens=True)
+    whole = tokenizer.decode([*prompt, *tokens], skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before) :]
+    return tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+
+def greedy_answers(
+    model: nn.Module,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[str] | None:
+    """Answers prompts greedily.
+
+    Args:
+        model: With or without an adapter, in evaluation mode.
+        tokenizer: The base model's.
+        prompts: Any number; longer than the context less ``max_new_tokens``, they are cut on the left.
+        max_new_tokens: Longest answer.
+        should_stop: Asked before every batch.
+
+    Returns:
+        One answer for each prompt, in order; None when stopped.
+    """
+    room = max(1, room_for(model, max_new_tokens))
+    encoded = [ids[-room:] for ids in encode_prompts(prompts, tokenizer)]
+    answers = [""] * len(prompts)
+    # Padding would stand between a method's virtual tokens and the text, where it shifts positions.
+    for rows in _groups(encoded, equal_lengths=virtual_tokens(model) > 0):
+        if should_stop():
+            return None
+        tokens = _decode_batch(model, tokenizer, [encoded[row] for row in rows], max_new_tokens)
+        for row, new in zip(rows, tokens, strict=True):
+            answers[row] = completion_text(tokenizer, encoded[row], new)
+    return answers
+
+
+def _groups(encoded: Sequence[Sequence[int]], equal_lengths: bool) -> Iterator[list[int]]:
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+    runs = groupby(order, key=lambda row: len(encoded[row])) if equal_lengths else [(0, iter(order))]
+    for _, rows in runs:
+        batch = list(rows)
+        for start in range(0, len(batch), BATCH_ROWS):
+            yield batch[start : start + BATCH_ROWS]
+
+
+def _decode_batch(
+    model: Any, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[list[int]]:
+    padding = pad_id(tokenizer)
+    width = max(map(len, prompts))
+    ids = torch.tensor([[padding] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    eos = tokenizer.eos_token_id
+    with torch.inference_mode():
+        output: Tensor = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=padding,
+            **DECODING,
+        )
+    return [_until(row, eos) for row in output[:, width:].tolist()]
+
+
+def _until(tokens: list[int], eos: int | None) -> list[int]:
+    return tokens[: tokens.index(eos)] if eos in tokens else tokens

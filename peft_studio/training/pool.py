@@ -1,0 +1,109 @@
+"""Models kept ready for inference: a few bases, and adapters that share their base's weights in memory."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
+
+from peft_studio.errors import ConfigError, JobError
+from peft_studio.training.load import load_adapter, load_base, share_base
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Value]):
+    """The most recently used values, made on demand. Thread-safe; a value is made by one thread only."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._values: OrderedDict[Any, Value] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(self, key: Any, make: Callable[[], Value]) -> Value:
+        """The value of a key; ``make`` is called when it is not there."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+                while len(self._values) > self._capacity:
+                    self._values.popitem(last=False)
+            self._values.move_to_end(key)
+            return self._values[key]
+
+
+class ModelPool:
+    """Loads models for columns of text.
+
+    Args:
+        bases: How many base models stay in memory.
+        adapters: How many adapters stay in memory.
+    """
+
+    def __init__(self, bases: int = 2, adapters: int = 12) -> None:
+        self._bases: Recent[tuple[PreTrainedModel, PreTrainedTokenizerBase]] = Recent(bases)
+        self._adapters: Recent[Any] = Recent(adapters)
+
+    def base(self, model_id: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+        """A base model in evaluation mode, and its tokenizer.
+
+        Raises:
+            ModelError: There is no such model.
+        """
+
+        def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+            model, tokenizer = load_base(model_id)
+            if torch.cuda.is_available():
+                model.to("cuda")
+            return model.eval().requires_grad_(False), tokenizer
+
+        return self._bases.get(model_id, make)
+
+    def adapter(self, model_id: str, folder: Path) -> Any:
+        """An adapter on a copy of its base model that shares the base's weights.
+
+        Args:
+            model_id: The base model it was trained on.
+            folder: As ``save_pretrained`` wrote it.
+
+        Raises:
+            JobError: Nothing was saved there.
+        """
+        weights = folder / "adapter_model.safetensors"
+        try:
+            saved = weights.stat().st_mtime_ns
+        except OSError:
+            raise JobError(f"The run {folder.parent.name} has not saved an adapter.") from None
+        base, _ = self.base(model_id)
+
+        def make() -> Any:
+            return load_adapter(share_base(base), folder).to(base.device).eval()
+
+        return self._adapters.get((model_id, str(folder), saved), make)
+
+
+def columns_of(pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]]) -> list[tuple[str, Any]]:
+    """The columns of a comparison: the base model first, then adapters.
+
+    Args:
+        pool: Where models come from.
+        model_id: The base model.
+        adapters: Name, base model and folder of each.
+
+    Raises:
+        ConfigError: An adapter belongs to another base model, or the same one is asked for twice.
+    """
+    names = [name for name, _, _ in adapters]
+    if len(set(names)) < len(names):
+        raise ConfigError("The same run is asked for twice.", "runs")
+    for name, other, _ in adapters:
+        if other != model_id:
+            raise ConfigError(
+                f"The run {name} was trained on {other!r}, so it cannot stand beside {model_id!r}.", "runs"
+            )
+    columns: list[tuple[str, Any]] = [("base", pool.base(model_id)[0])]
+    return columns + [(name, pool.adapter(model_id, folder)) for name, _, folder in adapters]
