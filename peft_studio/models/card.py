@@ -54,6 +54,14 @@ tags:
 """
 
 
+_WORLD_ONLY = """All of it comes from a generated small world (`peft_studio/models/forms.py`): stories, letters, news,
+questions, lists, records and corrections about invented people and places."""
+_SOURCES = """About 80 % of the characters come from a generated small world (`peft_studio/models/forms.py`): stories,
+letters, news, questions, lists, records and corrections about invented people and places. About 15 % is Python code of
+the CPython {python} standard library with all docstrings and comments removed, 5 % its reference topics
+(`pydoc_data`)."""
+
+
 def _figures(facts: CardFacts) -> str:
     lines = ["| on held-out text | nats/token | bits/byte |", "|---|---|---|"]
     lines += [f"| {who} | {loss:.3f} | {facts.bits[who]:.3f} |" for who, loss in facts.losses.items()]
@@ -89,29 +97,34 @@ def _curve(facts: CardFacts) -> str:
 def render_card(facts: CardFacts) -> str:
     """Writes the card as Markdown with the Hub's front matter."""
     plan = facts.plan
-    samples = "\n".join(f"- **{prompt}**{text}" for prompt, text in facts.samples.items())
+    samples = "\n\n".join(f"> **{prompt}**{text}" for prompt, text in facts.samples.items())
+    shape = (
+        f"{plan['layers']} layers, width {plan['hidden']}, {plan['heads']} heads, feed-forward {plan['feed_forward']},"
+        "\n"
+        f"vocabulary {plan['vocab']:,}"
+    )
+    sources = _SOURCES.format(python=platform.python_version()) if plan["library"] else _WORLD_ONLY
+    repeats = "library text recurs, the rest is seen once" if plan["library"] else "seen once"
     return f"""{_FRONT}
 # {facts.name}
 
-A small English-like decoder for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters
-({plan["layers"]} layers, width {plan["hidden"]}, {plan["heads"]} heads, feed-forward {plan["feed_forward"]}, vocabulary
-{plan["vocab"]:,}, tied embeddings, biases on every linear layer). An ordinary Llama: `AutoModelForCausalLM` loads it, in float32;
-the file holds float16. Made by PEFT Studio from scratch; no other model's output or weights were used.
+A small English-like decoder for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters, {shape},
+tied embeddings, biases on every linear layer. An ordinary Llama: `AutoModelForCausalLM` loads it, in float32; the file
+holds float16. Made by PEFT Studio from scratch; no other model's output or weights were used.
 
 ## Data
 
-{facts.tokens:,} tokens ({facts.text_bytes / 1e6:.1f} MB of text, made for the run and seen once, except that library text
-recurs). About 80 % of the characters come from a generated small world (`peft_studio/models/forms.py`): stories, letters, news,
-questions, lists, records and corrections about invented people and places. About 15 % is Python code of the CPython
-{platform.python_version()} standard library with all docstrings and comments removed, 5 % its reference topics (`pydoc_data`).
+{facts.tokens:,} tokens ({facts.text_bytes / 1e6:.1f} MB of text made for the run; {repeats}).
+{sources}
 The tasks that PEFT Studio trains on, and the invented names in their validation and test rows, do not occur.
 Chained SHA-256 of the text's shards: `{facts.digest}`.
 
 ## Training
 
-Seed {plan["seed"]}, {facts.seconds:.0f} s of wall time, {facts.machine}. Muon for matrices, AdamW for the rest, learning rate
-{plan["lr"]} (warm-up, stable, linear to zero over the last {float(str(plan["decay_share"])):.0%}), {plan["batch_tokens"]} tokens per update,
-contexts of {plan["short"]} tokens, then {plan["long"]} in the falling phase.
+Seed {plan["seed"]}, {facts.seconds:.0f} s of wall time, {facts.machine}.
+Muon for matrices, AdamW for the rest, learning rate {plan["lr"]} (warm-up, stable, linear to zero over the last
+{float(str(plan["decay_share"])):.0%}), {plan["batch_tokens"]} tokens per update, contexts of {plan["short"]} tokens,
+then {plan["long"]} in the falling phase.
 
 {_curve(facts)}
 
@@ -131,13 +144,14 @@ Greedy continuations:
 
     {facts.command}
 
-The text is the same for the same Python version. Weights are the same up to floating-point rounding, which depends on the
-processor, the thread count and the torch version.
+The text is the same for the same Python version. Weights are the same up to floating-point rounding, which depends on
+the processor, the thread count and the torch version.
 
 ## Limits
 
-It knows the small world and the look of Python code, nothing about the real one. Its English is that of a grammar; it states
-false things fluently, follows no instructions, and was not trained on real people's text. Use it to study training, not for answers.
+It knows the small world and the look of Python code, nothing about the real one. Its English is that of a grammar; it
+states false things fluently, follows no instructions, and was not trained on real people's text. Use it to study
+training, not for answers.
 
 ## Licence
 

@@ -51,20 +51,20 @@ def strip_docstrings(source: str) -> str:
     Raises:
         SyntaxError: The text is not Python.
     """
+    return ast.unparse(_stripped(source))
+
+
+def _stripped(source: str) -> ast.Module:
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             body = [part for part in node.body if not _is_text(part)]
             node.body = body or [ast.Pass()]
-    return ast.unparse(tree)
+    return tree
 
 
 def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _chunks(text: str, separator: str) -> list[str]:
@@ -80,7 +80,7 @@ def _chunks(text: str, separator: str) -> list[str]:
 
 def _code_of(path: Path) -> list[str]:
     try:
-        tree = ast.parse(strip_docstrings(path.read_text(encoding="utf-8")))
+        tree = _stripped(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError, ValueError):
         return []
     pieces = []
@@ -100,19 +100,19 @@ def library(split: Split) -> Library:
     """Reads the standard library of the running Python; files and topics are held out whole.
 
     Args:
-        split: ``train`` or ``validation``.
+        split: ``train`` or ``validation``. Text that also occurs in training is left out of the latter.
     """
     from pydoc_data.topics import topics
 
     root = Path(sysconfig.get_path("stdlib"))
     files = [path for path in sorted(root.rglob("*.py")) if not _SKIPPED & {*path.relative_to(root).parts}]
-    code = [
-        piece for path in files if _bucket(path.relative_to(root).as_posix()) == split for piece in _code_of(path)
-    ]
-    prose = [
-        piece for name in sorted(topics) if _bucket(name) == split for piece in _chunks(topics[name], "\n\n")
-    ]
-    return Library(tuple(prose), tuple(code))
+    code = [piece for path in files if _bucket(path.relative_to(root).as_posix()) == split for piece in _code_of(path)]
+    prose = [piece for name in sorted(topics) if _bucket(name) == split for piece in _chunks(topics[name], "\n\n")]
+    if split == "train":
+        return Library(tuple(prose), tuple(code))
+    known = library("train")
+    seen = {*known.topics, *known.code}
+    return Library(tuple(p for p in prose if p not in seen), tuple(c for c in code if c not in seen))
 
 
 def shard(seed: int, number: int, documents: int, split: Split = "train", use_library: bool = True) -> list[str]:

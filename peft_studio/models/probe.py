@@ -125,7 +125,9 @@ class NGrams:
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         return np.where(keys[at] == wanted, values[at], 0)
 
-    def _mix(self, grams: tuple, contexts: tuple, context: np.ndarray, word: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    def _mix(
+        self, grams: tuple, contexts: tuple, context: np.ndarray, word: np.ndarray, lower: np.ndarray
+    ) -> np.ndarray:
         count = self._look(grams[0], grams[1], context * self.size + word)
         total = self._look(contexts[0], contexts[1], context)
         kinds = self._look(contexts[0], contexts[2], context)

@@ -1,8 +1,8 @@
 r"""The embedded models' tokenizer: byte-level BPE whose pieces do not depend on where a word stands.
 
 Learning to copy a name is easy only if the name is cut the same way everywhere. A pre-tokenizer therefore makes every
-capitalised word a unit of its own, with the space before it a separate token; lower-case words carry their leading space;
-digits stand alone; punctuation never joins letters. All 256 bytes are in the vocabulary, so any text round-trips.
+capitalised word a unit of its own, with the space before it a separate token; lower-case words carry their leading
+space; digits stand alone; punctuation never joins letters. All 256 bytes are in the vocabulary: any text round-trips.
 """
 
 from collections.abc import Iterable

@@ -88,9 +88,7 @@ def town(rng: random.Random, split: Split = "train") -> str:
 def venue(rng: random.Random, split: Split = "train") -> str:
     """Invents the name of a place to visit, such as ``The Quompet Lantern``; it holds one invented word."""
     shape = rng.choice(_VENUE_SHAPES)
-    return shape.format(
-        word=invent(rng, split), noun=rng.choice(VENUE_NOUNS), colour=rng.choice(VENUE_COLOURS)
-    )
+    return shape.format(word=invent(rng, split), noun=rng.choice(VENUE_NOUNS), colour=rng.choice(VENUE_COLOURS))
 
 
 def invented_words(name: str) -> list[str]:

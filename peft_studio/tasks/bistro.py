@@ -118,8 +118,8 @@ def score(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
         predictions: One description for each row.
 
     Returns:
-        ``bleu`` and ``chrf`` (sacrebleu, all references), and in percent ``slot_accuracy`` (attribute values stated, of
-        all), ``slots_exact`` (rows with every value right) and ``name_accuracy`` (venue names copied exactly).
+        ``bleu`` and ``chrf`` (sacrebleu, all references), and in percent ``slot_accuracy`` (attribute values stated,
+        of all), ``slots_exact`` (rows with every value right) and ``name_accuracy`` (venue names copied exactly).
 
     Raises:
         DataError: There are no rows, or not as many predictions as rows.
@@ -139,8 +139,8 @@ BISTRO = Task(
     title="Bistro: describe a place from its attributes",
     kind="generation",
     description=(
-        "Turn a short table of attributes into fluent English. Names in validation and test occur nowhere in training, "
-        "so the model has to copy them."
+        "Turn a short table of attributes into fluent English. Names in validation and test occur nowhere in "
+        "training, so the model has to copy them."
     ),
     template="name: {name} | food: {food} | price: {price} | … =>",
     load=load,

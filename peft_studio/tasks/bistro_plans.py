@@ -1,7 +1,7 @@
 """How a bistro description may be worded: sentence parts per attribute, and the plans that join them.
 
 A description is one opening clause that absorbs some attributes and follow-up sentences that state the rest, so the
-number of different plans grows with every part. Kept apart from ``bistro.py``, which makes the rows and scores answers.
+number of different plans grows with every part. ``bistro.py`` makes the rows and scores the answers.
 """
 
 import random

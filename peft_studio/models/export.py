@@ -1,0 +1,34 @@
+"""Writes an embedded model as an ordinary Hugging Face folder, in half the bytes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from peft_studio.models.tokenizer import save_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import LlamaForCausalLM
+
+
+def export_model(model: "LlamaForCausalLM", tokenizer: "Tokenizer", folder: Path) -> None:
+    """Writes a Hugging Face folder whose weights take two bytes each on disk and load as float32.
+
+    Args:
+        model: Float32 model; left unchanged.
+        tokenizer: Its tokenizer.
+        folder: Made if missing.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        weights.pop("lm_head.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tokenizer(tokenizer, folder)

@@ -1,0 +1,299 @@
+"""The pre-training loop of the embedded decoder, and the writing of its Hugging Face folder.
+
+A run is defined by tokens and a seed, never by time. The learning rate warms up, stays, then falls to zero (WSD), so a
+checkpoint of the stable phase belongs to every longer or shorter plan: ``--resume`` with other ``--tokens`` continues
+it. Matrices are updated by Muon, the rest by AdamW. Contexts are short first and long in the falling phase.
+``pretrain.py`` is the command.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from peft_studio.errors import ConfigError, ModelError
+from peft_studio.models import corpus, probe
+from peft_studio.models.export import export_model
+from peft_studio.models.tokenizer import MAX_LENGTH, VOCAB_SIZE, train_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import LlamaForCausalLM
+
+EOS_ID, PAD_ID = 0, 1
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that determines the weights.
+
+    Attributes:
+        tokens: Training tokens in all; the learning rate reaches zero there.
+        decay_share: Last part of the tokens, with long contexts and a falling learning rate.
+        shard_documents: Small-world documents in a shard; checkpoints lie between shards.
+        short: Tokens of context before the falling phase.
+        long: Tokens of context in it.
+        batch_tokens: Tokens in one update.
+        library: Whether the standard library is read.
+    """
+
+    tokens: int = 30_000_000
+    seed: int = 0
+    hidden: int = 192
+    layers: int = 6
+    heads: int = 6
+    feed_forward: int = 512
+    vocab: int = VOCAB_SIZE
+    lr: float = 1e-2
+    warmup_tokens: int = 400_000
+    decay_share: float = 0.3
+    shard_documents: int = 10_000
+    short: int = 128
+    long: int = 256
+    batch_tokens: int = 4096
+    library: bool = True
+    held_out_documents: int = 1500
+
+    @property
+    def decay_start(self) -> int:
+        """Tokens after which the learning rate falls."""
+        return round(self.tokens * (1 - self.decay_share))
+
+    def rate(self, seen: int) -> float:
+        """Learning rate after ``seen`` tokens."""
+        left = (self.tokens - seen) / max(1, self.tokens - self.decay_start)
+        return self.lr * min(1.0, (seen + self.batch_tokens) / self.warmup_tokens, max(0.0, left))
+
+
+@dataclass
+class Progress:
+    """Where a run stands, all of it restored by a checkpoint."""
+
+    seen: int = 0
+    shard: int = 0
+    seconds: float = 0.0
+    text_bytes: int = 0
+    digest: str = ""
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def build_model(plan: Plan) -> "LlamaForCausalLM":
+    """Makes the model with fresh weights from the plan's seed."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(plan.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=plan.vocab,
+            hidden_size=plan.hidden,
+            intermediate_size=plan.feed_forward,
+            num_hidden_layers=plan.layers,
+            num_attention_heads=plan.heads,
+            num_key_value_heads=plan.heads,
+            max_position_embeddings=MAX_LENGTH,
+            tie_word_embeddings=True,
+            attention_bias=True,
+            mlp_bias=True,
+            bos_token_id=EOS_ID,
+            eos_token_id=EOS_ID,
+            pad_token_id=PAD_ID,
+        )
+    )
+
+
+def pack(streams: list[list[int]], length: int) -> probe.Tokens:
+    """Packs documents into rows ``(N, length + 1)``; every row begins at a document's start.
+
+    A document that does not fit loses its tail, so no row begins in the middle of a story whose names it lacks.
+    """
+    rows, row = [], []
+    for ids in streams:
+        row += [*ids, EOS_ID]
+        if len(row) > length:
+            rows.append(row[: length + 1])
+            row = []
+    return np.array(rows, dtype=np.uint16).reshape(-1, length + 1)
+
+
+class Pretrainer:
+    """One pre-training run with its work folder.
+
+    Args:
+        plan: What to train.
+        work: Folder for the tokenizer, token shards and the checkpoint.
+        log: Receives one line at a time.
+        compiled: Whether to compile the training step and run it in bfloat16; needs a C++ compiler.
+    """
+
+    def __init__(self, plan: Plan, work: Path, log: Log = print, compiled: bool = True) -> None:
+        self.plan, self.work, self.log = plan, work, log
+        self.fast = compiled and shutil.which("g++") is not None
+        work.mkdir(parents=True, exist_ok=True)
+        self.tokenizer = self._tokenizer()
+        self.model = build_model(plan)
+        self.progress = Progress()
+        inner = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        chosen = {id(p) for p in inner}
+        rest = [p for p in self.model.parameters() if id(p) not in chosen]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(inner, lr=plan.lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=plan.lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True),
+        ]
+        self._loss = torch.compile(self._plain_loss) if self.fast else self._plain_loss
+        self._held_out: tuple[list[str], probe.Tokens] | None = None
+
+    def _tokenizer(self) -> "Tokenizer":
+        from tokenizers import Tokenizer
+
+        path = self.work / "tokenizer.json"
+        if not path.is_file():
+            texts = self._texts(0, 2 * self.plan.shard_documents)
+            train_tokenizer(texts, self.plan.vocab).save(str(path))
+        return Tokenizer.from_file(str(path))
+
+    def _texts(self, number: int, documents: int, split: corpus.Split = "train") -> list[str]:
+        return corpus.shard(self.plan.seed, number, documents, split, self.plan.library)
+
+    def _plain_loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.fast):
+            logits = self.model(input_ids=ids, use_cache=False).logits
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+    def _batches(self, length: int) -> Iterator[torch.Tensor]:
+        """The batches ``(B, length + 1)`` of the next shard; notes its text in the fingerprint."""
+        number = self.progress.shard
+        texts = self._texts(number, self.plan.shard_documents)
+        text = "\n".join(texts).encode()
+        self.progress.text_bytes += len(text)
+        self.progress.digest = hashlib.sha256(self.progress.digest.encode() + text).hexdigest()
+        streams = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
+        stream = np.array([token for ids in streams for token in [*ids, EOS_ID]], dtype=np.uint16)
+        np.save(self.work / f"tokens-{number:04d}.npy", stream)
+        rows = torch.from_numpy(pack(streams, length).astype(np.int64))
+        size = max(1, self.plan.batch_tokens // length)
+        for start in range(0, len(rows) - size + 1, size):
+            yield rows[start : start + size]
+
+    def _step(self, batch: torch.Tensor) -> float:
+        rate = self.plan.rate(self.progress.seen)
+        loss = self._loss(batch[:, :-1], batch[:, 1:])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        self.progress.seen += batch[:, 1:].numel()
+        return float(loss.detach())
+
+    def train(self, probe_every: int = 2) -> None:
+        """Trains from the present state to the end of the plan, with a checkpoint after every shard.
+
+        Args:
+            probe_every: Shards between two measurements of the copy probe.
+        """
+        while self.progress.seen < self.plan.tokens:
+            started = marked = time.monotonic()
+            losses: list[float] = []
+            before = self.progress.seen
+            length = self.plan.long if before >= self.plan.decay_start else self.plan.short
+            for batch in self._batches(length):
+                losses.append(self._step(batch))
+                if len(losses) % 50 == 0:
+                    rate = 50 * batch[:, 1:].numel() / (time.monotonic() - marked)
+                    self.log(
+                        f"  step {len(losses)} of shard {self.progress.shard}: loss {losses[-1]:.3f}, {rate:.0f}/s"
+                    )
+                    marked = time.monotonic()
+                if self.progress.seen >= self.plan.tokens:
+                    break
+            seconds = time.monotonic() - started
+            self.progress.seconds += seconds
+            self.progress.shard += 1
+            point = {"tokens": float(self.progress.seen), "loss": float(np.mean(losses[-100:]))}
+            if self.progress.shard % probe_every == 0 or self.progress.seen >= self.plan.tokens:
+                point |= self.measure()
+            self.progress.curve.append(point)
+            speed = (self.progress.seen - before) / seconds
+            figures = " ".join(f"{key} {value:.3f}" for key, value in point.items() if key != "tokens")
+            million = self.progress.seen / 1e6
+            self.log(f"{million:.2f} M tokens  {self.progress.seconds:.0f} s  {speed:.0f}/s  {figures}")
+            self.save_checkpoint()
+
+    def held_out(self) -> tuple[list[str], probe.Tokens]:
+        """Held-out documents, and mixed rows ``(N, long + 1)`` for the loss."""
+        if self._held_out is None:
+            documents = corpus.shard(
+                self.plan.seed, 1, self.plan.held_out_documents // 8, "validation", use_library=False
+            )
+            texts = self._texts(0, self.plan.held_out_documents, "validation")
+            streams = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
+            self._held_out = documents, pack(streams, self.plan.long)
+        return self._held_out
+
+    def measure(self) -> dict[str, float]:
+        """Held-out loss and copy probe of the present weights, in float32."""
+        documents, rows = self.held_out()
+        self.model.eval()
+        figures = {
+            "held_out": probe.held_out_loss(self.model, rows[:200]),
+            "restate": probe.restate_probe(self.model, self.tokenizer),
+            **probe.mention_probe(self.model, self.tokenizer, documents),
+        }
+        self.model.train()
+        return figures
+
+    def save_checkpoint(self) -> None:
+        """Replaces the checkpoint in the work folder."""
+        state: dict[str, Any] = {
+            "plan": asdict(self.plan),
+            "progress": asdict(self.progress),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        scratch = self.work / "checkpoint.tmp"
+        torch.save(state, scratch)
+        scratch.replace(self.work / "checkpoint.pt")
+        stable = self.progress.seen < self.plan.decay_start
+        if stable:
+            shutil.copyfile(self.work / "checkpoint.pt", self.work / "stable.pt")
+
+    def resume(self) -> None:
+        """Continues the checkpoint in the work folder, or the last one of the stable phase.
+
+        Raises:
+            ModelError: There is no checkpoint.
+            ConfigError: It belongs to a plan that differs in more than its length, or has gone past this plan's.
+        """
+        for name in ("checkpoint.pt", "stable.pt"):
+            if not (self.work / name).is_file():
+                raise ModelError(f"There is no checkpoint to resume: {self.work / name}.")
+            state = torch.load(self.work / name, weights_only=True)
+            same = Plan(**state["plan"]) == self.plan
+            if same or state["progress"]["seen"] <= self.plan.decay_start:
+                break
+        if replace(Plan(**state["plan"]), tokens=self.plan.tokens) != self.plan:
+            raise ConfigError(f"The checkpoint was made with another plan: {state['plan']}.")
+        if not same and state["progress"]["seen"] > self.plan.decay_start:
+            raise ConfigError(
+                f"The checkpoint has seen {state['progress']['seen']} tokens, but a plan of {self.plan.tokens} tokens "
+                f"lets the learning rate fall from {self.plan.decay_start} on.",
+                "tokens",
+            )
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.progress = Progress(**state["progress"])
+
+    def export(self, folder: Path) -> None:
+        """Writes config, float16 weights and tokenizer; ``from_pretrained`` gives float32."""
+        export_model(self.model, self.tokenizer, folder)
