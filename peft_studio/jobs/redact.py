@@ -3,7 +3,7 @@
 import re
 
 _TOKEN = re.compile(
-    r"\bhf_[A-Za-z0-9]{8,}"  # Hugging Face access tokens
+    r"\bhf_[A-Za-z0-9]{16,}"  # Hugging Face access tokens
     r"|(?i:(?<=bearer )[\w.~+/=-]{8,})"
     r"|(?i:(?<=token=)[\w.~+/-]{8,})"
     r"|(?i:(?<=api_key=)[\w.~+/-]{8,})"
