@@ -169,7 +169,10 @@ def describe_failure(exc: BaseException) -> tuple[str, str]:
     no_space = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
     if no_space or "No space left on device" in text:  # the second is how safetensors says it
         where = f" while writing {exc.filename}" if isinstance(exc, OSError) and exc.filename else ""
-        return StorageError.__name__, f"The disk is full{where}. All steps up to here are kept."
+        return (
+            StorageError.__name__,
+            f"The disk is full{where}. All steps up to here are kept. Free some space and run it again.",
+        )
     if isinstance(exc, KeyboardInterrupt):
         return TrainingError.__name__, "Interrupted from the keyboard."
     return type(exc).__name__, f"{type(exc).__name__}: {text}" if text else type(exc).__name__
@@ -214,6 +217,8 @@ def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int) ->
     """The child's whole life; leaves with ``os._exit``, so that nothing of the supervisor's runs twice."""
     code = 1
     try:
+        with contextlib.suppress(OSError):  # when memory runs out, Linux is to end this process, not the app
+            Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
         worker = _Worker(paths, supervisor)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

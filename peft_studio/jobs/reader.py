@@ -88,7 +88,9 @@ class RunReader:
         self._log = LogFollower(paths.events)
         self._facts: dict[str, Any] = {}
         self._metrics: dict[str, float] = {}
-        self._recent: deque[tuple[float, float, int, int]] = deque(maxlen=RECENT_STEPS)
+        self._first: tuple[float, int] | None = None  # time and number of the first step
+        self._last_time = 0.0
+        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS)  # elapsed, step, tokens
         self._ended: RunState | None = None
         self._final: RunInfo | None = None
 
@@ -128,9 +130,11 @@ class RunReader:
         if self._log.restarts != restarts:
             self._facts, self._metrics = {}, {}
             self._recent.clear()
+            self._first = None
         steps = [line for line in lines if line.startswith(STEP_PREFIX)]
         others = [line for line in lines if not line.startswith(STEP_PREFIX)]
-        for event in parse_events(steps[-RECENT_STEPS:] + others):
+        first = steps[:1] if self._first is None else []
+        for event in parse_events(first + steps[-RECENT_STEPS:] + others):
             self._take(event)
 
     def _take(self, event: dict[str, Any]) -> None:
@@ -156,15 +160,18 @@ class RunReader:
             return
         self._facts["loss"] = event.get("loss")
         time_, elapsed = number(event.get("t")) or 0.0, number(event.get("elapsed")) or 0.0
-        self._recent.append((time_, elapsed, int(step), int(number(event.get("tokens")) or 0)))
+        if self._first is None:
+            self._first = time_, int(step)
+        self._recent.append((elapsed, int(step), int(number(event.get("tokens")) or 0)))
+        self._last_time = time_
 
     def _info(self, state: RunState) -> RunInfo:
         facts = self._facts
         summary = facts.get("summary", {})
-        step, elapsed = (self._recent[-1][2], self._recent[-1][1]) if self._recent else (0, None)
+        elapsed, step, _ = self._recent[-1] if self._recent else (None, 0, 0)
         trainable, total = _whole(facts.get("trainable_params")), _whole(facts.get("total_params"))
         max_steps = _whole(facts.get("max_steps")) or _whole(self._option("training", "max_steps"))
-        speed, token_speed, seconds_per_step = self._speed()
+        speed, token_speed = self._speed()
         running = state.status in (Status.RUNNING, Status.STOPPING)
         method = self._text("method", "name")
         return RunInfo(
@@ -188,7 +195,7 @@ class RunReader:
             trainable_share=trainable / total if trainable is not None and total else None,
             steps_per_second=_first(None if running else summary.get("steps_per_second"), speed),
             tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
-            eta_seconds=self._eta(max_steps, seconds_per_step) if running else None,
+            eta_seconds=self._eta(max_steps, step) if running else None,
             seconds=_first(summary.get("seconds"), elapsed),
             peak_memory_bytes=_whole(summary.get("peak_memory_bytes")),
             adapter_bytes=_whole(facts.get("bytes")),
@@ -197,25 +204,22 @@ class RunReader:
             config=self.config,
         )
 
-    def _speed(self) -> tuple[float | None, float | None, float | None]:
-        """Recent steps and tokens per second of training, and wall seconds per step with evaluations."""
+    def _speed(self) -> tuple[float | None, float | None]:
+        """Recent steps and tokens per second of training."""
         if len(self._recent) < 2:
-            return None, None, None
-        (time_0, elapsed_0, step_0, tokens_0), (time_1, elapsed_1, step_1, tokens_1) = (
-            self._recent[0],
-            self._recent[-1],
-        )
+            return None, None
+        (elapsed_0, step_0, tokens_0), (elapsed_1, step_1, tokens_1) = self._recent[0], self._recent[-1]
         if elapsed_1 <= elapsed_0 or step_1 <= step_0:
-            return None, None, None
+            return None, None
         span = elapsed_1 - elapsed_0
-        wall = max(time_1 - time_0, span)
-        return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span, wall / (step_1 - step_0)
+        return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span
 
-    def _eta(self, max_steps: int | None, seconds_per_step: float | None) -> float | None:
-        if max_steps is None or seconds_per_step is None:
+    def _eta(self, max_steps: int | None, step: int) -> float | None:
+        """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
+        if max_steps is None or self._first is None or step <= self._first[1]:
             return None
-        time_, _, step, _ = self._recent[-1]
-        return max(0.0, (max_steps - step) * seconds_per_step - max(0.0, time.time() - time_))
+        pace = (self._last_time - self._first[0]) / (step - self._first[1])
+        return max(0.0, (max_steps - step) * pace - max(0.0, time.time() - self._last_time))
 
     def _option(self, section: str, key: str) -> Any:
         values = self.config.get(section)

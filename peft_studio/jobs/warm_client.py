@@ -36,6 +36,8 @@ def child_environment(threads: int) -> dict[str, str]:
         # Libraries that start a thread when imported would make the server unsafe to fork.
         "OPENBLAS_NUM_THREADS": "1",
         "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        # Looking for a GPU must not start CUDA in the server: its children could not use it.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
 
 
