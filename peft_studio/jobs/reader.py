@@ -1,18 +1,19 @@
 """What is known about a run, read from its folder piece by piece as the folder grows."""
 
+import contextlib
 import time
-from collections import deque
 from dataclasses import dataclass, fields
 from typing import Any
 
 from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
-from peft_studio.jobs.loglines import STEP_PREFIX, LogFollower, number, parse_events
+from peft_studio.jobs.loglines import LogFollower, number
+from peft_studio.jobs.progress import Progress
 from peft_studio.jobs.redact import redact
 from peft_studio.jobs.store import RunPaths, RunState, Status, read_json, run_state
 from peft_studio.methods import METHODS
 
-RECENT_STEPS = 64  # steps that the current speed is taken from
+UNSETTLED_SECONDS = 30.0  # in which the events of a worker without a supervisor may still arrive
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class RunInfo:
         trainable_share: Trainable over total parameters, 0 to 1.
         steps_per_second: Recent speed while running, the run's average afterwards.
         eta_seconds: Estimated time left, evaluations included.
-        seconds: Time spent training.
+        seconds: Time the run took, up to its latest event while it runs; loading and evaluations included.
         stage: What the worker is doing, in words; empty when it is over.
         learning_rate: The configured peak.
         queue_position: 1 for the run that starts next; None when it is not queued.
@@ -86,11 +87,7 @@ class RunReader:
         self.created = number(record.get("created")) or _folder_time(paths)
         self._name = record["name"] if isinstance(record.get("name"), str) else ""
         self._log = LogFollower(paths.events)
-        self._facts: dict[str, Any] = {}
-        self._metrics: dict[str, float] = {}
-        self._first: tuple[float, int] | None = None  # time and number of the first step
-        self._last_time = 0.0
-        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS)  # elapsed, step, tokens
+        self._progress = Progress()
         self._ended: RunState | None = None
         self._final: RunInfo | None = None
 
@@ -108,10 +105,24 @@ class RunReader:
             if self._damage is None:
                 self._damage = _damage(self.paths, self._record)
             return RunState(Status.FAILED, self._damage) if self._damage else state
-        # Without a claim, a run that was stopped in the queue could still be started by a worker on its way.
-        if state.status.is_over and (self.paths.exit.exists() or self.paths.claim.exists()):
+        if state.status.is_over and self._is_settled():
             self._ended = state
         return state
+
+    def _is_settled(self) -> bool:
+        """Whether an ended run will stay as it is.
+
+        Without exit.json a worker may be about to notice that its supervisor has gone; without a claim, a worker
+        may be on its way to a run that was stopped in the queue.
+        """
+        if self.paths.exit.exists():
+            return True
+        now = time.time()
+        signs = (self.paths.stop, self.paths.claim, self.paths.events)
+        with contextlib.suppress(OSError):  # deleted this instant
+            last = max((path.stat().st_mtime for path in signs if path.exists()), default=now)
+            return now - last > UNSETTLED_SECONDS
+        return False
 
     def info(self) -> RunInfo:
         """Everything known now."""
@@ -128,50 +139,14 @@ class RunReader:
         restarts = self._log.restarts
         lines = self._log.read()
         if self._log.restarts != restarts:
-            self._facts, self._metrics = {}, {}
-            self._recent.clear()
-            self._first = None
-        steps = [line for line in lines if line.startswith(STEP_PREFIX)]
-        others = [line for line in lines if not line.startswith(STEP_PREFIX)]
-        first = steps[:1] if self._first is None else []
-        for event in parse_events(first + steps[-RECENT_STEPS:] + others):
-            self._take(event)
-
-    def _take(self, event: dict[str, Any]) -> None:
-        match event["kind"]:
-            case "step":
-                self._take_step(event)
-            case "started":
-                self._facts |= {key: event.get(key) for key in ("trainable_params", "total_params", "max_steps")}
-                self._facts["started"] = event.get("t")
-            case "stage":
-                self._facts["stage"] = event.get("name")
-            case "eval" if isinstance(event.get("metrics"), dict):
-                values = {name: number(value) for name, value in event["metrics"].items()}
-                self._metrics |= {name: value for name, value in values.items() if value is not None}
-            case "saved":
-                self._facts["bytes"] = event.get("bytes")
-            case "finished" | "stopped" if isinstance(event.get("summary"), dict):
-                self._facts["summary"] = event["summary"]
-
-    def _take_step(self, event: dict[str, Any]) -> None:
-        step = number(event.get("step"))
-        if step is None:
-            return
-        self._facts["loss"] = event.get("loss")
-        time_, elapsed = number(event.get("t")) or 0.0, number(event.get("elapsed")) or 0.0
-        if self._first is None:
-            self._first = time_, int(step)
-        self._recent.append((elapsed, int(step), int(number(event.get("tokens")) or 0)))
-        self._last_time = time_
+            self._progress = Progress()
+        self._progress.read(lines)
 
     def _info(self, state: RunState) -> RunInfo:
-        facts = self._facts
-        summary = facts.get("summary", {})
-        elapsed, step, _ = self._recent[-1] if self._recent else (None, 0, 0)
+        progress, facts, summary = self._progress, self._progress.facts, self._progress.summary
         trainable, total = _whole(facts.get("trainable_params")), _whole(facts.get("total_params"))
         max_steps = _whole(facts.get("max_steps")) or _whole(self._option("training", "max_steps"))
-        speed, token_speed = self._speed()
+        speed, token_speed = progress.speed()
         running = state.status in (Status.RUNNING, Status.STOPPING)
         method = self._text("method", "name")
         return RunInfo(
@@ -185,41 +160,24 @@ class RunReader:
             reason=redact(state.reason),
             created=self.created,
             started=number(facts.get("started")),
-            step=step,
+            step=progress.step,
             max_steps=max_steps,
             loss=number(facts.get("loss")),
-            eval_loss=self._metrics.get("eval/loss"),
-            metrics=dict(self._metrics),
+            eval_loss=progress.metrics.get("eval/loss"),
+            metrics=dict(progress.metrics),
             trainable_params=trainable,
             total_params=total,
             trainable_share=trainable / total if trainable is not None and total else None,
             steps_per_second=_first(None if running else summary.get("steps_per_second"), speed),
             tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
-            eta_seconds=self._eta(max_steps, step) if running else None,
-            seconds=_first(summary.get("seconds"), elapsed),
+            eta_seconds=progress.eta(max_steps) if running else None,
+            seconds=_first(summary.get("seconds"), progress.seconds()),
             peak_memory_bytes=_whole(summary.get("peak_memory_bytes")),
             adapter_bytes=_whole(facts.get("bytes")),
             stage=str(facts.get("stage") or "starting") if running else "",
             learning_rate=number(self._option("training", "learning_rate")),
             config=self.config,
         )
-
-    def _speed(self) -> tuple[float | None, float | None]:
-        """Recent steps and tokens per second of training."""
-        if len(self._recent) < 2:
-            return None, None
-        (elapsed_0, step_0, tokens_0), (elapsed_1, step_1, tokens_1) = self._recent[0], self._recent[-1]
-        if elapsed_1 <= elapsed_0 or step_1 <= step_0:
-            return None, None
-        span = elapsed_1 - elapsed_0
-        return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span
-
-    def _eta(self, max_steps: int | None, step: int) -> float | None:
-        """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
-        if max_steps is None or self._first is None or step <= self._first[1]:
-            return None
-        pace = (self._last_time - self._first[0]) / (step - self._first[1])
-        return max(0.0, (max_steps - step) * pace - max(0.0, time.time() - self._last_time))
 
     def _option(self, section: str, key: str) -> Any:
         values = self.config.get(section)

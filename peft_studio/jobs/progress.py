@@ -1,0 +1,92 @@
+"""How far a run has come: what its events add up to."""
+
+import math
+import time
+from collections import deque
+from typing import Any
+
+from peft_studio.jobs.loglines import STEP_PREFIX, number, parse_events
+
+RECENT_STEPS = 64  # steps that the current speed is taken from
+
+
+class Progress:
+    """Adds up a run's events as they arrive.
+
+    Attributes:
+        facts: The latest value of single things: ``loss``, ``started`` (seconds since the epoch), ``max_steps``,
+            ``trainable_params``, ``total_params``, ``stage``, ``bytes``; as the log has them.
+        metrics: The latest value of every metric.
+        summary: What the worker summed up at the end.
+        step: Optimizer steps done.
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.metrics: dict[str, float] = {}
+        self.summary: dict[str, Any] = {}
+        self.step = 0
+        self._first_step: tuple[float, int] | None = None  # its time and number
+        self._last_step_time = 0.0
+        self._first_time, self._latest_time = math.inf, 0.0  # of any event
+        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS)  # elapsed, step, tokens
+
+    def read(self, lines: list[bytes]) -> None:
+        """Takes new lines of the log; of its steps only the first and the latest are parsed."""
+        steps = [line for line in lines if line.startswith(STEP_PREFIX)]
+        others = [line for line in lines if not line.startswith(STEP_PREFIX)]
+        first = steps[:1] if self._first_step is None else []
+        for event in parse_events(first + steps[-RECENT_STEPS:] + others):
+            self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        time_ = number(event.get("t"))
+        if time_ is not None:
+            self._first_time = min(self._first_time, time_)
+            self._latest_time = max(self._latest_time, time_)
+        match event["kind"]:
+            case "step":
+                self._take_step(event, time_ or 0.0)
+            case "started":
+                self.facts |= {key: event.get(key) for key in ("trainable_params", "total_params", "max_steps")}
+                self.facts["started"] = time_
+            case "stage":
+                self.facts["stage"] = event.get("name")
+            case "eval" if isinstance(event.get("metrics"), dict):
+                values = {name: number(value) for name, value in event["metrics"].items()}
+                self.metrics |= {name: value for name, value in values.items() if value is not None}
+            case "saved":
+                self.facts["bytes"] = event.get("bytes")
+            case "finished" | "stopped" if isinstance(event.get("summary"), dict):
+                self.summary = event["summary"]
+
+    def _take_step(self, event: dict[str, Any], time_: float) -> None:
+        step = number(event.get("step"))
+        if step is None:
+            return
+        self.step = int(step)
+        self.facts["loss"] = event.get("loss")
+        self._first_step = self._first_step or (time_, self.step)
+        self._last_step_time = time_
+        self._recent.append((number(event.get("elapsed")) or 0.0, self.step, int(number(event.get("tokens")) or 0)))
+
+    def seconds(self) -> float | None:
+        """From the worker's first event to its latest."""
+        return max(0.0, self._latest_time - self._first_time) if self._latest_time else None
+
+    def speed(self) -> tuple[float | None, float | None]:
+        """Recent steps and tokens per second of training, evaluations not counted."""
+        if len(self._recent) < 2:
+            return None, None
+        (elapsed_0, step_0, tokens_0), (elapsed_1, step_1, tokens_1) = self._recent[0], self._recent[-1]
+        if elapsed_1 <= elapsed_0 or step_1 <= step_0:
+            return None, None
+        span = elapsed_1 - elapsed_0
+        return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span
+
+    def eta(self, max_steps: int | None) -> float | None:
+        """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
+        if max_steps is None or self._first_step is None or self.step <= self._first_step[1]:
+            return None
+        pace = (self._last_step_time - self._first_step[0]) / (self.step - self._first_step[1])
+        return max(0.0, (max_steps - self.step) * pace - max(0.0, time.time() - self._last_step_time))
