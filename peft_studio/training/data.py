@@ -3,8 +3,7 @@
 Rows of similar length share a batch, so that little is padding; the order is a pure function of the seed.
 """
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # label of positions that do not count, as PyTorch's cross entropy knows it
-MEGABATCH = 50  # batches that are sorted by length together: enough to group well, few enough to stay shuffled
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,42 +122,6 @@ def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
         "labels": torch.tensor(labels),
         "tokens": sum(len(example.ids) for example in examples),
     }
-
-
-class LengthGroupedBatches:
-    """The batches of a whole run, as row numbers: a batch sampler for ``torch.utils.data.DataLoader``.
-
-    Epochs follow each other without a gap: no row is dropped and every batch is full. Of the endless shuffled
-    stream, ``MEGABATCH`` batches at a time are sorted by length, cut into batches and shuffled again.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> None:
-        self._lengths = lengths
-        self._batch_size = batch_size
-        self._steps = steps
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __iter__(self) -> Iterator[list[int]]:
-        rng = random.Random(self._seed)
-        stream = self._stream(rng)
-        left = self._steps
-        while left:
-            count = min(left, MEGABATCH)
-            rows = [next(stream) for _ in range(count * self._batch_size)]
-            rows.sort(key=lambda row: self._lengths[row])
-            batches = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
-            rng.shuffle(batches)
-            yield from batches
-            left -= count
-
-    def _stream(self, rng: random.Random) -> Iterator[int]:
-        order = list(range(len(self._lengths)))
-        while True:
-            rng.shuffle(order)
-            yield from order
 
 
 def batches_by_length(examples: Sequence[Example], max_tokens: int = 4096) -> list[list[Example]]:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from peft_studio.batching import LengthGroupedBatches
 from peft_studio.config import TrainingConfig
 from peft_studio.training.callbacks import StepCallback
-from peft_studio.training.data import Example, LengthGroupedBatches, collate
+from peft_studio.training.data import Example, collate
 from peft_studio.training.loss import target_loss
 
 

@@ -164,6 +164,7 @@ class _Session:
                 "rows": len(train.encoded.examples),
                 "cut": train.encoded.cut,
                 "dropped": train.encoded.dropped,
+                "max_length": self.max_length,
             },
             trainable_params=trainable,
             total_params=total,
