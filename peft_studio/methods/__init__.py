@@ -2,9 +2,16 @@
 
 from peft_studio.errors import ConfigError, did_you_mean
 from peft_studio.methods.base import Method, Paper, Params
+from peft_studio.methods.bottleneck_adapters import HOULSBY, PARALLEL, PFEIFFER
+from peft_studio.methods.ia3 import IA3
+from peft_studio.methods.lora import LORA
+from peft_studio.methods.partial import BITFIT, FULL, LAYERNORM_HEAD, TOP_LAYERS
+from peft_studio.methods.soft_prompts import PREFIX, PROMPT
 
-# METHODS is filled below; order is the order in the form.
-METHODS: dict[str, Method] = {}
+_ENTRIES = (LORA, IA3, PREFIX, PROMPT, HOULSBY, PFEIFFER, PARALLEL, BITFIT, LAYERNORM_HEAD, TOP_LAYERS, FULL)
+
+METHODS: dict[str, Method] = {method.name: method for method in _ENTRIES}
+"""All methods by name, in the order of the form."""
 
 
 def get_method(name: str) -> Method:
@@ -16,9 +23,7 @@ def get_method(name: str) -> Method:
     try:
         return METHODS[name]
     except KeyError:
-        raise ConfigError(
-            f"There is no method {name!r}. {did_you_mean(name, METHODS)}", "method.name"
-        ) from None
+        raise ConfigError(f"There is no method {name!r}. {did_you_mean(name, METHODS)}", "method.name") from None
 
 
 __all__ = ["METHODS", "Method", "Paper", "Params", "get_method"]

@@ -1,0 +1,148 @@
+"""Bottleneck adapters: small two-layer networks inside every block, in three places."""
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from peft_studio.methods.base import Method, Paper, Params
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from peft_studio.models.layouts import Layout
+
+
+class BottleneckParams(Params):
+    """What the three kinds have in common."""
+
+    bottleneck_dim: int = Field(16, ge=1, le=256, description="Width of the small network in the middle.")
+    non_linearity: Literal["relu", "gelu", "silu"] = Field("relu", description="Between the two projections.")
+    scaling: float = Field(1.0, ge=0.1, le=10, description="Factor on what the small network adds.")
+    dropout: float = Field(0.0, ge=0, le=0.5, description="Dropout before the upward projection.")
+
+
+class HoulsbyParams(BottleneckParams):
+    """Parameters of Houlsby adapters."""
+
+    name: Literal["houlsby"] = "houlsby"
+
+
+class PfeifferParams(BottleneckParams):
+    """Parameters of Pfeiffer adapters."""
+
+    name: Literal["pfeiffer"] = "pfeiffer"
+
+
+class ParallelParams(BottleneckParams):
+    """Parameters of parallel adapters."""
+
+    name: Literal["parallel"] = "parallel"
+
+
+def _attach(
+    model: "PreTrainedModel", params: BottleneckParams, layout: "Layout", places: tuple[str, ...], parallel: bool
+) -> "PeftModel":
+    from peft import get_peft_model
+
+    from peft_studio.methods.tuners import BottleneckConfig
+
+    inside = "|".join(re.escape(place) for place in places)
+    config = BottleneckConfig(
+        task_type="CAUSAL_LM",
+        target_modules=rf"{re.escape(layout.blocks)}\.\d+\.({inside})",
+        parallel_input=layout.mlp_input if parallel else None,
+        bottleneck_dim=params.bottleneck_dim,
+        non_linearity=params.non_linearity,
+        scaling=params.scaling,
+        adapter_dropout=params.dropout,
+    )
+    return get_peft_model(model, config)
+
+
+def _attach_houlsby(model: "PreTrainedModel", params: HoulsbyParams, layout: "Layout") -> "PeftModel":
+    return _attach(model, params, layout, (layout.attention_output, layout.mlp_output), parallel=False)
+
+
+def _attach_pfeiffer(model: "PreTrainedModel", params: PfeifferParams, layout: "Layout") -> "PeftModel":
+    return _attach(model, params, layout, (layout.mlp_output,), parallel=False)
+
+
+def _attach_parallel(model: "PreTrainedModel", params: ParallelParams, layout: "Layout") -> "PeftModel":
+    return _attach(model, params, layout, (layout.mlp_output,), parallel=True)
+
+
+_SEQUENTIAL = r"h \leftarrow h + s\, W_\text{up}\, \sigma(W_\text{down}\, h + b_\text{down}) + s\, b_\text{up}"
+_COUNT = r"$2\,d\,b + b + d$ per adapter, for hidden size $d$ and bottleneck $b$; "
+
+HOULSBY = Method(
+    name="houlsby",
+    title="Houlsby adapters",
+    summary="Puts a small trainable network after attention and after the MLP of every block.",
+    idea=(
+        "The first adapters for transformers: squeeze each layer's output through a narrow passage, bend it, widen "
+        "it again and add it back. Only these passages are trained.\n\n"
+        "The widening matrix starts at zero, so at first an adapter passes everything on unchanged. Two per block "
+        "make this the most expressive, and the slowest, of the three kinds."
+    ),
+    formula=_SEQUENTIAL,
+    count=_COUNT + "two per block.",
+    paper=Paper(
+        "Parameter-Efficient Transfer Learning for NLP", "Houlsby et al.", 2019, "https://arxiv.org/abs/1902.00751"
+    ),
+    params=HoulsbyParams,
+    learning_rate=5e-3,
+    attach=_attach_houlsby,
+    mixed_batch=True,
+    adds_latency=True,
+)
+
+PFEIFFER = Method(
+    name="pfeiffer",
+    title="Pfeiffer adapters",
+    summary="Puts one small trainable network after the MLP of every block.",
+    idea=(
+        "A search over places for adapters found that one per block, behind the feed-forward network, does nearly as "
+        "well as two. Half the parameters and half the extra time are the gain.\n\n"
+        "It is the usual choice when several adapters are to be combined later."
+    ),
+    formula=_SEQUENTIAL,
+    count=_COUNT + "one per block.",
+    paper=Paper(
+        "AdapterFusion: Non-Destructive Task Composition for Transfer Learning",
+        "Pfeiffer et al.",
+        2020,
+        "https://arxiv.org/abs/2005.00247",
+    ),
+    params=PfeifferParams,
+    learning_rate=5e-3,
+    attach=_attach_pfeiffer,
+    mixed_batch=True,
+    adds_latency=True,
+)
+
+PARALLEL = Method(
+    name="parallel",
+    title="Parallel adapters",
+    summary="Runs a small trainable network beside the MLP of every block.",
+    idea=(
+        "Instead of correcting what the feed-forward network has made, a parallel adapter looks at the same input "
+        "and adds its own answer. Seen this way, adapters, prefix tuning and LoRA are relatives: each adds a small "
+        "change next to something frozen.\n\n"
+        "In the paper's comparison, beside the MLP is where a given number of parameters helps most."
+    ),
+    formula=r"h \leftarrow \mathrm{MLP}(x) + s\, W_\text{up}\, \sigma(W_\text{down}\, x + b_\text{down}) + s\, b_\text{up}",
+    count=_COUNT + "one per block.",
+    paper=Paper(
+        "Towards a Unified View of Parameter-Efficient Transfer Learning",
+        "He et al.",
+        2021,
+        "https://arxiv.org/abs/2110.04366",
+    ),
+    params=ParallelParams,
+    learning_rate=5e-3,
+    attach=_attach_parallel,
+    mixed_batch=True,
+    adds_latency=True,
+)

@@ -1,0 +1,60 @@
+"""(IA)3: one trainable factor per channel of keys, values and the feed-forward network."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from peft_studio.methods.base import Method, Paper, Params
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from peft_studio.models.layouts import Layout
+
+
+class IA3Params(Params):
+    """Parameters of (IA)3."""
+
+    name: Literal["ia3"] = "ia3"
+    targets: Literal["keys, values and mlp", "all linear"] = Field(
+        "all linear", description="The paper scales keys, values and the MLP's output; every linear layer learns more."
+    )
+
+
+def _attach(model: "PreTrainedModel", params: IA3Params, layout: "Layout") -> "PeftModel":
+    from peft import IA3Config, get_peft_model
+
+    everywhere = params.targets == "all linear"
+    attention = layout.attention if everywhere else layout.key_value
+    mlp = layout.mlp if everywhere else (layout.mlp_output,)
+    config = IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=[*attention, *mlp],
+        feedforward_modules=list(mlp),
+        fan_in_fan_out=layout.transposed,
+    )
+    return get_peft_model(model, config)
+
+
+IA3 = Method(
+    name="ia3",
+    title="(IA)³",
+    summary="Learns one factor per channel; everything else stays frozen.",
+    idea=(
+        "Instead of adding weights, (IA)³ turns the volume of existing channels up or down. Each targeted layer gets "
+        "one vector of factors: attention layers have their outputs scaled, feed-forward layers their inputs.\n\n"
+        "All factors start at one, which is the base model. They are so few that they want a high learning rate, and "
+        "they can be multiplied into the frozen weights afterwards, at no cost when generating."
+    ),
+    formula=r"h = l \odot (W x) \ \text{(attention)}, \qquad h = W (l \odot x) \ \text{(feed-forward)}",
+    count="One per output of each targeted attention layer, one per input of each targeted feed-forward layer.",
+    paper=Paper(
+        "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
+        "Liu et al.", 2022, "https://arxiv.org/abs/2205.05638",
+    ),
+    params=IA3Params,
+    learning_rate=3e-2,
+    attach=_attach,
+    mergeable=True,
+)

@@ -1,0 +1,195 @@
+"""Methods that train the base model's own parameters, all or some: full, top layers, BitFit, LayerNorm-and-head."""
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from peft_studio.methods.base import Method, Paper, Params
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from peft_studio.models.layouts import Layout
+
+
+class FullParams(Params):
+    """Full fine-tuning has nothing to choose."""
+
+    name: Literal["full"] = "full"
+
+
+class TopLayersParams(Params):
+    """Parameters of training the top layers."""
+
+    name: Literal["top_layers"] = "top_layers"
+    layers: int = Field(2, ge=1, le=128, description="How many of the last blocks train.")
+    final_norm: bool = Field(True, description="Whether the normalisation after the last block trains too.")
+
+
+class BitFitParams(Params):
+    """BitFit has nothing to choose."""
+
+    name: Literal["bitfit"] = "bitfit"
+
+
+class LayerNormHeadParams(Params):
+    """Parameters of LayerNorm-and-head."""
+
+    name: Literal["layernorm_head"] = "layernorm_head"
+    head: bool = Field(True, description="Whether the vocabulary projection trains too.")
+
+
+def _partial(model: "PreTrainedModel", modules: str, parameters: tuple[str, ...]) -> "PeftModel":
+    from peft import get_peft_model
+
+    from peft_studio.methods.tuners import PartialConfig
+
+    config = PartialConfig(task_type="CAUSAL_LM", target_modules=modules, parameters=list(parameters))
+    return get_peft_model(model, config)
+
+
+def _owners(model: Any, parameters: tuple[str, ...]) -> list[str]:
+    """Names of all modules that own a parameter of one of these names."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if any(parameter in parameters for parameter, _ in module.named_parameters(recurse=False))
+    ]
+
+
+def _any_of(names: list[str]) -> str:
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def _all_names(model: Any) -> tuple[str, ...]:
+    return tuple(sorted({name.rpartition(".")[2] for name, _ in model.named_parameters()}))
+
+
+def _attach_full(model: "PreTrainedModel", params: FullParams, layout: "Layout") -> "PeftModel":
+    names = _all_names(model)
+    return _partial(model, _any_of(_owners(model, names)), names)
+
+
+def _attach_top_layers(model: "PreTrainedModel", params: TopLayersParams, layout: "Layout") -> "PeftModel":
+    from peft_studio.errors import ConfigError
+
+    depth = len(model.get_submodule(layout.blocks))  # type: ignore[arg-type]
+    if params.layers > depth:
+        raise ConfigError(f"method.layers = {params.layers}: this model has {depth} layers.", "method.layers")
+    names = _all_names(model)
+    tops = tuple(f"{layout.blocks}.{number}." for number in range(depth - params.layers, depth))
+    chosen = [name for name in _owners(model, names) if name.startswith(tops)]
+    if params.final_norm:
+        chosen.append(layout.final_norm)
+    return _partial(model, _any_of(chosen), names)
+
+
+def _attach_bitfit(model: "PreTrainedModel", params: BitFitParams, layout: "Layout") -> "PeftModel":
+    return _partial(model, _any_of(_owners(model, ("bias",))), ("bias",))
+
+
+def _attach_layernorm_head(model: "PreTrainedModel", params: LayerNormHeadParams, layout: "Layout") -> "PeftModel":
+    inside = _any_of(list(layout.norms))
+    pattern = rf"{re.escape(layout.blocks)}\.\d+\.({inside})|{re.escape(layout.final_norm)}"
+    if params.head:
+        pattern += f"|{re.escape(layout.head)}"
+    return _partial(model, pattern, ("weight", "bias"))
+
+
+FULL = Method(
+    name="full",
+    title="Full fine-tuning",
+    summary="Trains every parameter of the model: the yardstick for all the others.",
+    idea=(
+        "Nothing is frozen. The model can move anywhere, which is the most it can do and the most it can forget; a "
+        "copy of the whole model is kept for each task, with gradients and two optimizer averages for every weight "
+        "while training.\n\n"
+        "Here the trained weights are private copies beside the base model, so that even a fully fine-tuned model "
+        "can be switched on and off like an adapter."
+    ),
+    formula=r"\theta \leftarrow \theta - \eta\, \nabla_\theta \mathcal{L}(\theta) \quad \text{for all } \theta",
+    count="All parameters of the base model; tied ones count once.",
+    paper=Paper(
+        "Universal Language Model Fine-tuning for Text Classification",
+        "Howard, Ruder",
+        2018,
+        "https://arxiv.org/abs/1801.06146",
+    ),
+    params=FullParams,
+    learning_rate=1e-3,
+    attach=_attach_full,
+    mergeable=True,
+)
+
+TOP_LAYERS = Method(
+    name="top_layers",
+    title="Top layers",
+    summary="Trains the last few blocks and freezes everything below them.",
+    idea=(
+        "Early layers of a language model know about words and grammar, late ones about what to say next. Partly "
+        "freezing keeps the general part and retrains the specific part.\n\n"
+        "The backward pass ends at the lowest trained layer, so this is fast as well as small."
+    ),
+    formula=r"\theta_\ell \leftarrow \theta_\ell - \eta\, \nabla_{\theta_\ell} \mathcal{L} \quad \text{for } \ell > L - k",
+    count="All parameters of the last $k$ blocks, and of the final normalisation when chosen.",
+    paper=Paper(
+        "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
+        "Lee, Tang, Lin",
+        2019,
+        "https://arxiv.org/abs/1911.03090",
+    ),
+    params=TopLayersParams,
+    learning_rate=2e-3,
+    attach=_attach_top_layers,
+    mergeable=True,
+)
+
+BITFIT = Method(
+    name="bitfit",
+    title="BitFit",
+    summary="Trains only the biases; every matrix stays frozen.",
+    idea=(
+        "A bias shifts what a layer puts out, whatever comes in. BitFit asks how far a task can be learned by "
+        "shifting alone, and the answer is: surprisingly far, with less than a hundredth of the parameters.\n\n"
+        "It suggests that fine-tuning brings out what a model already knows more than it teaches anything new."
+    ),
+    formula=r"h = W x + b, \qquad b \leftarrow b - \eta\, \nabla_b \mathcal{L}",
+    count="All bias parameters of the model.",
+    paper=Paper(
+        "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
+        "Ben-Zaken, Ravfogel, Goldberg",
+        2021,
+        "https://arxiv.org/abs/2106.10199",
+    ),
+    params=BitFitParams,
+    learning_rate=1e-2,
+    attach=_attach_bitfit,
+    mergeable=True,
+    caveat="Needs a model with biases; many recent ones (Llama, Qwen3) have none.",
+)
+
+LAYERNORM_HEAD = Method(
+    name="layernorm_head",
+    title="LayerNorm and head",
+    summary="Trains the normalisation layers and the vocabulary projection.",
+    idea=(
+        "Normalisation layers set the scale of every channel that passes through the model; the head turns the last "
+        "hidden state into words. Training just these two re-tunes the model without touching attention or MLPs.\n\n"
+        "The norms alone are a few thousand numbers. The head is large, and can be left out."
+    ),
+    formula=r"y = \gamma \odot \frac{x - \mu}{\sigma} + \beta, \qquad p = \mathrm{softmax}(W_\text{head}\, y)",
+    count="All normalisation parameters, plus vocabulary times hidden size for the head.",
+    paper=Paper(
+        "Pretrained Transformers as Universal Computation Engines",
+        "Lu, Grover, Abbeel, Mordatch",
+        2021,
+        "https://arxiv.org/abs/2103.05247",
+    ),
+    params=LayerNormHeadParams,
+    learning_rate=3e-3,
+    attach=_attach_layernorm_head,
+    mergeable=True,
+    caveat="Where head and embedding share one matrix, the head trains a copy of its own and the embedding stays as it was.",
+)

@@ -1,0 +1,112 @@
+"""Prompt tuning and prefix tuning: trainable vectors in front of the text; the model itself stays untouched."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from peft_studio.methods.base import Method, Paper, Params
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from peft_studio.models.layouts import Layout
+
+
+class PromptParams(Params):
+    """Parameters of prompt tuning."""
+
+    name: Literal["prompt"] = "prompt"
+    virtual_tokens: int = Field(20, ge=1, le=128, description="How many trainable vectors stand before the text.")
+
+
+class PrefixParams(Params):
+    """Parameters of prefix tuning."""
+
+    name: Literal["prefix"] = "prefix"
+    virtual_tokens: int = Field(20, ge=1, le=128, description="How many key-value pairs each layer gets.")
+
+
+def _attach_prompt(model: "PreTrainedModel", params: PromptParams, layout: "Layout") -> "PeftModel":
+    from peft import PromptTuningConfig, get_peft_model
+
+    config = PromptTuningConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=params.virtual_tokens,
+        prompt_tuning_init="SAMPLE_VOCAB",
+        **_geometry(model),
+    )
+    return get_peft_model(model, config)
+
+
+def _attach_prefix(model: "PreTrainedModel", params: PrefixParams, layout: "Layout") -> "PeftModel":
+    from peft import PrefixTuningConfig, get_peft_model
+
+    config = PrefixTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=params.virtual_tokens, init_weights="zero", **_geometry(model)
+    )
+    return get_peft_model(model, config)
+
+
+def _geometry(model: "PreTrainedModel") -> dict[str, Any]:
+    """What PEFT would otherwise guess from the config's attribute names."""
+    config: Any = model.config
+    return {
+        "num_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "token_dim": config.hidden_size,
+        "num_transformer_submodules": 1,
+    }
+
+
+PROMPT = Method(
+    name="prompt",
+    title="Prompt tuning",
+    summary="Learns a few vectors that stand before the text like words; no weight of the model changes.",
+    idea=(
+        "A good instruction makes a model behave. Prompt tuning learns the instruction directly as vectors in "
+        "embedding space, where they need not be any real word, and puts them before every text.\n\n"
+        "It is the smallest method here and the only one that touches nothing but the input. Its strength grows with "
+        "the model's size: a large model already knows what it is being asked for, a very small one has to be taught."
+    ),
+    formula=r"\mathrm{LM}\big([\,p_1, \dots, p_t,\ E(x_1), \dots, E(x_T)\,]\big), \qquad p_i \in \mathbb{R}^{d}",
+    count=r"$t\,d$ for $t$ virtual tokens and hidden size $d$.",
+    paper=Paper(
+        "The Power of Scale for Parameter-Efficient Prompt Tuning",
+        "Lester, Al-Rfou, Constant",
+        2021,
+        "https://arxiv.org/abs/2104.08691",
+    ),
+    params=PromptParams,
+    learning_rate=5e-2,
+    attach=_attach_prompt,
+    adds_latency=True,
+    caveat=(
+        "Weaker than the others on models as small as nano-lm, as its paper shows for all small models: vectors at "
+        "the input can only call up what the frozen layers can already do."
+    ),
+)
+
+PREFIX = Method(
+    name="prefix",
+    title="Prefix tuning",
+    summary="Gives every layer's attention a few trainable keys and values to look at.",
+    idea=(
+        "Where prompt tuning speaks to the first layer only, prefix tuning speaks to all of them: each attention "
+        "layer sees a handful of extra positions whose keys and values are trained.\n\n"
+        "They live in the key-value cache, so the text keeps its own positions. All values start at zero, which "
+        "draws some attention away from the text but adds nothing, and training begins near the base model."
+    ),
+    formula=r"\mathrm{Attn}\big(Q,\ [P_K; K],\ [P_V; V]\big), \qquad P_K, P_V \in \mathbb{R}^{t \times d_{kv}}",
+    count=r"$2\,t\,L\,d_{kv}$ for $t$ virtual tokens, $L$ layers and key-value width $d_{kv}$.",
+    paper=Paper(
+        "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
+        "Li, Liang",
+        2021,
+        "https://arxiv.org/abs/2101.00190",
+    ),
+    params=PrefixParams,
+    learning_rate=3e-2,
+    attach=_attach_prefix,
+    adds_latency=True,
+)

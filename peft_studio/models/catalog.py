@@ -1,0 +1,98 @@
+"""The base models that the app offers by name, and how any other model is found. Torch-free."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft_studio.errors import ModelError, did_you_mean
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the form shows of a model.
+
+    Attributes:
+        id: Name in configs.
+        title: Name shown to people.
+        path: Folder of an embedded model; None for one on the Hub.
+        params: Number of parameters.
+        architecture: ``model_type`` of transformers.
+        licence: SPDX identifier.
+        summary: One or two sentences.
+    """
+
+    id: str
+    title: str
+    path: Path | None
+    params: int
+    architecture: str
+    licence: str
+    summary: str
+
+
+def count_stored_params(file: Path) -> int:
+    """Number of parameters in a safetensors file, read from its header.
+
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    with file.open("rb") as stream:
+        (size,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(size))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _nano_lm() -> ModelCard:
+    folder = Path(__file__).parent / "nano-lm"
+    return ModelCard(
+        id="nano-lm",
+        title="nano-lm",
+        path=folder,
+        params=count_stored_params(folder / "model.safetensors"),
+        architecture="llama",
+        licence="Apache-2.0",
+        summary="A small decoder that ships with PEFT Studio, pre-trained by the project itself. Needs no network.",
+    )
+
+
+MODELS: dict[str, ModelCard] = {card.id: card for card in (_nano_lm(),)}
+
+
+def resolve_model(model_id: str) -> str:
+    """Turns a config's model id into what ``from_pretrained`` takes: a folder or a Hub id.
+
+    Raises:
+        ModelError: A bare name that the catalogue does not have, or a folder that does not hold a model.
+    """
+    if model_id in MODELS and MODELS[model_id].path is not None:
+        return str(MODELS[model_id].path)
+    path = Path(model_id).expanduser()
+    if path.exists():
+        check_folder(path)
+        return str(path)
+    looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1 or "\\" in model_id
+    if looks_local:
+        raise ModelError(f"There is no folder {model_id!r}. A model is a catalogue name, a folder or a Hub id.")
+    if "/" not in model_id:
+        raise ModelError(
+            f"There is no model {model_id!r}. {did_you_mean(model_id, MODELS)} "
+            "Or give a folder, or a Hub id such as owner/name."
+        )
+    return model_id
+
+
+def check_folder(path: Path) -> None:
+    """Makes sure that a folder holds a model that can be loaded safely.
+
+    Raises:
+        ModelError: It does not; the message says what is missing.
+    """
+    if not path.is_dir():
+        raise ModelError(f"{str(path)!r} is a file. A local model is a folder with config.json and safetensors weights.")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"The folder {str(path)!r} is not a model: it has no config.json.")
+    if not any(path.glob("*.safetensors")):
+        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
+        found = f" It holds {pickled[0]}, which is a pickle and may run code when read." if pickled else ""
+        raise ModelError(f"The folder {str(path)!r} has no .safetensors weights.{found} Convert it to safetensors.")

@@ -1,0 +1,1 @@
+"""Heavy work, in worker processes only: loading, training, evaluation, generation, estimates."""

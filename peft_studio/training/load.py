@@ -1,0 +1,127 @@
+"""Loads base models, puts methods and saved adapters on them, and shows the base model through an adapter."""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from peft_studio.errors import ConfigError, ModelError
+from peft_studio.methods import Params, get_method
+from peft_studio.models.catalog import resolve_model
+from peft_studio.models.layouts import layout_for
+
+
+def load_config(model_id: str) -> Any:
+    """The model's transformers config.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be read.
+    """
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, model_id)
+
+
+def load_base(model_id: str, dtype: str = "float32") -> tuple[Any, Any]:
+    """Loads a base model with its tokenizer, in evaluation mode.
+
+    Args:
+        model_id: Catalogue name, folder or Hub id.
+        dtype: Name of the weights' torch dtype.
+
+    Returns:
+        The ``PreTrainedModel`` and its tokenizer.
+
+    Raises:
+        ModelError: There is no such model, it has no safetensors weights, or its architecture is not supported.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    layout_for(load_config(model_id).model_type)
+    model = _from_pretrained(
+        AutoModelForCausalLM, model_id, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa"
+    )
+    return model.eval(), _from_pretrained(AutoTokenizer, model_id)
+
+
+def load_meta(model_id: str) -> Any:
+    """The model with parameters on the meta device: shapes only, no weights read.
+
+    Raises:
+        ModelError: There is no such model, or its architecture is not supported.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(model_id)
+    layout_for(config.model_type)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:
+    source = resolve_model(model_id)
+    try:
+        return loader.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError) as exc:
+        reason = " ".join(str(exc).split())[:400]
+        raise ModelError(f"The model {model_id!r} cannot be loaded: {reason}") from exc
+
+
+def attach(model: Any, params: Params) -> Any:
+    """Puts a method on a base model.
+
+    Returns:
+        A ``PeftModel`` whose adapter is called ``default``.
+
+    Raises:
+        ConfigError: The method finds nothing to train in this model.
+    """
+    method = get_method(params.name)
+    wrapped = method.attach(model, params, layout_for(model.config.model_type))
+    if not any(parameter.requires_grad for parameter in wrapped.parameters()):
+        raise ConfigError(
+            f"{method.title} has nothing to train in a model of type {model.config.model_type!r}. {method.caveat}",
+            "method.name",
+        )
+    return wrapped
+
+
+def load_adapter(base: Any, folder: Path) -> Any:
+    """Loads a saved adapter onto a base model, for inference.
+
+    Raises:
+        ModelError: The folder does not hold an adapter for this model.
+    """
+    from peft import PeftModel
+
+    import peft_studio.methods.tuners  # noqa: F401  registers our own tuners
+
+    try:
+        return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as exc:
+        raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc
+
+
+def share_base(base: nn.Module) -> Any:
+    """A second model around the very same weights, so that many adapters need one base in memory."""
+    tensors = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
+    return copy.deepcopy(base, tensors)
+
+
+@contextlib.contextmanager
+def base_output(model: Any) -> Iterator[Any]:
+    """Yields a model that answers exactly as the base model does.
+
+    Prompt methods keep the base model unchanged inside; others switch their layers off.
+    """
+    if not hasattr(model, "get_base_model"):
+        yield model
+    elif model.active_peft_config.is_prompt_learning:
+        yield model.get_base_model()
+    else:
+        with model.disable_adapter():
+            yield model
