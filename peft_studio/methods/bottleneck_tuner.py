@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
@@ -152,7 +151,9 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         Raises:
             ValueError: Always: a non-linear network is no weight matrix.
         """
-        raise ValueError("Bottleneck adapters are not linear and cannot be merged into weights; keep them or unload().")
+        raise ValueError(
+            "Bottleneck adapters are not linear and cannot be merged into weights; keep them or unload()."
+        )
 
     def unmerge(self) -> None:
         """Nothing is ever merged."""
@@ -222,5 +223,3 @@ class BottleneckModel(BaseTuner):
 
 def _pass(names: list[str], _module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return args, {**kwargs, "adapter_names": names}
-
-

@@ -51,7 +51,9 @@ IA3 = Method(
     count="One per output of each targeted attention layer, one per input of each targeted feed-forward layer.",
     paper=Paper(
         "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
-        "Liu et al.", 2022, "https://arxiv.org/abs/2205.05638",
+        "Liu et al.",
+        2022,
+        "https://arxiv.org/abs/2205.05638",
     ),
     params=IA3Params,
     learning_rate=3e-2,

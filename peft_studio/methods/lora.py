@@ -59,7 +59,9 @@ LORA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A \in \mathbb{R}^{r \times n},\; B \in \mathbb{R}^{m \times r}",
     count=r"$\sum r\,(n + m)$ over the chosen layers with $n$ inputs and $m$ outputs; DoRA adds $m$ each.",
-    paper=Paper("LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "https://arxiv.org/abs/2106.09685"),
+    paper=Paper(
+        "LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "https://arxiv.org/abs/2106.09685"
+    ),
     params=LoraParams,
     learning_rate=5e-3,
     attach=_attach,

@@ -1,7 +1,7 @@
 """Teaches PEFT the project's own tuners. Importing this module is all that loading one of our adapters needs:
 
-    import peft_studio.methods.tuners
-    model = PeftModel.from_pretrained(base, "adapter")
+import peft_studio.methods.tuners
+model = PeftModel.from_pretrained(base, "adapter")
 """
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,24 @@ def load_base(model_id: str, dtype: str = "float32") -> tuple[Any, Any]:
     Raises:
         ModelError: There is no such model, it has no safetensors weights, or its architecture is not supported.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     layout_for(load_config(model_id).model_type)
     model = _from_pretrained(
         AutoModelForCausalLM, model_id, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa"
     )
-    return model.eval(), _from_pretrained(AutoTokenizer, model_id)
+    return model.eval(), load_tokenizer(model_id)
+
+
+def load_tokenizer(model_id: str) -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        ModelError: There is no such model, or it has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    return _from_pretrained(AutoTokenizer, model_id)
 
 
 def load_meta(model_id: str) -> Any:
@@ -81,7 +93,11 @@ def attach(model: Any, params: Params) -> Any:
         ConfigError: The method finds nothing to train in this model.
     """
     method = get_method(params.name)
-    wrapped = method.attach(model, params, layout_for(model.config.model_type))
+    with warnings.catch_warnings():
+        # Both are meant for others: a deprecation between two libraries, and tied weights, which our tuner handles.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
+        wrapped = method.attach(model, params, layout_for(model.config.model_type))
     if not any(parameter.requires_grad for parameter in wrapped.parameters()):
         raise ConfigError(
             f"{method.title} has nothing to train in a model of type {model.config.model_type!r}. {method.caveat}",

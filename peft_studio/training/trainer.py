@@ -38,6 +38,7 @@ from peft_studio.training.evaluate import (
 from peft_studio.training.load import attach, base_output, load_adapter, load_base
 from peft_studio.training.loop import StudioTrainer
 from peft_studio.training.loss import context_length, target_logits, virtual_tokens
+from peft_studio.training.param_map import count_parameters
 
 Emit = Callable[..., None]
 Stop = Callable[[], bool]
@@ -149,7 +150,7 @@ class _Session:
 
     def announce(self, threads: int) -> None:
         """Emits ``started`` with everything that identifies the run's figures."""
-        trainable, total = self.model.get_nb_trainable_parameters()
+        trainable, total = count_parameters(self.model)
         train = self.training_rows
         self.emit(
             "started",

@@ -1,0 +1,131 @@
+"""What a run would cost, told before it starts: exact counts and file size, an estimated memory ledger, and a map.
+
+Counts come from the very function that training uses to attach a method, run on shapes only (PyTorch's meta device),
+so they are exact by construction.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from peft_studio.config import RunConfig
+from peft_studio.errors import ModelError
+from peft_studio.methods import get_method
+from peft_studio.methods.base import Params
+from peft_studio.models.layouts import layout_for
+from peft_studio.tasks import get_task
+from peft_studio.training.load import attach, load_meta, load_tokenizer, share_base
+from peft_studio.training.param_map import count_parameters, draw_map
+from peft_studio.training.safetensors_size import adapter_file_bytes
+
+BYTES = 4  # float32
+ADAM_STATES = 2
+
+
+def estimate(config: RunConfig) -> dict[str, Any]:
+    """Everything the form shows while it is filled in, as plain values.
+
+    Args:
+        config: The run that would be started.
+
+    Returns:
+        ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
+        ``memory`` (bytes; ``activations`` is an estimate), ``map``, and under ``full`` the same figures for full
+        fine-tuning.
+
+    Raises:
+        ModelError: The model cannot be read.
+        ConfigError: The method does not fit the model.
+    """
+    figures, attached = _figures(config, config.method)
+    base = _meta_base(config.model.id)
+    full, _ = _figures(config, get_method("full").params())
+    layout = layout_for(base.config.model_type)
+    return {**figures, "full": full, "map": draw_map(attached, base, layout), "warnings": []}
+
+
+def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
+    base = _meta_base(config.model.id)
+    with torch.device("meta"):
+        model = attach(share_base(base), params)
+    trainable, total = count_parameters(model)
+    base_params = sum(parameter.numel() for parameter in base.parameters())
+    held = sum(parameter.numel() for parameter in model.parameters())
+    length, answer = _typical_lengths(config.model.id, config.task.id)
+    rows = config.training.batch_size
+    length, answer = min(length, config.training.max_length), min(answer, config.training.max_length)
+    figures = {
+        "trainable_params": trainable,
+        "total_params": total,
+        "base_params": base_params,
+        "trainable_share": trainable / total,
+        "adapter_bytes": adapter_file_bytes(model),
+        "memory": {
+            "weights": held * BYTES,
+            "gradients": trainable * BYTES,
+            "optimizer": trainable * BYTES * ADAM_STATES,
+            "activations": activation_bytes(model, base, rows * length, rows * answer),
+        },
+        "tokens_per_row": length,
+    }
+    return figures, model
+
+
+def activation_bytes(model: Any, base: Any, tokens: int, answers: int) -> int:
+    """Estimated bytes that the forward pass keeps for the backward pass.
+
+    Per token and block: ``10 d + 2 k + 4 f`` numbers (norms, projections, residuals of width ``d``, keys and values of
+    width ``k``, feed-forward width ``f``), counted from the lowest block that trains upwards; and three times the
+    vocabulary for every answer token. Attention scores are not kept (fused attention); what an adapter itself keeps,
+    and the allocator's slack, are left out.
+
+    Args:
+        model: The model with its method.
+        base: The model without it.
+        tokens: Tokens in a batch.
+        answers: Tokens in it that carry loss.
+    """
+    config = base.config
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or hidden // heads
+    keys = (getattr(config, "num_key_value_heads", None) or heads) * head_dim
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * hidden
+    per_block = 10 * hidden + 2 * keys + 4 * inner
+    blocks = config.num_hidden_layers - lowest_trained_block(model, layout_for(config.model_type).blocks)
+    return BYTES * (tokens * blocks * per_block + answers * 3 * config.vocab_size)
+
+
+def lowest_trained_block(model: Any, blocks: str) -> int:
+    """Number of the first block that the backward pass reaches, from 0; one past the last when none is."""
+    marker = f".{blocks}."
+    depth = model.config.num_hidden_layers
+    lowest = depth
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            inside = f".{name}".partition(marker)[2]
+            if inside:
+                lowest = min(lowest, int(inside.partition(".")[0]))
+            elif "norm" not in name and "head" not in name and "ln_f" not in name:
+                return 0  # the embedding, or vectors in front of the text
+    return lowest
+
+
+@lru_cache(maxsize=8)
+def _meta_base(model_id: str) -> Any:
+    return load_meta(model_id)
+
+
+@lru_cache(maxsize=64)
+def _typical_lengths(model_id: str, task_id: str) -> tuple[int, int]:
+    """Mean tokens of a row and of its answer, over a sample; round numbers when there is no tokenizer to ask."""
+    try:
+        tokenizer = load_tokenizer(model_id)
+    except ModelError:
+        return 128, 64
+    rows = get_task(task_id).load("train")[:256]
+    prompts = tokenizer([row.prompt for row in rows])["input_ids"]
+    answers = tokenizer([row.target for row in rows])["input_ids"]
+    answer = sum(len(ids) + 1 for ids in answers) / len(rows)
+    prompt = sum(len(ids) for ids in prompts) / len(rows)
+    return round(prompt + answer), round(answer)
