@@ -132,7 +132,10 @@ PARALLEL = Method(
         "change next to something frozen.\n\n"
         "In the paper's comparison, beside the MLP is where a given number of parameters helps most."
     ),
-    formula=r"h \leftarrow \mathrm{MLP}(x) + s\, W_\text{up}\, \sigma(W_\text{down}\, x + b_\text{down}) + s\, b_\text{up}",
+    formula=(
+        r"h \leftarrow \mathrm{MLP}(x) + s\, W_\text{up}\, \sigma(W_\text{down}\, x + b_\text{down})"
+        r" + s\, b_\text{up}"
+    ),
     count=_COUNT + "one per block.",
     paper=Paper(
         "Towards a Unified View of Parameter-Efficient Transfer Learning",

@@ -102,7 +102,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             config: How it looks.
             source: The module whose input a parallel network reads; None for one in sequence.
         """
-        inputs, outputs = _features(self.get_base_layer())
+        _, outputs = _features(self.get_base_layer())
         if source is not None and self._hook is None:
             self._hook = source.register_forward_pre_hook(self._remember)
         width = outputs if source is None else _features(_linear(source))[0]
@@ -151,9 +151,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         Raises:
             ValueError: Always: a non-linear network is no weight matrix.
         """
-        raise ValueError(
-            "Bottleneck adapters are not linear and cannot be merged into weights; keep them or unload()."
-        )
+        raise ValueError("Bottleneck adapters are not linear and cannot be merged; keep them or unload().")
 
     def unmerge(self) -> None:
         """Nothing is ever merged."""

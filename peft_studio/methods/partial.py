@@ -132,7 +132,10 @@ TOP_LAYERS = Method(
         "freezing keeps the general part and retrains the specific part.\n\n"
         "The backward pass ends at the lowest trained layer, so this is fast as well as small."
     ),
-    formula=r"\theta_\ell \leftarrow \theta_\ell - \eta\, \nabla_{\theta_\ell} \mathcal{L} \quad \text{for } \ell > L - k",
+    formula=(
+        r"\theta_\ell \leftarrow \theta_\ell - \eta\, \nabla_{\theta_\ell} \mathcal{L}"
+        r" \quad \text{for } \ell > L - k"
+    ),
     count="All parameters of the last $k$ blocks, and of the final normalisation when chosen.",
     paper=Paper(
         "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
@@ -191,5 +194,5 @@ LAYERNORM_HEAD = Method(
     learning_rate=3e-3,
     attach=_attach_layernorm_head,
     mergeable=True,
-    caveat="Where head and embedding share one matrix, the head trains a copy of its own and the embedding stays as it was.",
+    caveat="Where head and embedding share one matrix, the head trains its own copy; the embedding stays.",
 )

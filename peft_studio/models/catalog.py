@@ -89,9 +89,7 @@ def check_folder(path: Path) -> None:
         ModelError: It does not; the message says what is missing.
     """
     if not path.is_dir():
-        raise ModelError(
-            f"{str(path)!r} is a file. A local model is a folder with config.json and safetensors weights."
-        )
+        raise ModelError(f"{str(path)!r} is a file. A model is a folder with config.json and safetensors weights.")
     if not (path / "config.json").is_file():
         raise ModelError(f"The folder {str(path)!r} is not a model: it has no config.json.")
     if not any(path.glob("*.safetensors")):
