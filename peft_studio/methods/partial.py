@@ -75,7 +75,7 @@ def _attach_full(model: "PreTrainedModel", params: FullParams, layout: "Layout")
 def _attach_top_layers(model: "PreTrainedModel", params: TopLayersParams, layout: "Layout") -> "PeftModel":
     from peft_studio.errors import ConfigError
 
-    depth = len(model.get_submodule(layout.blocks))  # type: ignore[arg-type]
+    depth = len(model.get_submodule(layout.blocks))
     if params.layers > depth:
         raise ConfigError(f"method.layers = {params.layers}: this model has {depth} layers.", "method.layers")
     names = _all_names(model)

@@ -40,7 +40,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     """
     figures, attached = _figures(config, config.method)
     base = _meta_base(config.model.id)
-    full, _ = _figures(config, get_method("full").params())
+    full, _ = _figures(config, get_method("full").params(name="full"))
     layout = layout_for(base.config.model_type)
     return {**figures, "full": full, "map": draw_map(attached, base, layout), "warnings": []}
 

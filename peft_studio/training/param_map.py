@@ -47,8 +47,8 @@ def draw_map(model: Any, base: Any, layout: Layout) -> list[dict[str, Any]]:
         layout: Module names of the architecture.
 
     Returns:
-        Entries ``{"name", "kind", "params", "trainable", "added"}``; a block has ``parts`` of the same form. ``params``
-        are the base model's, ``trainable`` how many of those train, ``added`` how many the method brings.
+        Entries ``{"name", "kind", "params", "trainable", "added"}``; a block has ``parts`` of the same form.
+        ``params`` are the base model's, ``trainable`` how many of those train, ``added`` how many the method brings.
     """
     cells = {name: _cell(name, layout) for name, _ in _owners(base)}
     for name, count in _owners(base):
