@@ -116,9 +116,11 @@ def _print_table(rows: Sequence[Sequence[Any]]) -> None:
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.follow import Follower, start_worker
     from peft_studio.jobs.store import RunStore
+    from peft_studio.models.catalog import resolve_model
     from peft_studio.presets import parse_preset
 
     config = parse_preset(options.preset, options.set)
+    resolve_model(config.model.id)  # a wrong name is told before anything is created
     prepare_home(settings)
     paths = RunStore(settings.runs_dir).create(config, options.name)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
@@ -151,7 +153,9 @@ def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
 
     config = parse_preset(options.preset, options.set)  # before the libraries load: a typo is told at once
     from peft_studio.training.efficiency import estimate
+    from peft_studio.training.quiet import be_quiet
 
+    be_quiet()
     found = estimate(config)
     if options.json:
         _print_json(found)
@@ -184,7 +188,9 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
 
     from peft_studio.training.generate import stream_columns
     from peft_studio.training.pool import ModelPool, columns_of
+    from peft_studio.training.quiet import be_quiet
 
+    be_quiet()
     torch.set_num_threads(settings.threads)
     pool = ModelPool()
     models, tokenizer = columns_of(pool, model, adapters), pool.base(model)[1]

@@ -33,6 +33,7 @@ from peft_studio.sampling import parse_sampling
 from peft_studio.training.efficiency import estimate
 from peft_studio.training.generate import stream_columns
 from peft_studio.training.pool import ModelPool, Recent, columns_of
+from peft_studio.training.quiet import be_quiet
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
 LONGEST_PAUSE = 2.0  # seconds that text waits for estimates at most
@@ -184,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     parent = os.getppid()
     torch.set_num_threads(options.threads)
-    _be_quiet()
+    be_quiet()
     engine = Engine(options.home)
     listener = _listen(options.socket)
     threading.Thread(target=_warm_up, args=(engine,), daemon=True).start()
@@ -200,13 +201,6 @@ def _warm_up(engine: Engine) -> None:
     except Exception:  # the first request meets the same fault and reports it
         traceback.print_exc()
     print(f"engine ready after {time.perf_counter() - begun:.2f} s", flush=True)
-
-
-def _be_quiet() -> None:
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import get_task
 from peft_studio.tasks.base import Row
 
+TUNERS = "peft_studio.methods.tuners"  # importing it teaches PEFT the project's own adapter types
+OWN_PREFIX = "STUDIO_"  # which all begin with this
+
 
 @dataclass(frozen=True)
 class Run:
@@ -119,7 +122,7 @@ def _adapter_config(folder: Path, base: str) -> str:
 
 def tuner_import(adapter_config: Mapping[str, Any]) -> str:
     """The import line that an adapter's type needs before PEFT loads it; empty for PEFT's own types."""
-    return ""
+    return f"import {TUNERS}" if str(adapter_config.get("peft_type")).startswith(OWN_PREFIX) else ""
 
 
 def _script(run: Run) -> str:

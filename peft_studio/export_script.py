@@ -177,7 +177,7 @@ def reproduce_script(
         title=" ".join(title.replace("\\", "").replace('"', "'").split()),
         requirements=" ".join(needed or _REQUIRED),
         base_note=notes[where].format(name=name),
-        tuner_import=f"\n{tuner_import}\n" if tuner_import else "",
+        tuner_import=f"\n{tuner_import}  # teaches PEFT this adapter's type\n" if tuner_import else "",
         base=json.dumps(name),
         base_default="find_base()" if where == "catalogue" else "BASE",
         steps=training["max_steps"],

@@ -1,8 +1,10 @@
 """Fixtures for everyone: a tiny base model with its tokenizer, a home folder, and how to run our programs."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,71 @@ def run_studio(*argv: str, home: Path | None = None, timeout: float = 120, **env
 def studio_fixture() -> Any:
     """``run_studio``, for tests that cannot import this file."""
     return run_studio
+
+
+def write_preset(folder: Path, model: Path, method: str = "lora", **training: Any) -> Path:
+    """Writes a preset for a few steps of a method on a local model."""
+    import yaml
+
+    defaults = {"max_steps": 4, "batch_size": 4, "eval_every": 2, "eval_rows": 6, "max_length": 300, "warmup_steps": 1}
+    path = folder / f"{method}.yaml"
+    content = {
+        "model": {"id": str(model)},
+        "task": {"id": "bistro"},
+        "method": {"name": method},
+        "training": defaults | training,
+    }
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that the command line has finished.
+
+    Attributes:
+        home: Its home folder.
+        preset: The preset it was made from.
+        result: What ``train --json`` printed last.
+    """
+
+    home: Path
+    preset: Path
+    result: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self.result["run_id"])
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.home / "runs" / self.id
+
+
+def train_run(home: Path, preset: Path) -> TrainedRun:
+    """Trains a preset through the command line."""
+    done = run_studio("train", str(preset), "--json", home=home)
+    assert done.returncode == 0, done.stderr
+    return TrainedRun(home, preset, json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="session")
+def lora_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A LoRA run on the tiny model."""
+    folder = tmp_path_factory.mktemp("lora")
+    return train_run(folder / "home", write_preset(folder, tiny_model, "lora"))
+
+
+@pytest.fixture(scope="session")
+def houlsby_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run with an adapter type of our own."""
+    folder = tmp_path_factory.mktemp("houlsby")
+    return train_run(folder / "home", write_preset(folder, tiny_model, "houlsby", weight_decay=0.1))
+
+
+@pytest.fixture(name="train")
+def train_fixture() -> Any:
+    """``train_run``, for tests that cannot import this file."""
+    return train_run

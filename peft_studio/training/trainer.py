@@ -4,11 +4,9 @@ The worker calls ``run``; everything it reports goes through ``emit`` into the r
 """
 
 import json
-import logging
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +36,7 @@ from peft_studio.training.evaluate import (
 from peft_studio.training.load import attach, base_output, load_adapter, load_base
 from peft_studio.training.loop import StudioTrainer
 from peft_studio.training.loss import context_length, target_logits, virtual_tokens
+from peft_studio.training.quiet import be_quiet
 from peft_studio.training.param_map import count_parameters
 
 Emit = Callable[..., None]
@@ -60,7 +59,7 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Stop, t
     """
     begun = time.perf_counter()
     torch.set_num_threads(threads)
-    _be_quiet()
+    be_quiet()
     transformers.set_seed(config.training.seed)
     emit("stage", name="loading the base model")
     session = _Session(config, paths, emit, should_stop)
@@ -72,15 +71,6 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Stop, t
         callback.stopped = not session.test()
     summary = _summary(callback, begun)
     emit("stopped" if callback.stopped else "finished", step=callback.step, summary=summary)
-
-
-def _be_quiet() -> None:
-    """Keeps libraries' advice out of the run's log; errors still arrive."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("accelerate").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(peft|transformers|torch|accelerate)\b.*")
 
 
 def _summary(callback: StepCallback, begun: float) -> dict[str, float]:

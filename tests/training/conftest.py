@@ -15,7 +15,9 @@ def make_adapted(folder: Path, kind: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     configs: dict[str, Any] = {
-        "lora": LoraConfig(r=4, lora_alpha=1, task_type="CAUSAL_LM", target_modules="all-linear", init_lora_weights=False),
+        "lora": LoraConfig(
+            r=4, lora_alpha=1, task_type="CAUSAL_LM", target_modules="all-linear", init_lora_weights=False
+        ),
         "ia3": IA3Config(task_type="CAUSAL_LM", init_ia3_weights=False),
         "prefix": PrefixTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"),
         "prompt": PromptTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"),

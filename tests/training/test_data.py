@@ -12,7 +12,10 @@ from peft_studio.errors import DataError
 from peft_studio.tasks.base import Row
 from peft_studio.training.data import IGNORED, batches_by_length, collate, encode_prompts, encode_rows
 
-ROWS = [Row("food: Thai =>", " A Thai place."), Row("name: Biox Mill | food: Indian =>", " Biox Mill serves Indian food.")]
+ROWS = [
+    Row("food: Thai =>", " A Thai place."),
+    Row("name: Biox Mill | food: Indian =>", " Biox Mill serves Indian food."),
+]
 
 
 @pytest.fixture(scope="module")

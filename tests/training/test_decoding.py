@@ -7,7 +7,13 @@ import torch
 from peft_studio.training.data import encode_prompts
 from peft_studio.training.decoding import completion_text, greedy_answers
 
-PROMPTS = ["food: Thai =>", "name: Biox Mill | food: Indian =>", "The", "name: Biox | price: cheap | near: Mill =>", "A"]
+PROMPTS = [
+    "food: Thai =>",
+    "name: Biox Mill | food: Indian =>",
+    "The",
+    "name: Biox | price: cheap | near: Mill =>",
+    "A",
+]
 
 
 def slow_answer(model: Any, tokenizer: Any, prompt: str, limit: int) -> str:

@@ -1,6 +1,5 @@
 """The loss with logits at target positions only is the library's own loss."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,10 @@ from peft_studio.training import loss
 from peft_studio.training.data import collate, encode_rows
 from peft_studio.training.evaluate import evaluation_batches, measure_loss
 
-ROWS = [Row("food: Thai =>", " A Thai place."), Row("name: Biox Mill | food: Indian =>", " Biox Mill serves Indian food.")]
+ROWS = [
+    Row("food: Thai =>", " A Thai place."),
+    Row("name: Biox Mill | food: Indian =>", " Biox Mill serves Indian food."),
+]
 
 
 def reference_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
@@ -60,7 +62,7 @@ def test_validation_loss_weighs_tokens_and_does_not_depend_on_batches(adapted: t
     assert together.metrics("eval")["eval/perplexity"] == pytest.approx(2.718281828**together.loss)
 
 
-def test_evaluation_stops_when_asked(tiny_model: Path, adapted: tuple[Any, Any]) -> None:
+def test_evaluation_stops_when_asked(adapted: tuple[Any, Any]) -> None:
     model, tokenizer = adapted
     batches = evaluation_batches(encode_rows(ROWS, tokenizer, 256).examples, 0)
     assert measure_loss(model, batches, lambda: True) is None

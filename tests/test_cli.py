@@ -1,0 +1,152 @@
+"""The command line as a user meets it: in its own process, with its exit codes and its JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def last_json(done: Any) -> Any:
+    """What ``--json`` printed last."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_train_prints_one_object(lora_run: Any) -> None:
+    result = lora_run.result
+    assert {"run_id", "run_dir", "status", "trainable_params", "total_params", "metrics"} <= set(result)
+    assert result["status"] == "finished"
+    assert Path(result["run_dir"]) == lora_run.folder
+    assert (lora_run.folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert {"eval/loss", "base/eval/loss", "test/bleu", "base/test/bleu"} <= set(result["metrics"])
+
+
+def test_estimate_agrees_with_the_run(lora_run: Any, studio: Any) -> None:
+    found = last_json(studio("estimate", str(lora_run.preset), "--json", home=lora_run.home))
+    assert found["trainable_params"] == lora_run.result["trainable_params"]
+    assert found["total_params"] == lora_run.result["total_params"]
+    assert found["adapter_bytes"] == lora_run.result["adapter_bytes"]
+
+
+def test_metrics_hold_every_step(lora_run: Any, studio: Any) -> None:
+    values = last_json(studio("metrics", lora_run.id, "--json", home=lora_run.home))
+    losses = [item for item in values if item["name"] == "train/loss"]
+    assert [item["step"] for item in losses] == [1, 2, 3, 4]
+    assert [item["step"] for item in values if item["name"] == "eval/loss"] == [2, 4]
+
+
+def test_same_seed_gives_the_same_losses(lora_run: Any, studio: Any, train: Any) -> None:
+    again = train(lora_run.home, lora_run.preset)
+    series = [last_json(studio("metrics", run, "--json", home=lora_run.home)) for run in (lora_run.id, again.id)]
+    assert series[0] == series[1]
+    assert again.result["metrics"] == lora_run.result["metrics"]
+
+
+def test_runs_lists_the_run(lora_run: Any, studio: Any) -> None:
+    runs = last_json(studio("runs", "--json", home=lora_run.home))
+    assert lora_run.id in [run["id"] for run in runs]
+    assert lora_run.id in studio("--home", str(lora_run.home), "runs").stdout
+
+
+def test_generate_puts_the_base_first(lora_run: Any, studio: Any) -> None:
+    argv = ("generate", "--run", lora_run.id, "--prompt", "food: Thai =>", "--max-new-tokens", "5", "--json")
+    columns = last_json(studio(*argv, home=lora_run.home))["columns"]
+    assert [column["name"] for column in columns] == ["base", lora_run.id]
+    assert all(isinstance(column["text"], str) and column["done"] for column in columns)
+
+
+@pytest.mark.parametrize("what", ["methods", "models", "tasks"])
+def test_lists_need_no_heavy_library(what: str) -> None:
+    code = (
+        "import sys\nfrom peft_studio.cli import main\n"
+        f"assert main([{what!r}, '--json'], {{}}) == 0\n"
+        "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    assert all({"title"} <= set(item) for item in json.loads(listed))
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (("train", "bistro-lorra"), "Did you mean 'bistro-lora'"),
+        (("train", "missing.yaml"), "no preset file"),
+        (("train", "bistro-lora", "--set", "method.rnak=4"), "Did you mean 'rank'"),
+        (("train", "bistro-lora", "--set", "training.learning_rate=.inf"), "training.learning_rate"),
+        (("train", "bistro-lora", "--set", "rank"), "section.key=value"),
+        (("estimate", "bistro-lora", "--set", "method.name=lorra"), "Did you mean 'lora'"),
+        (("generate", "--prompt", "  "), "prompt is empty"),
+        (("generate", "--prompt", "x", "--temperature", "-1"), "sampling.temperature = -1.0"),
+        (("generate", "--prompt", "x", "--run", "nope"), "no run 'nope'"),
+        (("metrics", "nope"), "no run 'nope'"),
+        (("export", "../x"), "no run '../x'"),
+        (("stop", "nope"), "no run 'nope'"),
+        (("delete", "nope"), "no run 'nope'"),
+    ],
+)
+def test_errors_are_one_line_and_code_2(home: Path, argv: tuple[str, ...], expected: str, capsys: Any) -> None:
+    from peft_studio.cli import main
+
+    assert main(list(argv), {"PEFT_STUDIO_HOME": str(home)}) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and expected in captured.err
+    assert captured.out == ""
+    assert not list((home / "runs").iterdir())
+
+
+def test_a_directory_that_is_no_model_is_refused_in_words(home: Path, tmp_path: Path, capsys: Any) -> None:
+    from peft_studio.cli import main
+
+    (tmp_path / "empty").mkdir()
+    argv = ["train", "bistro-lora", "--set", f"model.id={tmp_path / 'empty'}"]
+    assert main(argv, {"PEFT_STUDIO_HOME": str(home)}) == 2
+    assert "empty" in capsys.readouterr().err
+    assert not list((home / "runs").iterdir())
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path, studio: Any) -> None:
+    (tmp_path / "file").write_text("")
+    done = studio("train", "bistro-lora", home=tmp_path / "file" / "home")
+    assert done.returncode == 2 and "cannot be written" in done.stderr
+
+
+def test_ctrl_c_stops_and_saves(tiny_model: Path, tmp_path: Path, lora_run: Any) -> None:
+    argv = ["train", str(lora_run.preset), "--set", "training.max_steps=5000", "--set", "training.eval_every=5000"]
+    environment = {**os.environ, "PEFT_STUDIO_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "peft_studio", *argv, "--json"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        end = time.monotonic() + 90
+        while not any('"step"' in log.read_text() for log in tmp_path.glob("runs/*/events.jsonl")):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    result = json.loads(output.splitlines()[-1])
+    assert result["status"] == "stopped" and process.returncode == 0
+    assert (Path(result["run_dir"]) / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_stop_and_delete(home: Path, tiny_model: Path, capsys: Any) -> None:
+    from peft_studio.cli import main
+    from peft_studio.jobs.store import RunStore
+    from peft_studio.presets import parse_preset
+
+    config = parse_preset("bistro-lora", [f"model.id={tiny_model}"])
+    run = RunStore(home / "runs").create(config).id
+    env = {"PEFT_STUDIO_HOME": str(home)}
+    assert main(["stop", run, "--json"], env) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "stopped"
+    assert main(["delete", run, "--json"], env) == 0
+    assert not (home / "runs" / run).exists()

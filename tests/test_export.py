@@ -1,0 +1,105 @@
+"""An exported adapter: plain PEFT loads it, its script repeats the run, and it names no folder of this machine."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_studio.config import parse_config
+from peft_studio.errors import InvalidStateError
+from peft_studio.export import export_zip
+from peft_studio.jobs.store import RunPaths, RunStore
+
+ROOT = Path(__file__).resolve().parent.parent
+LOAD = """
+import sys, torch, json
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+{extra}
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(sys.argv[1]), sys.argv[2])
+ids = torch.tensor([tokenizer("food: Thai =>")["input_ids"]])
+out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
+print(json.dumps(tokenizer.decode(out[0, ids.shape[1]:], skip_special_tokens=True)))
+"""
+
+
+@pytest.fixture(params=["lora_run", "houlsby_run"])
+def run(request: pytest.FixtureRequest) -> Any:
+    """A run with an adapter of PEFT's own kind, and one of ours."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def unpacked(run: Any, tmp_path: Path) -> Path:
+    """The run's export, unpacked."""
+    export_zip(RunPaths(run.folder), tmp_path / "adapter.zip")
+    with zipfile.ZipFile(tmp_path / "adapter.zip") as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def python(*argv: str, cwd: Path, path: str = "") -> str:
+    """Runs Python outside the repository; returns the last line it printed."""
+    env = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, *argv], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_plain_peft_loads_it(run: Any, unpacked: Path, tiny_model: Path, studio: Any) -> None:
+    own = "houlsby" in run.id
+    code = LOAD.format(extra="import peft_studio.methods.tuners" if own else "")
+    text = json.loads(python("-c", code, str(tiny_model), str(unpacked), cwd=unpacked, path=str(ROOT) if own else ""))
+    argv = ("generate", "--run", run.id, "--prompt", "food: Thai =>", "--max-new-tokens", "6", "--json")
+    columns = json.loads(studio(*argv, home=run.home).stdout.splitlines()[-1])["columns"]
+    assert columns[1]["text"].rstrip("\ufffd") == text.rstrip("\ufffd")
+
+
+def test_reproduce_repeats_the_run(run: Any, unpacked: Path, tiny_model: Path) -> None:
+    path = str(ROOT) if "houlsby" in run.id else ""
+    printed = json.loads(python("reproduce.py", "--base", str(tiny_model), cwd=unpacked, path=path))
+    assert printed["recorded eval/loss"] == run.result["metrics"]["eval/loss"]
+    assert printed["eval/loss"] == pytest.approx(run.result["metrics"]["eval/loss"], rel=1e-4)
+    assert (unpacked / "reproduced" / "adapter_model.safetensors").is_file()
+
+
+def test_nothing_names_this_machine(run: Any, unpacked: Path, tiny_model: Path) -> None:
+    for path in unpacked.rglob("*"):
+        if path.suffix in (".json", ".jsonl", ".md", ".py", ".yaml"):
+            text = path.read_text(encoding="utf-8")
+            for secret in (str(run.home), str(tiny_model.parent), str(Path.home()) + "/", "hf_"):
+                assert secret not in text, f"{secret} in {path.name}"
+    assert json.loads((unpacked / "adapter_config.json").read_text())["base_model_name_or_path"] == tiny_model.name
+
+
+def test_card_and_facts(run: Any, unpacked: Path) -> None:
+    card = (unpacked / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name:")
+    for expected in ("## Metrics", "| eval/loss |", "PeftModel.from_pretrained", "reproduce.py", "arxiv.org"):
+        assert expected in card
+    assert ("import peft_studio.methods.tuners" in card) == ("houlsby" in run.id)
+    facts = json.loads((unpacked / "metrics.json").read_text())
+    assert facts["metrics"] == run.result["metrics"]
+    assert facts["trainable_params"] == run.result["trainable_params"]
+    import yaml
+
+    parse_config(yaml.safe_load((unpacked / "preset.yaml").read_text()))
+
+
+def test_a_run_without_adapter_cannot_be_exported(home: Path, tmp_path: Path) -> None:
+    paths = RunStore(home / "runs").create(parse_config({"method": {"name": "lora"}, "training": {}}))
+    with pytest.raises(InvalidStateError, match="not saved an adapter"):
+        export_zip(paths, tmp_path / "x.zip")
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_export_needs_no_heavy_library() -> None:
+    code = "import sys, peft_studio.export\nprint(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    assert python("-c", code, cwd=ROOT, path=str(ROOT)) == "[]"
