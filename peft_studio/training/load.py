@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from peft_studio.errors import ConfigError, ModelError
 from peft_studio.methods import Params, get_method
 from peft_studio.models.catalog import resolve_model
 from peft_studio.models.layouts import layout_for
+
+# While transformers builds a model it changes its own and torch's global state (which weights are tied, the default
+# dtype), so two threads of the engine must not build models at the same time.
+_BUILDING = threading.RLock()
 
 
 def load_config(model_id: str) -> Any:
@@ -70,14 +75,15 @@ def load_meta(model_id: str) -> Any:
 
     config = load_config(model_id)
     layout_for(config.model_type)
-    with torch.device("meta"):
+    with _BUILDING, torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
 def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:
     source = resolve_model(model_id)
     try:
-        return loader.from_pretrained(source, **options)
+        with _BUILDING:
+            return loader.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError) as exc:
         reason = " ".join(str(exc).split())[:400]
         raise ModelError(f"The model {model_id!r} cannot be loaded: {reason}") from exc
@@ -117,7 +123,8 @@ def load_adapter(base: Any, folder: Path) -> Any:
     import peft_studio.methods.tuners  # noqa: F401  registers our own tuners
 
     try:
-        return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
+        with _BUILDING:
+            return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc
 
