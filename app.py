@@ -1,0 +1,78 @@
+"""Starts PEFT Studio: reads the command line and the environment, and serves the page until it is told to stop."""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+from peft_studio.errors import StorageError, StudioError
+from peft_studio.settings import Settings, load_settings, prepare_home
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line; what is not given comes from the environment."""
+    parser = argparse.ArgumentParser(description="PEFT Studio: explore parameter-efficient fine-tuning.")
+    parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")
+    parser.add_argument("--port", help="port to listen on (GRADIO_SERVER_PORT; 7860)")
+    parser.add_argument("--home", help="folder for runs and caches (PEFT_STUDIO_HOME; ~/.peft-studio)")
+    parser.add_argument("--max-running", type=int, help="training workers at a time (PEFT_STUDIO_MAX_RUNNING)")
+    return parser.parse_args(argv)
+
+
+def check_port(settings: Settings) -> None:
+    """Makes sure that the port is free, before anything slow happens.
+
+    Raises:
+        StorageError: It is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as exc:
+            raise StorageError(
+                f"Port {settings.port} on {settings.host} cannot be used ({exc.strerror}). "
+                "Perhaps another PEFT Studio runs there; choose another port with --port or GRADIO_SERVER_PORT."
+            ) from exc
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the app; returns the exit status."""
+    args = parse_args(argv)
+    done = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
+    try:
+        settings = load_settings(
+            os.environ, host=args.host, port=args.port, home=args.home, max_running=args.max_running
+        )
+        check_port(settings)
+        prepare_home(settings)
+        from peft_studio.jobs.manager import JobManager
+
+        manager = JobManager(settings)
+        manager.start()
+    except StudioError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 2
+    try:
+        from peft_studio.ui import build_app, launch
+
+        demo = build_app(manager, settings)
+        launch(demo, manager, settings)
+        print(f"PEFT Studio is at http://{settings.host}:{settings.port}  (data in {settings.home})", flush=True)
+        done.wait()
+        demo.close(verbose=False)
+    finally:
+        manager.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The web page: five tabs over a job manager. Never imports torch; nothing here holds state of a run."""
+
+import os
+from typing import Any
+
+import gradio as gr
+
+from peft_studio.jobs.manager import JobManager
+from peft_studio.settings import Settings
+from peft_studio.ui import api, compare, generate, learn, runs, train
+from peft_studio.ui.context import Studio
+from peft_studio.ui.routes import STATIC, routes
+from peft_studio.ui.shell import island
+from peft_studio.ui.theme import make_theme
+
+TABS = (("Train", train), ("Runs", runs), ("Compare", compare), ("Generate", generate), ("Learn", learn))
+
+
+def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
+    """Makes the page.
+
+    Args:
+        manager: Runs and the engine.
+        settings: Where data lives; shown in the header.
+    """
+    studio = Studio(manager, settings)
+    with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
+        cores = os.cpu_count() or 1
+        island("header", {"home": str(settings.home), "cores": cores}, elem_id="header")
+        studio.bridge = island("bridge", elem_id="bridge")
+        with gr.Tabs(elem_id="tabs") as studio.tabs:
+            for title, module in TABS:
+                with gr.Tab(title, id=title.lower()) as tab:
+                    studio.extras[f"tab-{title.lower()}"] = tab
+                    module.build(studio)
+        api.build(studio)
+        studio.extras["load"](demo)
+    return demo
+
+
+def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
+    """Serves the page and returns; the server runs in a thread.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    options: dict[str, Any] = {
+        "app_kwargs": {"routes": routes(manager)},
+        "theme": make_theme(),
+        "css_paths": str(STATIC / "studio.css"),
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "show_error": True,
+        "quiet": True,
+        "max_file_size": "2mb",
+        "state_session_capacity": 500,
+    }
+    # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
+    demo._queue.sleep_when_free = 0.02
+    demo._queue.progress_update_sleep_when_free = 0.1
+    demo.launch(server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, **options)

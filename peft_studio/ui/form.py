@@ -1,0 +1,109 @@
+"""Form controls made from pydantic models: bounds become sliders, choices radios, descriptions hints."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import gradio as gr
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+LARGEST_SLIDER = 2048
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a number may be; ``None`` where there is no bound."""
+
+    low: float | None
+    high: float | None
+    open_low: bool
+
+
+def bounds(info: FieldInfo) -> Bounds:
+    """The bounds that a field's constraints state."""
+    low = high = None
+    open_low = False
+    for rule in info.metadata:
+        if getattr(rule, "ge", None) is not None:
+            low = rule.ge
+        if getattr(rule, "gt", None) is not None:
+            low, open_low = rule.gt, True
+        if getattr(rule, "le", None) is not None:
+            high = rule.le
+    return Bounds(low, high, open_low)
+
+
+def label(name: str) -> str:
+    """``virtual_tokens`` -> ``Virtual tokens``."""
+    return name.replace("_", " ").capitalize()
+
+
+def control(name: str, info: FieldInfo, value: Any = None) -> Any:
+    """The control for one field.
+
+    Args:
+        name: The field's name.
+        info: Its type, bounds and description.
+        value: What it shows at first; the field's default when not given.
+    """
+    kind = info.annotation
+    if value is None:
+        value = None if info.is_required() else info.get_default()
+    common = {"label": label(name), "info": info.description, "elem_id": f"field-{name}"}
+    if get_origin(kind) is Literal:
+        return gr.Radio(list(get_args(kind)), value=value, elem_classes="ps-choice", **common)
+    if kind is bool:
+        return gr.Checkbox(value=value, **common)
+    limits = bounds(info)
+    if kind in (int, float) and _fits_slider(kind, limits):
+        return gr.Slider(limits.low, limits.high, value=value, step=1 if kind is int else 0.05, **common)
+    if kind is int:
+        return gr.Number(value=value, precision=0, **common)
+    return gr.Textbox(value="" if value is None else show_number(value), max_lines=1, **common)
+
+
+def _fits_slider(kind: type, limits: Bounds) -> bool:
+    if limits.low is None or limits.high is None or limits.high > LARGEST_SLIDER:
+        return False
+    return kind is int or not (limits.open_low and limits.high > 1)  # a learning rate needs digits, not a slider
+
+
+def controls(model: type[BaseModel], names: Iterable[str]) -> dict[str, Any]:
+    """Controls for some fields of a model, by name."""
+    return {name: control(name, model.model_fields[name]) for name in names}
+
+
+def read_value(info: FieldInfo, value: Any) -> Any:
+    """What a control holds, as the field's type where that is possible; validation is left to the model."""
+    kind = info.annotation
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):
+        try:
+            return float(value.strip().replace(",", "."))
+        except ValueError:
+            return value
+    return value
+
+
+def read_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What several controls hold, by field name; empty ones are left out, so that defaults apply."""
+    fields = model.model_fields
+    return {name: read_value(fields[name], value) for name, value in values.items() if value not in (None, "")}
+
+
+def show_value(info: FieldInfo, value: Any) -> Any:
+    """A config's value as its control shows it."""
+    is_text = info.annotation is float and not _fits_slider(float, bounds(info))
+    return show_number(value) if is_text and value is not None else value
+
+
+def show_number(value: float) -> str:
+    """``0.005`` -> ``5e-3``; numbers that are easy to read stay as they are."""
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:g}"
+    mantissa, _, exponent = f"{value:.6e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

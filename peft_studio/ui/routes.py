@@ -1,0 +1,148 @@
+"""The page's own routes: JSON for lists and live curves, files, and the two buttons that change a run.
+
+They answer without Gradio's queue, so that a hundred open pages cost little.
+"""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from peft_studio.errors import RunNotFoundError, StudioError
+from peft_studio.export import export_zip
+from peft_studio.jobs.manager import JobManager
+from peft_studio.ui.table import csv_rows
+
+STATIC = Path(__file__).parent / "static"
+MAX_CURVES = 64
+_NO_STORE = {"Cache-Control": "no-store"}
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+Handler = Callable[[Request], Response]
+
+
+def routes(manager: JobManager) -> list[BaseRoute]:
+    """All routes below ``/studio``."""
+    api = _Api(manager)
+    return [
+        Route("/studio/static/{name}", static_file),
+        Route("/studio/runs.json", _words(api.runs)),
+        Route("/studio/metrics.json", _words(api.metrics)),
+        Route("/studio/log/{run_id}", _words(api.log)),
+        Route("/studio/export/{run_id}.zip", _words(api.export)),
+        Route("/studio/compare.csv", _words(api.compare)),
+        Route("/studio/runs/{run_id}/{action}", _words(api.act), methods=["POST"]),
+    ]
+
+
+def _words(handler: Handler) -> Handler:
+    """Answers a ``StudioError`` with its words as JSON."""
+
+    def answer(request: Request) -> Response:
+        try:
+            return handler(request)
+        except RunNotFoundError as exc:
+            return JSONResponse({"error": str(exc)}, 404)
+        except StudioError as exc:
+            return JSONResponse({"error": str(exc)}, 409)
+
+    return answer
+
+
+def _json(value: Any) -> Response:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Response(body, media_type="application/json", headers=_NO_STORE)
+
+
+class _Api:
+    """The handlers; they run in Starlette's thread pool."""
+
+    def __init__(self, manager: JobManager) -> None:
+        self._manager = manager
+
+    def runs(self, _request: Request) -> Response:
+        """Every run, newest first, without its config."""
+        shown = [{key: value for key, value in info.to_dict().items() if key != "config"} for info in self._manager.list()]
+        return _json(shown)
+
+    def metrics(self, request: Request) -> Response:
+        """New points of several curves: ``?runs=id:since,id:since``; unknown runs are left out."""
+        deltas = []
+        for item in request.query_params.get("runs", "").split(",")[:MAX_CURVES]:
+            run_id, _, since = item.partition(":")
+            try:
+                deltas.append(self._manager.series(run_id, int(since) if since.isdigit() else 0))
+            except RunNotFoundError:
+                continue
+        return _json(deltas)
+
+    def log(self, request: Request) -> Response:
+        """The end of a run's log, as text."""
+        text = self._manager.log_tail(request.path_params["run_id"])
+        return PlainTextResponse(text, headers={**_NO_STORE, "X-Content-Type-Options": "nosniff"})
+
+    def export(self, request: Request) -> Response:
+        """The adapter with its card and script."""
+        paths = self._manager.store.paths(request.path_params["run_id"])
+        buffer = io.BytesIO()
+        export_zip(paths, buffer)
+        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="{paths.id}.zip"'}
+        return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
+
+    def compare(self, request: Request) -> Response:
+        """The comparison as CSV; ``?runs=a,b`` limits it."""
+        wanted = {name for name in request.query_params.get("runs", "").split(",") if name}
+        infos = [info for info in self._manager.list() if not wanted or info.id in wanted]
+        text = io.StringIO()
+        csv.writer(text).writerows(csv_rows(infos))
+        headers = {**_NO_STORE, "Content-Disposition": 'attachment; filename="peft-studio-runs.csv"'}
+        return Response(text.getvalue(), media_type="text/csv", headers=headers)
+
+    def act(self, request: Request) -> Response:
+        """Stops or deletes a run; only a page of this very host may ask."""
+        if not same_origin(request):
+            return JSONResponse({"error": "This request came from another site."}, 403)
+        run_id, action = request.path_params["run_id"], request.path_params["action"]
+        if action not in ("stop", "delete"):
+            return JSONResponse({"error": f"There is no action {action!r}; allowed: stop, delete."}, 404)
+        (self._manager.stop if action == "stop" else self._manager.delete)(run_id)
+        return _json({"ok": True})
+
+
+def same_origin(request: Request) -> bool:
+    """Whether a request's ``Origin`` names the host it was sent to, which a browser cannot be made to forge."""
+    origin = request.headers.get("origin", "")
+    host = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
+    return bool(origin) and urlsplit(origin).netloc == host
+
+
+def static_file(request: Request) -> Response:
+    """A script or style sheet of ours, or plotly.js out of the installed ``plotly`` package."""
+    name = request.path_params["name"]
+    if name == "plotly.min.js":
+        headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(_plotly(), media_type="text/javascript", headers=headers)
+    path = STATIC / name
+    if path.parent != STATIC or not path.is_file():
+        return PlainTextResponse("Not found", 404)
+    return FileResponse(path, media_type=_TYPES.get(path.suffix), headers={"Cache-Control": "no-cache"})
+
+
+@lru_cache(maxsize=1)
+def _plotly() -> bytes:
+    import importlib.util
+
+    spec = importlib.util.find_spec("plotly")  # found, not imported: only a file of it is needed
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("The plotly package is not installed.")
+    path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    return gzip.compress(path.read_bytes(), 6)
