@@ -5,6 +5,7 @@ and polls it as the page does, once a second per viewer. Prints one JSON object.
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -156,7 +157,8 @@ def main() -> None:
             time.sleep(15)  # engine and warm server load meanwhile
             print(json.dumps(measure(process, url, runs)))
         finally:
-            process.terminate()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
             process.wait(20)
 
 
