@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def _serve_one(engine: Engine, connection: socket.socket) -> None:
             _send(connection, {"error": {"type": EngineError.__name__, "message": message}})
 
 
-def _answers(engine: Engine, connection: socket.socket) -> Iterator[dict[str, Any]]:
+def _answers(engine: Engine, connection: socket.socket) -> Generator[dict[str, Any]]:
     with connection.makefile("rb") as lines:
         line = lines.readline(MAX_REQUEST)
     if not line:

@@ -61,9 +61,8 @@ def engine(lora_run: Any) -> Iterator[tuple[Client, int, subprocess.Popen]]:
             assert time.monotonic() < end and psutil.pid_exists(pid)
             time.sleep(0.05)
         yield Client(path), pid, parent
-        if parent.poll() is None:
-            parent.stdin.close()
-            parent.wait(10)
+        parent.stdin.close()
+        parent.wait(10)
         parent.stdout.close()
 
 

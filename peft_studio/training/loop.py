@@ -55,7 +55,7 @@ class StudioTrainer(Trainer):
         """One pass over all batches of the run; the Trainer sees a single epoch."""
         return DataLoader(
             self.train_dataset,
-            batch_sampler=self._batches,  # type: ignore[arg-type]
+            batch_sampler=self._batches,
             collate_fn=lambda examples: collate(examples, self._padding),
             pin_memory=torch.cuda.is_available(),
         )
@@ -64,7 +64,7 @@ class StudioTrainer(Trainer):
         self,
         model: nn.Module,
         inputs: dict[str, Any],
-        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Forward and backward of one batch; returns the detached loss."""
         self._callback.tokens += inputs.pop("tokens")
@@ -78,22 +78,22 @@ class StudioTrainer(Trainer):
         self,
         model: nn.Module,
         inputs: dict[str, Tensor | Any],
-        return_outputs: bool = False,  # noqa: ARG002
-        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Mean cross entropy on the batch's target tokens."""
         return target_loss(model, inputs)
 
-    def floating_point_ops(self, inputs: dict[str, Tensor | Any]) -> int:  # noqa: ARG002
+    def floating_point_ops(self, inputs: dict[str, Tensor | Any]) -> int:
         """Not counted: counting walks over all parameters at every step."""
         return 0
 
-    def _clip_grad_norm(self, model: nn.Module) -> Tensor:  # noqa: ARG002
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         norm = nn.utils.clip_grad_norm_(self._trainable, self.args.max_grad_norm)
         self._callback.grad_norm = norm
         return norm
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:  # noqa: ARG002
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         return grad_norm  # without clipping no norm is computed
 
 
