@@ -57,7 +57,8 @@ tags:
 _WORLD_ONLY = """All of it comes from a generated small world (`peft_studio/models/forms.py`): stories, letters, news,
 questions, lists, records and corrections about invented people and places."""
 _SOURCES = """About 80 % of the characters come from a generated small world (`peft_studio/models/forms.py`): stories,
-letters, news, questions, lists, records and corrections about invented people and places. About 15 % is Python code of
+letters, news, questions, lists, records and corrections about invented people and places, with more retold records
+(`records.py`) in the falling phase. About 15 % is Python code of
 the CPython {python} standard library with all docstrings and comments removed, 5 % its reference topics
 (`pydoc_data`)."""
 
@@ -85,10 +86,9 @@ def _curve(facts: CardFacts) -> str:
     chosen = points[:: max(1, len(points) // 12)]
     if points and points[-1] not in chosen:
         chosen.append(points[-1])
-    lines = ["| tokens (M) | training loss | held-out loss | lists restated | name tokens |", "|---|---|---|---|---|"]
+    lines = ["| tokens (M) | training loss | lists restated | name tokens |", "|---|---|---|---|"]
     lines += [
-        f"| {point['tokens'] / 1e6:.1f} | {point['loss']:.3f} | {point['held_out']:.3f} | {point['restate']:.0%} "
-        f"| {point['all_pieces']:.0%} |"
+        f"| {point['tokens'] / 1e6:.1f} | {point['loss']:.3f} | {point['restate']:.0%} | {point['all_pieces']:.0%} |"
         for point in chosen
     ]
     return "\n".join(lines)

@@ -115,7 +115,9 @@ def library(split: Split) -> Library:
     return Library(tuple(p for p in prose if p not in seen), tuple(c for c in code if c not in seen))
 
 
-def shard(seed: int, number: int, documents: int, split: Split = "train", use_library: bool = True) -> list[str]:
+def shard(
+    seed: int, number: int, documents: int, split: Split = "train", use_library: bool = True, late: bool = False
+) -> list[str]:
     """Makes one shard of pre-training text.
 
     Args:
@@ -124,12 +126,13 @@ def shard(seed: int, number: int, documents: int, split: Split = "train", use_li
         documents: Small-world documents wanted; library text is added in proportion.
         split: Which invented words and which library files may occur.
         use_library: Whether to read the standard library at all.
+        late: Whether the small-world documents are mixed as in the falling phase.
 
     Returns:
         Documents in random order, without end marks.
     """
     rng = random.Random(f"{seed}/{split}/{number}")
-    texts = [frame_document(rng, split) for _ in range(documents)]
+    texts = [frame_document(rng, split, late) for _ in range(documents)]
     if use_library:
         source = library(split)
         wanted = sum(map(len, texts)) * (1 - WORLD_SHARE) / WORLD_SHARE

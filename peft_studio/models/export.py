@@ -31,4 +31,5 @@ def export_model(model: "LlamaForCausalLM", tokenizer: "Tokenizer", folder: Path
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     save_tokenizer(tokenizer, folder)

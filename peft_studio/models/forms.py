@@ -7,7 +7,7 @@ same or in another order. ``corpus.py`` mixes the documents with text from the s
 import random
 from collections.abc import Callable
 
-from peft_studio.models import templates, world
+from peft_studio.models import records, templates, world
 from peft_studio.models.grammar import LEXICON, expand, fix_articles, join_list, make_frame, some_items
 
 
@@ -143,10 +143,18 @@ FORMS: tuple[tuple[Form, int], ...] = (
     (_story, 20), (_visit, 16), (_letter, 7), (_news, 6), (_compare, 6), (_questions, 9), (_corrections, 5),
     (_restate, 9), (_reorder, 5), (_pairs, 5), (_echo, 7), (_record, 9), (_coined, 3), (_sums, 2),
 )  # fmt: skip
-_MAKERS = [form for form, _ in FORMS]
-_WEIGHTS = [weight for _, weight in FORMS]
+LATE_FORMS: tuple[tuple[Form, int], ...] = (*FORMS, (records.record_document, 60))
+"""The mix of the falling phase of pre-training: the same forms and many more records."""
 
 
-def frame_document(rng: random.Random, split: world.Split) -> str:
-    """Writes one document of a form drawn by weight, without an end mark."""
-    return rng.choices(_MAKERS, _WEIGHTS)[0](rng, split)
+def frame_document(rng: random.Random, split: world.Split, late: bool = False) -> str:
+    """Writes one document of a form drawn by weight, without an end mark.
+
+    Args:
+        rng: Source of chance.
+        split: Where the invented names come from.
+        late: Whether to draw from the mix of the falling phase.
+    """
+    makers, weights = zip(*(LATE_FORMS if late else FORMS), strict=True)
+    form: Form = rng.choices(makers, weights)[0]
+    return form(rng, split)

@@ -2,7 +2,8 @@
 
 A run is defined by tokens and a seed, never by time. The learning rate warms up, stays, then falls to zero (WSD), so a
 checkpoint of the stable phase belongs to every longer or shorter plan: ``--resume`` with other ``--tokens`` continues
-it. Matrices are updated by Muon, the rest by AdamW. Contexts are short first and long in the falling phase.
+it. Matrices are updated by Muon, the rest by AdamW. Contexts are short first; in the falling
+phase they are long and more documents retell a record.
 ``pretrain.py`` is the command.
 """
 
@@ -37,7 +38,7 @@ class Plan:
 
     Attributes:
         tokens: Training tokens in all; the learning rate reaches zero there.
-        decay_share: Last part of the tokens, with long contexts and a falling learning rate.
+        decay_share: Last part of the tokens: falling learning rate, long contexts, more records (``forms.py``).
         shard_documents: Small-world documents in a shard; checkpoints lie between shards.
         short: Tokens of context before the falling phase.
         long: Tokens of context in it.
@@ -45,7 +46,7 @@ class Plan:
         library: Whether the standard library is read.
     """
 
-    tokens: int = 30_000_000
+    tokens: int = 16_000_000
     seed: int = 0
     hidden: int = 192
     layers: int = 6
@@ -159,18 +160,19 @@ class Pretrainer:
             train_tokenizer(texts, self.plan.vocab).save(str(path))
         return Tokenizer.from_file(str(path))
 
-    def _texts(self, number: int, documents: int, split: corpus.Split = "train") -> list[str]:
-        return corpus.shard(self.plan.seed, number, documents, split, self.plan.library)
+    def _texts(self, number: int, documents: int, split: corpus.Split = "train", late: bool = False) -> list[str]:
+        return corpus.shard(self.plan.seed, number, documents, split, self.plan.library, late)
 
     def _plain_loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.fast):
             logits = self.model(input_ids=ids, use_cache=False).logits
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
-    def _batches(self, length: int) -> Iterator[torch.Tensor]:
-        """The batches ``(B, length + 1)`` of the next shard; notes its text in the fingerprint."""
+    def _batches(self, late: bool) -> Iterator[torch.Tensor]:
+        """The batches ``(B, T + 1)`` of the next shard; notes its text in the fingerprint."""
+        length = self.plan.long if late else self.plan.short
         number = self.progress.shard
-        texts = self._texts(number, self.plan.shard_documents)
+        texts = self._texts(number, self.plan.shard_documents, late=late)
         text = "\n".join(texts).encode()
         self.progress.text_bytes += len(text)
         self.progress.digest = hashlib.sha256(self.progress.digest.encode() + text).hexdigest()
@@ -205,8 +207,7 @@ class Pretrainer:
             started = marked = time.monotonic()
             losses: list[float] = []
             before = self.progress.seen
-            length = self.plan.long if before >= self.plan.decay_start else self.plan.short
-            for batch in self._batches(length):
+            for batch in self._batches(late=before >= self.plan.decay_start):
                 losses.append(self._step(batch))
                 if len(losses) % 50 == 0:
                     rate = 50 * batch[:, 1:].numel() / (time.monotonic() - marked)

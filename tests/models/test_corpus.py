@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from peft_studio.models import corpus, forms, grammar, world
+from peft_studio.models import corpus, forms, grammar, records, world
 from peft_studio.tasks import bistro
 
 _CAPITALISED = re.compile(r"[A-Z][a-z]+")
@@ -14,7 +14,8 @@ _CAPITALISED = re.compile(r"[A-Z][a-z]+")
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return "\n".join(corpus.shard(0, 0, 1500, use_library=False))
+    early, late = (corpus.shard(0, 0, 1000, use_library=False, late=late) for late in (False, True))
+    return "\n".join([*early, *late])
 
 
 def test_a_shard_depends_on_seed_number_and_split_only() -> None:
@@ -33,6 +34,16 @@ def test_every_form_fills_all_marks(form: forms.Form) -> None:
     for text in texts:
         assert 15 <= len(text) <= 900
         assert not re.search(r"[{}\[\]<>|]|  ", text), text
+
+
+def test_records_keep_away_from_the_task() -> None:
+    rng = random.Random(6)
+    for _ in range(400):
+        text = records.record_document(rng, "train")
+        assert not re.search(r"[{}\[\]<|]|  |=>|\bname\b|\bfood: |\bprice: ", text), text
+    late = corpus.shard(0, 0, 300, use_library=False, late=True)
+    assert late != corpus.shard(0, 0, 300, use_library=False)
+    assert late == corpus.shard(0, 0, 300, use_library=False, late=True)
 
 
 def test_articles() -> None:
