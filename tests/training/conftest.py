@@ -1,35 +1,39 @@
-"""PEFT models of every kind that treats sequences differently, on the tiny base model."""
+"""The tiny base model with every method on it, changed so that each says something else."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-KINDS = ("base", "lora", "ia3", "prefix", "prompt")
+from peft_studio.methods import METHODS, get_method
+
+DIFFERENT = ("base", "lora", "prefix", "prompt")  # the ways in which methods treat sequences
 
 
-def make_adapted(folder: Path, kind: str) -> tuple[Any, Any]:
-    """A tiny model with an adapter that changes what it says, in evaluation mode, and the tokenizer."""
+def make_adapted(folder: Path, name: str) -> tuple[Any, Any]:
+    """A tiny model with a method whose trainable parameters are random, in evaluation mode, and the tokenizer."""
     import torch
-    from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    configs: dict[str, Any] = {
-        "lora": LoraConfig(
-            r=4, lora_alpha=1, task_type="CAUSAL_LM", target_modules="all-linear", init_lora_weights=False
-        ),
-        "ia3": IA3Config(task_type="CAUSAL_LM", init_ia3_weights=False),
-        "prefix": PrefixTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"),
-        "prompt": PromptTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"),
-    }
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
-    torch.manual_seed(1)
-    if kind != "base":
-        model = get_peft_model(model, configs[kind])
-    return model.eval(), AutoTokenizer.from_pretrained(folder)
+    from peft_studio.training.load import attach, load_base
+
+    model, tokenizer = load_base(str(folder))
+    if name != "base":
+        model = attach(model, get_method(name).params(name=name))
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval(), tokenizer
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=("base", *METHODS))
 def adapted(request: pytest.FixtureRequest, tiny_model: Path) -> tuple[Any, Any]:
-    """Each kind of model in turn, with its tokenizer."""
+    """The base model and each method in turn, with the tokenizer."""
+    return make_adapted(tiny_model, request.param)
+
+
+@pytest.fixture(params=DIFFERENT)
+def different(request: pytest.FixtureRequest, tiny_model: Path) -> tuple[Any, Any]:
+    """One model of each way in which methods treat sequences, with the tokenizer."""
     return make_adapted(tiny_model, request.param)

@@ -38,6 +38,6 @@ def test_batched_answers_equal_slow_ones(adapted: tuple[Any, Any]) -> None:
     assert [greedy_answers(model, tokenizer, [prompt], 12) for prompt in PROMPTS] == [[text] for text in expected]
 
 
-def test_decoding_stops_when_asked(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_decoding_stops_when_asked(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     assert greedy_answers(model, tokenizer, PROMPTS, 12, lambda: True) is None

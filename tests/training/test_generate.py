@@ -22,8 +22,8 @@ def last(models: Any, tokenizer: Any, sampling: Sampling, prompt: str = PROMPT) 
     return states
 
 
-def test_greedy_column_says_what_evaluation_says(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_greedy_column_says_what_evaluation_says(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     (state,) = last([("base", model)], tokenizer, Sampling(max_new_tokens=12))
     expected = greedy_answers(model, tokenizer, [PROMPT], 12)
     assert expected is not None
@@ -31,8 +31,8 @@ def test_greedy_column_says_what_evaluation_says(adapted: tuple[Any, Any]) -> No
     assert state["done"] and state["name"] == "base" and 0 < state["tokens"] <= 12 and state["seconds"] > 0
 
 
-def test_sampling_is_deterministic_for_a_seed(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_sampling_is_deterministic_for_a_seed(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     texts = [
         last([("a", model)], tokenizer, Sampling(max_new_tokens=16, temperature=1.5, seed=seed))[0]["text"]
         for seed in (1, 1, 2)
@@ -40,8 +40,8 @@ def test_sampling_is_deterministic_for_a_seed(adapted: tuple[Any, Any]) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_columns_do_not_disturb_each_other(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_columns_do_not_disturb_each_other(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     sampling = Sampling(max_new_tokens=12, temperature=1.0, seed=3)
     (alone,) = last([("a", model)], tokenizer, sampling)
     together = last([("a", model), ("b", model)], tokenizer, sampling)
@@ -58,8 +58,8 @@ def test_noise_draws_from_the_filtered_distribution() -> None:
         assert drawn[token] / 4000 == pytest.approx(probability / 0.95, abs=0.03)
 
 
-def test_closing_the_stream_stops_the_columns(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_closing_the_stream_stops_the_columns(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     stream = stream_columns([("a", model)], tokenizer, PROMPT, Sampling(max_new_tokens=400, temperature=2.0))
     next(stream)
     begun = time.perf_counter()
@@ -69,20 +69,20 @@ def test_closing_the_stream_stops_the_columns(adapted: tuple[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])
-def test_empty_prompts_are_refused(adapted: tuple[Any, Any], prompt: str) -> None:
-    model, tokenizer = adapted
+def test_empty_prompts_are_refused(different: tuple[Any, Any], prompt: str) -> None:
+    model, tokenizer = different
     with pytest.raises(ConfigError, match="prompt is empty"):
         last([("a", model)], tokenizer, Sampling(), prompt)
 
 
-def test_too_long_prompts_are_refused_with_numbers(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_too_long_prompts_are_refused_with_numbers(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     with pytest.raises(ConfigError, match=r"510 more are wanted, but a reads .* new tokens fit"):
         last([("a", model)], tokenizer, Sampling(max_new_tokens=510))
 
 
-def test_characters_of_several_bytes_arrive_whole(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_characters_of_several_bytes_arrive_whole(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     for states in stream_columns([("a", model)], tokenizer, PROMPT, Sampling(max_new_tokens=40, temperature=3.0)):
         assert not states[0]["text"].endswith("\ufffd")
 

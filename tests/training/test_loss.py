@@ -62,7 +62,7 @@ def test_validation_loss_weighs_tokens_and_does_not_depend_on_batches(adapted: t
     assert together.metrics("eval")["eval/perplexity"] == pytest.approx(2.718281828**together.loss)
 
 
-def test_evaluation_stops_when_asked(adapted: tuple[Any, Any]) -> None:
-    model, tokenizer = adapted
+def test_evaluation_stops_when_asked(different: tuple[Any, Any]) -> None:
+    model, tokenizer = different
     batches = evaluation_batches(encode_rows(ROWS, tokenizer, 256).examples, 0)
     assert measure_loss(model, batches, lambda: True) is None
