@@ -38,6 +38,7 @@ class Task:
         load: ``split -> rows``; deterministic.
         score: ``(rows, predictions) -> metrics``; every value is a percentage or a score from 0 to 100.
         headline: The metric of ``score`` that stands for the task in tables.
+        realised: ``(slots, text) -> attribute -> stated?`` for tasks whose rows have slots.
     """
 
     name: str
@@ -48,3 +49,4 @@ class Task:
     load: Callable[[Split], list[Row]]
     score: Callable[[Sequence[Row], Sequence[str]], dict[str, float]]
     headline: str
+    realised: Callable[[Mapping[str, str], str], dict[str, bool]] | None = None

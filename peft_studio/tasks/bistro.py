@@ -146,4 +146,5 @@ BISTRO = Task(
     load=load,
     score=score,
     headline="bleu",
+    realised=realised,
 )

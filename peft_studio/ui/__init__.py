@@ -27,7 +27,7 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
         cores = os.cpu_count() or 1
         island("header", {"home": str(settings.home), "cores": cores}, elem_id="header")
-        studio.bridge = island("bridge", elem_id="bridge")
+        studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, module in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:

@@ -71,7 +71,9 @@ class _Api:
 
     def runs(self, _request: Request) -> Response:
         """Every run, newest first, without its config."""
-        shown = [{key: value for key, value in info.to_dict().items() if key != "config"} for info in self._manager.list()]
+        shown = [
+            {key: value for key, value in info.to_dict().items() if key != "config"} for info in self._manager.list()
+        ]
         return _json(shown)
 
     def metrics(self, request: Request) -> Response:

@@ -14,19 +14,20 @@ if (window.studio) window.studio.launch();
 """
 
 
-def island(kind: str, value: Any = None, elem_id: str | None = None, **props: Any) -> Any:
+def island(kind: str, value: Any = None, elem_id: str | None = None, event: str = "", **props: Any) -> Any:
     """A place that ``studio.island(kind, ...)`` of our scripts draws; its ``value`` is data, never markup.
 
     Args:
         kind: Which script draws it.
         value: JSON-able data that it shows.
         elem_id: Id in the page.
+        event: Name of an event that the script may trigger.
         **props: Further data that the script can read.
     """
     return gr.HTML(
         value,
         html_template=f'<div class="ps-island" data-island="{kind}"></div>',
-        js_on_load=_START,
+        js_on_load=_START + (f"// triggers '{event}'" if event else ""),  # Gradio looks for the name in the text
         head=HEAD,
         elem_id=elem_id,
         elem_classes="ps-plain",

@@ -1,0 +1,148 @@
+"""The Generate tab: one prompt, the base model and up to five adapters, their answers streaming side by side."""
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from peft_studio.errors import ConfigError, StudioError
+from peft_studio.models.catalog import MODELS
+from peft_studio.sampling import Sampling
+from peft_studio.tasks import TASKS, get_task
+from peft_studio.tasks.base import Row
+from peft_studio.ui.context import Studio, guard
+from peft_studio.ui.form import controls, read_values
+from peft_studio.ui.shell import island
+
+MAX_ADAPTERS = 5
+MAIN_SETTINGS = ("max_new_tokens", "temperature")
+MORE_SETTINGS = tuple(name for name in Sampling.model_fields if name not in MAIN_SETTINGS)
+
+
+def adapters(studio: Studio) -> list[tuple[str, str]]:
+    """Runs that can answer, newest first, as label and id."""
+    usable = [info for info in studio.manager.list() if info.adapter_bytes and info.status in ("finished", "stopped")]
+    return [(f"{info.name or info.title} · {info.id[9:15]}-{info.id[-4:]}", info.id) for info in usable]
+
+
+def facts(task_id: str, row: Row | None, text: str) -> list[dict[str, Any]] | None:
+    """Which attribute values of a row an answer states; None when the task has none."""
+    judge = get_task(task_id).realised
+    if row is None or judge is None or not row.slots:
+        return None
+    found = judge(row.slots, text)
+    return [{"name": name, "value": row.slots[name], "ok": ok} for name, ok in found.items()]
+
+
+def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Yields all columns so far: ``{"name", "text", "done", ...}``, the base model first.
+
+    Raises:
+        ConfigError: The prompt is empty, there are too many adapters, or they belong to different base models.
+        EngineError: The engine cannot be reached.
+    """
+    if not prompt.strip():
+        raise ConfigError("The prompt is empty. Write something, or pick a row of the test set below.", "prompt")
+    if len(runs) > MAX_ADAPTERS:
+        raise ConfigError(f"{len(runs)} adapters are chosen; at most {MAX_ADAPTERS} fit side by side.")
+    infos = [studio.manager.info(run) for run in runs]
+    models = sorted({info.model for info in infos}) or [next(iter(MODELS))]
+    if len(models) > 1:
+        raise ConfigError(f"The chosen adapters belong to different base models: {', '.join(models)}.")
+    titles = ["Base model", *(info.name or info.title for info in infos)]
+    answer = studio.manager.engine.generate(models[0], runs, prompt, sampling)
+    try:
+        for message in answer:
+            columns = message["columns"]
+            yield [{**column, "title": title} for column, title in zip(columns, titles, strict=True)]
+    finally:
+        answer.close()
+
+
+def build(studio: Studio) -> None:
+    """Lays the tab out and wires it."""
+    with gr.Row(equal_height=False, elem_classes="ps-split"):
+        with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
+            chosen = gr.Dropdown(
+                adapters(studio), multiselect=True, max_choices=MAX_ADAPTERS, label="Adapters", elem_id="adapters",
+                info="Finished runs, beside the base model. Train one first if there is none.",
+            )  # fmt: skip
+            prompt = gr.Textbox(label="Prompt", lines=4, elem_id="prompt", placeholder="What shall they continue?")
+            settings = controls(Sampling, MAIN_SETTINGS)
+            with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
+                settings.update(controls(Sampling, MORE_SETTINGS))
+            with gr.Row(elem_classes="ps-buttons"):
+                go = gr.Button("Generate", variant="primary", elem_id="generate-button")
+                stop = gr.Button("Stop", elem_id="generate-stop")
+        with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
+            task, number, references = _row_picker(prompt)
+            columns = island("columns", elem_id="columns")
+    inputs = {prompt, chosen, task, number, *settings.values()}
+    back = {item: name for name, item in settings.items()}
+
+    def generate(values: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+        row = _row(values[task], values[number])
+        row = row if row and row.prompt.strip() == values[prompt].strip() else None
+        sampling = read_values(Sampling, {name: values[item] for item, name in back.items()})
+        try:
+            for state in stream(studio, values[prompt], values[chosen] or [], sampling):
+                for column in state:
+                    if column["done"]:
+                        column["facts"] = facts(values[task], row, column["text"])
+                yield {"columns": state}
+        except StudioError as exc:
+            yield {"error": str(exc), "at": time.time()}
+
+    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    running = gr.on([go.click, prompt.submit], generate, inputs, columns, concurrency_limit=4, **hidden)
+    stop.click(None, None, None, cancels=[running], js="() => studio.generationStopped()", api_visibility="private")
+    tab = studio.extras["tab-generate"]
+    tab.select(lambda: gr.update(choices=adapters(studio)), None, chosen, queue=False, **hidden)
+    del references
+    _api(studio)
+
+
+def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
+    """Controls that put a row of a task's test set into the prompt and show its references."""
+    with gr.Column(elem_classes="ps-card ps-rowpick"):
+        with gr.Row(elem_classes="ps-rowline"):
+            task = gr.Dropdown(
+                [(entry.title, name) for name, entry in TASKS.items()], label="Test set", scale=2, elem_id="row-task"
+            )
+            number = gr.Number(label="Row", precision=0, minimum=1, scale=1, value=None, elem_id="row-number")
+            another = gr.Button("Random row", scale=1, elem_id="row-random")
+        references = island("references", elem_id="references")
+
+    @guard
+    def show(task_id: str, position: int | None) -> tuple[Any, Any]:
+        if position is None:
+            return gr.skip(), None
+        row = _row(task_id, position)
+        if row is None:
+            count = len(get_task(task_id).load("test"))
+            raise ConfigError(f"Row {position} does not exist; the test set has rows 1 to {count}.", "row")
+        return row.prompt, {"references": list(row.references)}
+
+    def draw(task_id: str) -> int:
+        return random.randint(1, len(get_task(task_id).load("test")))
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    gr.on([number.change, task.change], show, [task, number], [prompt, references], **quiet)
+    another.click(draw, task, number, **quiet)
+    return task, number, references
+
+
+def _row(task_id: str, number: int | None) -> Row | None:
+    rows = get_task(task_id).load("test")
+    return rows[number - 1] if number is not None and 1 <= number <= len(rows) else None
+
+
+def _api(studio: Studio) -> None:
+    @guard
+    def generate(prompt: str, runs: list[str], sampling: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """What the base model and the adapters of some runs make of a prompt, base first."""
+        return list(stream(studio, prompt, runs, sampling or {}))[-1]
+
+    gr.api(generate, api_name="generate", concurrency_limit=4)

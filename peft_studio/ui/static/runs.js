@@ -1,0 +1,125 @@
+// The list of runs: polled from the app, selected by check boxes, the selection kept in the page's address.
+(() => {
+  const { el, fmt } = studio;
+  const PALETTE = ["#4a67e0", "#12907f", "#d9822b", "#d64c6c", "#8458e8", "#4f8a10", "#1b8fc4", "#b0568f", "#8a6d3b", "#5f6b7d"];
+  const ACTIVE = new Set(["queued", "running", "stopping"]);
+  const colours = new Map();
+  studio.runs = [];
+  studio.selected = new Set((new URLSearchParams(location.search).get("runs") || "").split(",").filter(Boolean));
+  studio.colour = (id) => {
+    if (!colours.has(id)) colours.set(id, PALETTE[colours.size % PALETTE.length]);
+    return colours.get(id);
+  };
+  studio.titleOf = (run) => run.name || run.title;
+
+  studio.select = (ids) => {
+    studio.selected = new Set(ids);
+    const url = new URL(location);
+    if (studio.selected.size) url.searchParams.set("runs", [...studio.selected].join(","));
+    else url.searchParams.delete("runs");
+    history.replaceState(history.state, "", decodeURIComponent(url.href));
+    studio.emit("selection");
+  };
+  const toggle = (id, on) => studio.select(on ? [...studio.selected, id] : [...studio.selected].filter((item) => item !== id));
+
+  let hurry = 0;
+  let timer = 0;
+  let known = "";
+  async function poll() {
+    clearTimeout(timer);
+    if (document.visibilityState === "visible") {
+      try {
+        studio.runs = await studio.fetchJSON("studio/runs.json");
+        [...studio.runs].reverse().forEach((run) => studio.colour(run.id)); // oldest first: a run keeps its colour
+        studio.emit("runs", studio.runs);
+        document.body.dataset.offline = "";
+      } catch {
+        document.body.dataset.offline = "1";
+      }
+    }
+    const live = studio.runs.some((run) => ACTIVE.has(run.status)) || Date.now() < hurry;
+    timer = setTimeout(poll, live ? 1000 : 4000);
+  }
+  studio.pollSoon = (seconds = 8) => { hurry = Date.now() + seconds * 1000; poll(); };
+  studio.on("submitted", (id) => { studio.select([...studio.selected, id]); studio.pollSoon(); });
+  document.addEventListener("visibilitychange", poll);
+  studio.stopAll = () => studio.runs.filter((run) => ACTIVE.has(run.status)).forEach((run) => studio.post(`studio/runs/${run.id}/stop`));
+  poll();
+
+  const button = (text, label, onclick, extra = {}) => el("button", { type: "button", class: "ps-link", "aria-label": label, onclick, ...extra }, text);
+
+  function line(run, host) {
+    const live = ACTIVE.has(run.status);
+    const share = run.max_steps ? run.step / run.max_steps : 0;
+    const title = studio.titleOf(run);
+    const facts = [];
+    if (run.status === "queued") facts.push(run.queue_position ? `number ${run.queue_position} in the queue` : "waiting");
+    if (run.stage) facts.push(run.stage);
+    if (live && run.eta_seconds != null) facts.push(`${fmt.secs(run.eta_seconds)} left`);
+    if (run.steps_per_second) facts.push(`${fmt.num(run.steps_per_second, 1)} steps/s`);
+    if (run.tokens_per_second) facts.push(`${fmt.short(run.tokens_per_second)} tokens/s`);
+    if (!live && run.seconds) facts.push(fmt.secs(run.seconds));
+    const remove = button("Delete", `Delete ${title}`, () => {
+      if (remove.dataset.sure) { studio.post(`studio/runs/${run.id}/delete`).then(() => { toggle(run.id, false); poll(); }); return; }
+      remove.dataset.sure = "1";
+      remove.textContent = "Really delete?";
+      setTimeout(() => { delete remove.dataset.sure; remove.textContent = "Delete"; }, 4000);
+    });
+    return el("div", { class: `ps-run ${run.status}`, "data-run": run.id },
+      el("input", { type: "checkbox", "aria-label": `Show ${title} in the chart`, checked: studio.selected.has(run.id), onchange: (event) => toggle(run.id, event.target.checked) }),
+      el("i", { class: "ps-dot", style: `background:${studio.colour(run.id)}` }),
+      el("div", { class: "who" }, el("b", {}, title), el("span", {}, `${run.model} · ${run.task} · ${run.id}`)),
+      el("div", { class: "how" },
+        el("div", { class: "ps-bar" }, el("i", { style: `width:${100 * share}%;background:${studio.colour(run.id)}` })),
+        el("span", {}, facts.join(" · "))),
+      el("div", { class: "num" }, el("b", {}, `${fmt.int(run.step)}${run.max_steps ? ` / ${fmt.int(run.max_steps)}` : ""}`), el("span", {}, "step")),
+      el("div", { class: "num" }, el("b", {}, fmt.num(run.loss)), el("span", {}, run.eval_loss == null ? "train loss" : `val ${fmt.num(run.eval_loss)}`)),
+      el("span", { class: `ps-pill ${run.status}` }, run.status),
+      el("div", { class: "acts" },
+        live && button("Stop", `Stop ${title}`, () => studio.post(`studio/runs/${run.id}/stop`).then(() => studio.pollSoon())),
+        button("Clone", `Same again with a change: ${title}`, () => studio.fill({ run: run.id })),
+        button("Log", `Log of ${title}`, () => openLog(run, host)),
+        run.adapter_bytes && el("a", { class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip` }, "Export"),
+        !live && remove),
+      run.reason && el("p", { class: "why" }, run.reason));
+  }
+
+  let logTimer = 0;
+  function openLog(run, host) {
+    clearInterval(logTimer);
+    host.querySelector(".ps-log")?.remove();
+    const text = el("pre", { tabindex: "0" });
+    const close = button("Close", "Close the log", () => { clearInterval(logTimer); box.remove(); });
+    const box = el("div", { class: "ps-card ps-log" }, el("div", { class: "ps-cardhead" }, el("h2", {}, `Log of ${studio.titleOf(run)}`), close), text);
+    host.append(box);
+    const read = async () => {
+      if (!box.isConnected || document.visibilityState !== "visible") return;
+      const answer = await fetch(new URL(`studio/log/${run.id}`, document.baseURI));
+      const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
+      text.textContent = (await answer.text()) || "Nothing has been printed.";
+      if (atEnd) text.scrollTop = text.scrollHeight;
+    };
+    read();
+    logTimer = setInterval(read, 2000);
+    box.scrollIntoView({ block: "nearest" });
+  }
+
+  studio.island("runs", (root) => {
+    const list = el("div", { class: "ps-card ps-runs" });
+    root.append(list);
+    const draw = () => {
+      if (list.querySelector("[data-sure]")) return; // do not take the question away
+      const now = JSON.stringify([studio.runs, [...studio.selected]]);
+      if (now === known) return;
+      known = now;
+      const focus = document.activeElement?.getAttribute("aria-label");
+      list.replaceChildren(...(studio.runs.length
+        ? studio.runs.map((run) => line(run, root))
+        : [el("p", { class: "ps-empty" }, "No runs yet. Choose a method on the Train tab and press Train.")]));
+      if (focus) [...list.querySelectorAll("[aria-label]")].find((node) => node.getAttribute("aria-label") === focus)?.focus();
+    };
+    studio.on("runs", draw);
+    studio.on("selection", draw);
+    draw();
+  });
+})();
