@@ -34,6 +34,7 @@ class Run:
     started: Mapping[str, Any]
     metrics: dict[str, float]
     summary: Mapping[str, Any]
+    steps: int
     tuner_import: str
 
     @property
@@ -89,6 +90,7 @@ def _read(paths: RunFolder) -> Run:
     started: Mapping[str, Any] = {}
     summary: Mapping[str, Any] = {}
     metrics: dict[str, float] = {}
+    steps = 0
     for event in _events(paths.events):
         match event.get("kind"):
             case "started":
@@ -96,10 +98,10 @@ def _read(paths: RunFolder) -> Run:
             case "eval":
                 metrics |= {name: value for name, value in event["metrics"].items() if value is not None}
             case "finished" | "stopped":
-                summary = event.get("summary", {})
+                summary, steps = event.get("summary", {}), int(event.get("step") or 0)
     title = str(record.get("name") or "") or get_method(config.method.name).title
     adapter = json.loads((paths.adapter / "adapter_config.json").read_bytes())
-    return Run(paths.id, title, config, started, metrics, summary, tuner_import(adapter))
+    return Run(paths.id, title, config, started, metrics, summary, steps, tuner_import(adapter))
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
@@ -155,7 +157,7 @@ def model_card(run: Run) -> str:
         f"{method.summary}",
         f"- Method: [{method.paper.title}]({method.paper.url}), {method.paper.authors}, {method.paper.year}\n"
         f"- Parameters: {_listing(parameters)}\n"
-        f"- Training: {_listing(training)}\n"
+        f"- Training: {run.steps:,} steps done; {_listing(training)}\n"
         f"- Trainable parameters: {_count(run.started.get('trainable_params'))} of "
         f"{_count(run.started.get('total_params'))}\n"
         f"- Data: {task.description} {_count(run.started.get('data', {}).get('rows'))} training rows, fingerprint "

@@ -11,13 +11,22 @@ from typing import Any
 
 import pytest
 
+from peft_studio.cli import main
+from peft_studio.jobs.store import RunStore
+from peft_studio.presets import parse_preset
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def last_json(done: Any) -> Any:
-    """What ``--json`` printed last."""
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def ask(lora_run: Any, capsys: Any) -> Any:
+    """Runs a command in this process, in the run's home; returns what ``--json`` printed last."""
+
+    def run(*argv: str) -> Any:
+        assert main([*argv, "--json"], {"PEFT_STUDIO_HOME": str(lora_run.home)}) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    return run
 
 
 def test_train_prints_one_object(lora_run: Any) -> None:
@@ -29,36 +38,35 @@ def test_train_prints_one_object(lora_run: Any) -> None:
     assert {"eval/loss", "base/eval/loss", "test/bleu", "base/test/bleu"} <= set(result["metrics"])
 
 
-def test_estimate_agrees_with_the_run(lora_run: Any, studio: Any) -> None:
-    found = last_json(studio("estimate", str(lora_run.preset), "--json", home=lora_run.home))
+def test_estimate_agrees_with_the_run(lora_run: Any, ask: Any) -> None:
+    found = ask("estimate", str(lora_run.preset))
     assert found["trainable_params"] == lora_run.result["trainable_params"]
     assert found["total_params"] == lora_run.result["total_params"]
     assert found["adapter_bytes"] == lora_run.result["adapter_bytes"]
 
 
-def test_metrics_hold_every_step(lora_run: Any, studio: Any) -> None:
-    values = last_json(studio("metrics", lora_run.id, "--json", home=lora_run.home))
+def test_metrics_hold_every_step(lora_run: Any, ask: Any) -> None:
+    values = ask("metrics", lora_run.id)
     losses = [item for item in values if item["name"] == "train/loss"]
     assert [item["step"] for item in losses] == [1, 2, 3, 4]
     assert [item["step"] for item in values if item["name"] == "eval/loss"] == [2, 4]
 
 
-def test_same_seed_gives_the_same_losses(lora_run: Any, studio: Any, train: Any) -> None:
+def test_same_seed_gives_the_same_losses(lora_run: Any, ask: Any, train: Any) -> None:
     again = train(lora_run.home, lora_run.preset)
-    series = [last_json(studio("metrics", run, "--json", home=lora_run.home)) for run in (lora_run.id, again.id)]
+    series = [ask("metrics", run) for run in (lora_run.id, again.id)]
     assert series[0] == series[1]
     assert again.result["metrics"] == lora_run.result["metrics"]
 
 
-def test_runs_lists_the_run(lora_run: Any, studio: Any) -> None:
-    runs = last_json(studio("runs", "--json", home=lora_run.home))
-    assert lora_run.id in [run["id"] for run in runs]
+def test_runs_lists_the_run(lora_run: Any, ask: Any, studio: Any) -> None:
+    assert lora_run.id in [run["id"] for run in ask("runs")]
     assert lora_run.id in studio("--home", str(lora_run.home), "runs").stdout
 
 
-def test_generate_puts_the_base_first(lora_run: Any, studio: Any) -> None:
-    argv = ("generate", "--run", lora_run.id, "--prompt", "food: Thai =>", "--max-new-tokens", "5", "--json")
-    columns = last_json(studio(*argv, home=lora_run.home))["columns"]
+def test_generate_puts_the_base_first(lora_run: Any, ask: Any) -> None:
+    argv = ("generate", "--run", lora_run.id, "--prompt", "food: Thai =>", "--max-new-tokens", "5")
+    columns = ask(*argv)["columns"]
     assert [column["name"] for column in columns] == ["base", lora_run.id]
     assert all(isinstance(column["text"], str) and column["done"] for column in columns)
 
@@ -95,8 +103,6 @@ def test_lists_need_no_heavy_library(what: str) -> None:
     ],
 )
 def test_errors_are_one_line_and_code_2(home: Path, argv: tuple[str, ...], expected: str, capsys: Any) -> None:
-    from peft_studio.cli import main
-
     assert main(list(argv), {"PEFT_STUDIO_HOME": str(home)}) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and expected in captured.err
@@ -105,8 +111,6 @@ def test_errors_are_one_line_and_code_2(home: Path, argv: tuple[str, ...], expec
 
 
 def test_a_directory_that_is_no_model_is_refused_in_words(home: Path, tmp_path: Path, capsys: Any) -> None:
-    from peft_studio.cli import main
-
     (tmp_path / "empty").mkdir()
     argv = ["train", "bistro-lora", "--set", f"model.id={tmp_path / 'empty'}"]
     assert main(argv, {"PEFT_STUDIO_HOME": str(home)}) == 2
@@ -139,10 +143,6 @@ def test_ctrl_c_stops_and_saves(tiny_model: Path, tmp_path: Path, lora_run: Any)
 
 
 def test_stop_and_delete(home: Path, tiny_model: Path, capsys: Any) -> None:
-    from peft_studio.cli import main
-    from peft_studio.jobs.store import RunStore
-    from peft_studio.presets import parse_preset
-
     config = parse_preset("bistro-lora", [f"model.id={tiny_model}"])
     run = RunStore(home / "runs").create(config).id
     env = {"PEFT_STUDIO_HOME": str(home)}

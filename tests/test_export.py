@@ -1,7 +1,9 @@
 """An exported adapter: plain PEFT loads it, its script repeats the run, and it names no folder of this machine."""
 
+import ast
 import json
 import os
+import random
 import subprocess
 import sys
 import zipfile
@@ -10,22 +12,28 @@ from typing import Any
 
 import pytest
 
+from peft_studio.batching import MEGABATCH, LengthGroupedBatches
+from peft_studio.cli import main
 from peft_studio.config import parse_config
 from peft_studio.errors import InvalidStateError
 from peft_studio.export import export_zip
+from peft_studio.export_script import reproduce_script
 from peft_studio.jobs.store import RunPaths, RunStore
 
 ROOT = Path(__file__).resolve().parent.parent
 LOAD = """
-import sys, torch, json
+import sys, torch, json, runpy
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 {extra}
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(sys.argv[1]), sys.argv[2])
+base = sys.argv[1]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), ".")
 ids = torch.tensor([tokenizer("food: Thai =>")["input_ids"]])
 out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
 print(json.dumps(tokenizer.decode(out[0, ids.shape[1]:], skip_special_tokens=True)))
+sys.argv = ["reproduce.py", "--base", base]
+runpy.run_path("reproduce.py", run_name="__main__")
 """
 
 
@@ -45,26 +53,27 @@ def unpacked(run: Any, tmp_path: Path) -> Path:
     return tmp_path / "adapter"
 
 
-def python(*argv: str, cwd: Path, path: str = "") -> str:
-    """Runs Python outside the repository; returns the last line it printed."""
+def python(*argv: str, cwd: Path, path: str = "") -> list[str]:
+    """Runs Python outside the repository; returns the lines it printed."""
     env = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, *argv], cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return done.stdout.splitlines()
 
 
-def test_plain_peft_loads_it(run: Any, unpacked: Path, tiny_model: Path, studio: Any) -> None:
+def test_plain_peft_loads_it_and_the_script_repeats_it(
+    run: Any, unpacked: Path, tiny_model: Path, capsys: Any
+) -> None:
     own = "houlsby" in run.id
     code = LOAD.format(extra="import peft_studio.methods.tuners" if own else "")
-    text = json.loads(python("-c", code, str(tiny_model), str(unpacked), cwd=unpacked, path=str(ROOT) if own else ""))
-    argv = ("generate", "--run", run.id, "--prompt", "food: Thai =>", "--max-new-tokens", "6", "--json")
-    columns = json.loads(studio(*argv, home=run.home).stdout.splitlines()[-1])["columns"]
-    assert columns[1]["text"].rstrip("\ufffd") == text.rstrip("\ufffd")
+    printed_lines = python("-c", code, str(tiny_model), cwd=unpacked, path=str(ROOT) if own else "")
 
+    argv = ["generate", "--run", run.id, "--prompt", "food: Thai =>", "--max-new-tokens", "6", "--json"]
+    assert main(argv, {"PEFT_STUDIO_HOME": str(run.home)}) == 0
+    columns = json.loads(capsys.readouterr().out.splitlines()[-1])["columns"]
+    assert columns[1]["text"].rstrip("\ufffd") == json.loads(printed_lines[0]).rstrip("\ufffd")
 
-def test_reproduce_repeats_the_run(run: Any, unpacked: Path, tiny_model: Path) -> None:
-    path = str(ROOT) if "houlsby" in run.id else ""
-    printed = json.loads(python("reproduce.py", "--base", str(tiny_model), cwd=unpacked, path=path))
+    printed = json.loads(next(line for line in printed_lines if "recorded eval/loss" in line))
     assert printed["recorded eval/loss"] == run.result["metrics"]["eval/loss"]
     assert printed["eval/loss"] == pytest.approx(run.result["metrics"]["eval/loss"], rel=1e-4)
     assert (unpacked / "reproduced" / "adapter_model.safetensors").is_file()
@@ -102,4 +111,25 @@ def test_a_run_without_adapter_cannot_be_exported(home: Path, tmp_path: Path) ->
 
 def test_export_needs_no_heavy_library() -> None:
     code = "import sys, peft_studio.export\nprint(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
-    assert python("-c", code, cwd=ROOT, path=str(ROOT)) == "[]"
+    assert python("-c", code, cwd=ROOT, path=str(ROOT)) == ["[]"]
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(37, 4), (37, 130), (400, 101), (8, 50)])
+def test_the_script_makes_the_batches_of_the_run(rows: int, steps: int) -> None:
+    training = parse_config({"method": {"name": "lora"}, "training": {"max_steps": steps, "batch_size": 8, "seed": 5}})
+    script = reproduce_script(
+        title='A "title" \\ with\nmarks',
+        base=("tiny", "folder"),
+        tuner_import="",
+        training=training.training.model_dump(),
+        max_length=256,
+        megabatch=MEGABATCH,
+        versions={},
+        recorded=None,
+    )
+    tree = ast.parse(script)
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "batches"]
+    scope: dict[str, Any] = {"random": random, "STEPS": steps, "BATCH_SIZE": 8, "SEED": 5}
+    exec(compile(ast.Module([function], []), "reproduce.py", "exec"), scope)
+    lengths = [(7 * row) % 23 for row in range(rows)]
+    assert list(scope["batches"](lengths)) == list(LengthGroupedBatches(lengths, 8, steps, 5))
