@@ -57,7 +57,8 @@ class Follower:
         self._paths = paths
         self._worker = worker
         self._reader = RunReader(paths)
-        self._bar = tqdm(total=max_steps, unit="step", file=sys.stderr, mininterval=0.5, dynamic_ncols=True)
+        pause = 0.5 if sys.stderr.isatty() else 10.0  # in a log file, a line now and then is enough
+        self._bar = tqdm(total=max_steps, unit="step", file=sys.stderr, mininterval=pause, dynamic_ncols=True)
         self._stage = ""
         self._unclaimed_since = 0.0
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from peft_studio.config import RunConfig
-from peft_studio.errors import ModelError
+from peft_studio.errors import ModelError, StorageError
 from peft_studio.folder import RunFolder
 from peft_studio.tasks import get_task
 from peft_studio.tasks.base import Row
@@ -36,8 +37,8 @@ from peft_studio.training.evaluate import (
 from peft_studio.training.load import attach, base_output, load_adapter, load_base
 from peft_studio.training.loop import StudioTrainer
 from peft_studio.training.loss import context_length, target_logits, virtual_tokens
-from peft_studio.training.quiet import be_quiet
 from peft_studio.training.param_map import count_parameters
+from peft_studio.training.quiet import be_quiet
 
 Emit = Callable[..., None]
 Stop = Callable[[], bool]
@@ -206,17 +207,24 @@ class _Session:
         """Saves the adapter, loads it into a fresh base model and compares what the two answer."""
         self.emit("stage", name="saving the adapter")
         self.model.eval()
-        draft = self.paths.root / ".adapter"
-        shutil.rmtree(draft, ignore_errors=True)
-        self.model.save_pretrained(draft, save_embedding_layers=False)
-        shutil.rmtree(self.paths.adapter, ignore_errors=True)
-        draft.rename(self.paths.adapter)
+        self._save_files()
         self.emit(
             "saved",
             path=self.paths.adapter.name,
             bytes=(self.paths.adapter / "adapter_model.safetensors").stat().st_size,
             check={"rows": CHECK_ROWS, "max_difference": self._reload_difference()},
         )
+
+    def _save_files(self) -> None:
+        draft = self.paths.root / ".adapter"  # appears under its final name when it is complete
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            self.model.save_pretrained(draft, save_embedding_layers=False)
+            shutil.rmtree(self.paths.adapter, ignore_errors=True)
+            draft.rename(self.paths.adapter)
+        except (SafetensorError, OSError) as exc:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise StorageError(f"The adapter could not be saved in {self.paths.root}: {exc}.") from exc
 
     def _reload_difference(self) -> float:
         """Largest difference of a logit between this model and the saved one, on a few rows."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from peft_studio.config import parse_config
-from peft_studio.errors import NonFiniteLossError
+from peft_studio.errors import NonFiniteLossError, StorageError
 from peft_studio.jobs.store import RunPaths
 from peft_studio.training import trainer
 
@@ -143,3 +143,18 @@ def test_learning_rate_follows_its_schedule(run: Callable[..., tuple[Log, RunPat
     rates = [event["lr"] for event in log.of("step")]
     assert rates[:3] == [0.0, 5e-4, 1e-3]
     assert (rates[3] == 1e-3) == (scheduler == "constant")
+
+
+def test_a_full_disk_is_told_in_words(
+    run: Callable[..., tuple[Log, RunPaths]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+
+    def full(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", full)
+    log = Log()
+    with pytest.raises(StorageError, match=r"adapter could not be saved .* No space left"):
+        run(log=log, max_steps=2)
+    assert [event["step"] for event in log.of("step")] == [1, 2]
