@@ -45,8 +45,8 @@ class TaskConfig(_Strict):
 class TrainingConfig(_Strict):
     """How to train. ``learning_rate`` is always set: the method's recommendation fills it in when not given."""
 
-    max_steps: int = Field(300, ge=1, le=1_000_000, description="Optimizer steps.")
-    batch_size: int = Field(16, ge=1, le=512, description="Rows per optimizer step.")
+    max_steps: int = Field(300, ge=1, le=1_000_000, title="Steps", description="Optimizer steps.")
+    batch_size: int = Field(16, ge=1, le=128, description="Rows per optimizer step.")
     learning_rate: float = Field(
         gt=0, le=10, description="Peak learning rate; the method's recommendation by default."
     )

@@ -23,8 +23,10 @@ class LoraParams(Params):
     targets: Literal["attention", "attention+mlp"] = Field(
         "attention+mlp", description="Which linear layers of every block get an update."
     )
-    rslora: bool = Field(False, description="Scale by alpha / sqrt(r), which keeps large ranks stable (rsLoRA).")
-    dora: bool = Field(False, description="Train each output's magnitude apart from its direction (DoRA).")
+    rslora: bool = Field(
+        False, title="rsLoRA", description="Scale by alpha / sqrt(r), which keeps large ranks stable."
+    )
+    dora: bool = Field(False, title="DoRA", description="Train each output's magnitude apart from its direction.")
 
 
 def _attach(model: "PreTrainedModel", params: LoraParams, layout: "Layout") -> "PeftModel":

@@ -4,6 +4,7 @@ Full fine-tuning, top layers, BitFit and LayerNorm-and-head become adapters like
 onto an untouched base model, and can be switched off. The base tensors are never written to.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class PartialLayer(nn.Module, BaseTunerLayer):
         base = self.get_base_layer()
         for adapter in adapter_names or self.active_adapters:
             for name, copy in self.copies(adapter).items():
-                base._parameters[name] = nn.Parameter(copy.detach().clone(), requires_grad=False)
+                base._parameters[name] = copy  # the very object, so that what was tied stays tied
             self.merged_adapters.append(adapter)
 
     def unmerge(self) -> None:
@@ -136,3 +137,12 @@ class PartialModel(BaseTuner):
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         layer.set_adapter(self.active_adapters)
+
+    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+        with warnings.catch_warnings():  # about tied weights, which the lines below put right
+            warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
+            model: Any = super()._unload_and_optionally_merge(merge=merge, **kwargs)
+        head = model.get_output_embeddings()
+        if merge and head is not None and head.weight is not model.get_input_embeddings().weight:
+            model.config.tie_word_embeddings = False  # or a saved copy would load with the embedding as its head
+        return model

@@ -86,7 +86,6 @@ _GPT_NEOX = Layout(
     norms=("input_layernorm", "post_attention_layernorm"),
     final_norm="gpt_neox.final_layer_norm",
     embedding="gpt_neox.embed_in",
-    head="embed_out",
 )
 _OPT = Layout(
     model_type="opt",

@@ -99,16 +99,20 @@ def attach(model: Any, params: Params) -> Any:
         ConfigError: The method finds nothing to train in this model.
     """
     method = get_method(params.name)
+    nothing = ConfigError(
+        f"{method.title} has nothing to train in a model of type {model.config.model_type!r}. {method.caveat}",
+        "method.name",
+    )
     with warnings.catch_warnings():
         # Both are meant for others: a deprecation between two libraries, and tied weights, which our tuner handles.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
-        wrapped = method.attach(model, params, layout_for(model.config.model_type))
+        try:
+            wrapped = method.attach(model, params, layout_for(model.config.model_type))
+        except ValueError as exc:  # PEFT found none of the modules that the method wants
+            raise nothing from exc
     if not any(parameter.requires_grad for parameter in wrapped.parameters()):
-        raise ConfigError(
-            f"{method.title} has nothing to train in a model of type {model.config.model_type!r}. {method.caveat}",
-            "method.name",
-        )
+        raise nothing
     return wrapped
 
 

@@ -50,7 +50,7 @@ def control(name: str, info: FieldInfo, value: Any = None) -> Any:
     kind = info.annotation
     if value is None:
         value = None if info.is_required() else info.get_default()
-    common = {"label": label(name), "info": info.description, "elem_id": f"field-{name}"}
+    common = {"label": info.title or label(name), "info": info.description, "elem_id": f"field-{name}"}
     if get_origin(kind) is Literal:
         return gr.Radio(list(get_args(kind)), value=value, elem_classes="ps-choice", **common)
     if kind is bool:

@@ -13,9 +13,9 @@ from peft_studio.ui.shell import island
 
 INTRO = """### What is parameter-efficient fine-tuning?
 
-A pre-trained model knows a language. To make it do *one thing* well, one can go on training all of it, and keep a
-whole copy for each thing. Or one can leave it as it is and train something small beside it: an **adapter**. Eleven ways of
-choosing that small thing are explained here; all of them can be trained, compared and read side by side in this app.
+A pre-trained model knows a language. To make it do *one thing* well, one can go on training all of it, and keep
+a whole copy for each thing. Or one can leave it as it is and train something small beside it: an **adapter**. This
+page explains several ways of choosing that small thing; all can be trained, compared and read side by side here.
 
 In the figures, **grey** is frozen, **blue** is trained in place, and **orange** is what the method adds.
 """

@@ -42,8 +42,8 @@ def make_theme() -> gr.themes.Base:
         radius_size="md",
         text_size="md",
         spacing_size="md",
-        font=["IBM Plex Sans", "ui-sans-serif", "system-ui", "sans-serif"],
-        font_mono=["IBM Plex Mono", "ui-monospace", "monospace"],
+        font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
+        font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400,)), "ui-monospace", "monospace"],
     ).set(
         **values,
         block_radius="14px",

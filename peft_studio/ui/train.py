@@ -40,13 +40,12 @@ class TrainForm:
             with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="ps-params") as group:
                 self.params[name] = controls(method.params, fields)
             self.groups[name] = group
-        self.training = controls(TrainingConfig, ("max_steps", "batch_size"))
-        self.training["learning_rate"] = control(
-            "learning_rate",
-            TrainingConfig.model_fields["learning_rate"],
-            METHODS[DEFAULT_METHOD].learning_rate,
-        )
-        self.training.update(controls(TrainingConfig, ("seed",)))
+        with gr.Column(elem_classes="ps-params ps-basics"):
+            rate = METHODS[DEFAULT_METHOD].learning_rate
+            fields = TrainingConfig.model_fields
+            self.training = {
+                name: control(name, fields[name], rate if name == "learning_rate" else None) for name in MAIN_SETTINGS
+            }
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))
         self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
@@ -101,7 +100,8 @@ def build(studio: Studio) -> None:
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
             form = TrainForm()
-            go = gr.Button("Train", variant="primary", elem_id="train-button")
+            with gr.Column(elem_classes="ps-go"):
+                go = gr.Button("Train", variant="primary", elem_id="train-button")
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
             costs = island("estimate", elem_id="estimate")
             island("chart", elem_id="train-chart", compact=True)

@@ -84,6 +84,17 @@
     },
   });
 
+  const logo = () => {
+    const draw = (tag, attributes) => {
+      const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+      return node;
+    };
+    const svg = draw("svg", { viewBox: "0 0 24 24", width: 19, height: 19, fill: "none", "stroke-width": 2.3, "stroke-linecap": "round", style: "stroke:var(--ps-bg)" });
+    svg.append(draw("path", { d: "M4 4v16h16" }), draw("path", { d: "M8 6c2 7 5 9 12 10" }));
+    return studio.el("span", { class: "ps-logo", "aria-hidden": "true" }, svg);
+  };
+
   // Header: what this is, where the data is, light or dark.
   const setDark = (dark) => {
     document.body.classList.toggle("dark", dark);
@@ -101,7 +112,7 @@
       onclick: () => setDark(!document.body.classList.contains("dark")),
     }, "◐");
     root.append(studio.el("header", { class: "ps-head" },
-      studio.el("span", { class: "ps-logo", "aria-hidden": "true" }),
+      logo(),
       studio.el("div", { class: "ps-title" },
         studio.el("h1", {}, "PEFT Studio"),
         studio.el("p", {}, "Train small adapters, watch them learn, compare what they say.")),

@@ -1,0 +1,67 @@
+"""The methods on other decoder families than the one they were tuned on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from peft_studio.errors import ConfigError, ModelError
+from peft_studio.methods import METHODS, get_method
+from peft_studio.models.layouts import LAYOUTS, layout_for
+from peft_studio.training.load import attach, base_output
+
+SMALL: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "gpt_neox": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
+    "opt": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64, "word_embed_proj_dim": 32,
+    },
+    "qwen3": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 16, "intermediate_size": 64,
+    },
+}  # fmt: skip
+
+
+def tiny(model_type: str) -> Any:
+    torch.manual_seed(0)
+    ids = {"vocab_size": 100, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SMALL[model_type], **ids)).eval()
+
+
+@pytest.mark.parametrize("model_type", SMALL)
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_method_trains_and_switches_off(name: str, model_type: str) -> None:
+    base = tiny(model_type)
+    rows = torch.randint(2, 100, (2, 8))
+    with torch.no_grad():
+        before = base(input_ids=rows).logits
+    params = get_method(name).params(name=name)
+    if name == "bitfit" and model_type == "qwen3":
+        with pytest.raises(ConfigError, match="nothing to train"):
+            attach(base, params)
+        return
+    model = attach(base, params)
+    loss = model(input_ids=rows).logits[:, -8:].square().mean()
+    loss.backward()
+    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in model.parameters())
+    with torch.no_grad(), base_output(model) as off:
+        assert torch.equal(off(input_ids=rows).logits, before)
+
+
+def test_layouts_name_real_modules() -> None:
+    for model_type in SMALL:
+        model, layout = tiny(model_type), layout_for(model_type)
+        block = model.get_submodule(f"{layout.blocks}.0")
+        for name in (*layout.attention, *layout.mlp, *layout.key_value, *layout.norms):
+            assert block.get_submodule(name) is not None
+        for name in (layout.final_norm, layout.embedding, layout.head):
+            assert model.get_submodule(name) is not None
+
+
+def test_unknown_architecture_names_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="Did you mean 'llama'"):
+        layout_for("lama")
+    assert set(SMALL) < set(LAYOUTS)

@@ -1,0 +1,204 @@
+"""What every entry of the registry promises, checked on a tiny random model with biases."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from peft_studio.config import parse_config
+from peft_studio.methods import METHODS, get_method
+from peft_studio.training.efficiency import estimate
+from peft_studio.training.load import attach, base_output, load_adapter, load_base
+from peft_studio.training.param_map import count_parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = sorted(METHODS)
+# The tiny model of conftest.py: two layers, hidden 32, MLP 64, four heads, biases, tied head.
+D, F, LAYERS = 32, 64, 2
+LINEAR = [(D, D)] * 4 + [(D, F)] * 2 + [(F, D)]  # (inputs, outputs): q, k, v, o, gate, up, down
+BIASES = LAYERS * sum(outputs for _, outputs in LINEAR)
+BLOCK = sum(n * m + m for n, m in LINEAR) + 2 * D
+
+
+def closed_form(name: str, params: Any, vocabulary: int) -> int:
+    """The number of trainable parameters, from the formulas in the papers."""
+    forms = {
+        "lora": lambda: LAYERS * sum(params.rank * (n + m) for n, m in LINEAR),
+        "ia3": lambda: LAYERS * (4 * D + D + D + F),
+        "prefix": lambda: params.virtual_tokens * 2 * LAYERS * D,
+        "prompt": lambda: params.virtual_tokens * D,
+        "houlsby": lambda: 2 * LAYERS * (2 * D * params.bottleneck_dim + params.bottleneck_dim + D),
+        "pfeiffer": lambda: LAYERS * (2 * D * params.bottleneck_dim + params.bottleneck_dim + D),
+        "parallel": lambda: LAYERS * (2 * D * params.bottleneck_dim + params.bottleneck_dim + D),
+        "bitfit": lambda: BIASES,
+        "layernorm_head": lambda: (2 * LAYERS + 1) * D + vocabulary * D,
+        "top_layers": lambda: min(params.layers, LAYERS) * BLOCK + D,
+        "full": lambda: LAYERS * BLOCK + D + vocabulary * D,
+    }
+    return forms[name]()
+
+
+def build(name: str, folder: Path) -> Any:
+    model, _ = load_base(str(folder))
+    return attach(model, get_method(name).params(name=name))
+
+
+def config_for(name: str, folder: Path) -> Any:
+    return parse_config({"model": {"id": str(folder)}, "method": {"name": name}, "training": {}})
+
+
+def tokens(seed: int = 0) -> torch.Tensor:
+    """Rows ``(3, 10)``."""
+    return torch.randint(2, 250, (3, 10), generator=torch.Generator().manual_seed(seed))
+
+
+def train_a_little(model: Any, rate: float, steps: int = 12) -> list[float]:
+    """Losses of a few AdamW steps on one batch."""
+    rows = tokens()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+    losses = []
+    for _ in range(steps):
+        logits = model(input_ids=rows).logits[:, -rows.shape[1] :]
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), rows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_count_is_exact(name: str, tiny_model: Path) -> None:
+    model = build(name, tiny_model)
+    vocabulary = model.config.vocab_size
+    trainable, total = count_parameters(model)
+    figures = estimate(config_for(name, tiny_model))
+    assert trainable == closed_form(name, get_method(name).params(name=name), vocabulary)
+    assert (figures["trainable_params"], figures["total_params"]) == (trainable, total)
+    assert figures["trainable_share"] == trainable / total <= 1
+    assert trainable == model.get_nb_trainable_parameters()[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_map_accounts_for_every_parameter(name: str, tiny_model: Path) -> None:
+    figures = estimate(config_for(name, tiny_model))
+    entries = figures["map"]
+    assert sum(entry["params"] for entry in entries) == figures["base_params"]
+    assert sum(entry["trainable"] + entry["added"] for entry in entries) == figures["trainable_params"]
+    assert sum(entry["params"] + entry["added"] for entry in entries) == figures["total_params"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_stated_parameters_get_gradients_and_the_loss_falls(name: str, tiny_model: Path) -> None:
+    model = build(name, tiny_model)
+    frozen = {key: value.clone() for key, value in model.named_parameters() if not value.requires_grad}
+    losses = train_a_little(model, rate=3e-2)
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[-1] < losses[0] * 0.98
+    for key, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+    for key, before in frozen.items():
+        assert torch.equal(model.get_parameter(key), before), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_base_output_is_restored_when_off(name: str, tiny_model: Path) -> None:
+    base, _ = load_base(str(tiny_model))
+    rows = tokens(1)
+    greedy = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 1, "attention_mask": torch.ones_like(rows)}
+    with torch.no_grad():
+        logits, text = base(input_ids=rows).logits, base.generate(input_ids=rows, **greedy)
+    model = build(name, tiny_model)
+    train_a_little(model, rate=3e-2)
+    model.eval()
+    with torch.no_grad():
+        assert not torch.equal(model(input_ids=rows).logits[:, -rows.shape[1] :], logits)
+        with base_output(model) as off:
+            assert torch.equal(off(input_ids=rows).logits, logits)
+            assert torch.equal(off.generate(input_ids=rows, **greedy), text)
+
+
+RELOAD = """
+import sys, torch
+from pathlib import Path
+from peft_studio.training.load import load_adapter, load_base
+rows = torch.randint(2, 250, (3, 10), generator=torch.Generator().manual_seed(2))
+for folder in sys.argv[2:]:
+    model = load_adapter(load_base(sys.argv[1])[0], Path(folder))
+    with torch.no_grad():
+        torch.save(model(input_ids=rows).logits, Path(folder) / "logits.pt")
+"""
+
+
+def test_reload_in_a_fresh_process_gives_equal_logits(tiny_model: Path, tmp_path: Path) -> None:
+    expected = {}
+    for name in NAMES:
+        model = build(name, tiny_model)
+        train_a_little(model, rate=3e-2, steps=3)
+        model.eval().save_pretrained(tmp_path / name, save_embedding_layers=False)
+        with torch.no_grad():
+            expected[name] = model(input_ids=tokens(2)).logits
+        written = (tmp_path / name / "adapter_model.safetensors").stat().st_size
+        assert estimate(config_for(name, tiny_model))["adapter_bytes"] == written, name
+    folders = [str(tmp_path / name) for name in NAMES]
+    subprocess.run([sys.executable, "-c", RELOAD, str(tiny_model), *folders], cwd=ROOT, check=True)
+    for name in NAMES:
+        found = torch.load(tmp_path / name / "logits.pt", weights_only=True)
+        assert torch.equal(found, expected[name]), name
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].mergeable])
+def test_merging_keeps_the_logits_also_when_saved(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    model = build(name, tiny_model)
+    train_a_little(model, rate=1e-2, steps=3)
+    model.eval()
+    with torch.no_grad():
+        before = model(input_ids=tokens(3)).logits
+        merged = model.merge_and_unload()
+        merged.save_pretrained(tmp_path)
+        for after in (merged, AutoModelForCausalLM.from_pretrained(tmp_path)):
+            assert torch.allclose(before, after(input_ids=tokens(3)).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].mixed_batch])
+def test_rows_of_one_batch_may_differ(name: str, tiny_model: Path) -> None:
+    model = build(name, tiny_model)
+    train_a_little(model, rate=3e-2, steps=3)
+    model.eval()
+    rows = tokens(4)
+    with torch.no_grad():
+        mixed = model(input_ids=rows, adapter_names=["default", "__base__", "default"]).logits
+        own = model(input_ids=rows).logits
+        with base_output(model) as off:
+            base = off(input_ids=rows).logits
+    assert torch.allclose(mixed, torch.stack([own[0], base[1], own[2]]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entry_is_complete(name: str) -> None:
+    method = METHODS[name]
+    assert method.name == name == method.params(name=name).name
+    assert method.paper.url.startswith("https://")
+    assert len(method.idea) > 150
+    assert method.summary.endswith(".")
+    assert method.formula and method.count and 0 < method.learning_rate <= 1
+    again = method.params.model_validate(json.loads(method.params(name=name).model_dump_json()))
+    assert again == method.params(name=name)
+    for field, info in method.params.model_fields.items():
+        if field != "name":
+            assert info.description and info.description.endswith("."), field
+            bounded = {type(rule).__name__ for rule in info.metadata}
+            assert info.annotation not in (int, float) or {"Ge", "Le"} <= bounded, field
+
+
+def test_adapter_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    from peft_studio.errors import ModelError
+
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_adapter(load_base(str(tiny_model))[0], tmp_path)
