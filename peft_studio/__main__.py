@@ -6,4 +6,5 @@ import sys
 from peft_studio.cli import main
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on cores that others need
     sys.exit(main(sys.argv[1:], os.environ))

@@ -7,6 +7,7 @@ Usage: python tests/benchmarks/bench_step.py [--steps 40] [--rounds 4] [--thread
 
 import argparse
 import itertools
+import os
 import statistics
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every process of the app has it
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
