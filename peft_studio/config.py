@@ -117,8 +117,13 @@ def parse_config(data: Any) -> RunConfig:
         raise _config_error(exc, _allowed_keys(exc)) from exc
 
 
+def _first(exc: ValidationError) -> Any:
+    """The error to report: a misspelt key before the missing one that it was meant to be."""
+    return next((error for error in exc.errors() if error["type"] == "extra_forbidden"), exc.errors()[0])
+
+
 def _config_error(exc: ValidationError, allowed: list[str], section: str = "") -> ConfigError:
-    error = exc.errors()[0]
+    error = _first(exc)
     path = ".".join(str(part) for part in (section, *error["loc"]) if part != "")
     if error["type"] == "extra_forbidden":
         return ConfigError(f"Unknown key {path!r}. {did_you_mean(path.rpartition('.')[2], allowed)}", path)
@@ -129,7 +134,7 @@ def _config_error(exc: ValidationError, allowed: list[str], section: str = "") -
 
 
 def _allowed_keys(exc: ValidationError) -> list[str]:
-    section = str(exc.errors()[0]["loc"][0])
+    place = _first(exc)["loc"]
     models: dict[str, type[BaseModel]] = {"model": ModelConfig, "task": TaskConfig, "training": TrainingConfig}
-    model = models.get(section, RunConfig) if len(exc.errors()[0]["loc"]) > 1 else RunConfig
+    model = models.get(str(place[0]), RunConfig) if len(place) > 1 else RunConfig
     return list(model.model_fields)

@@ -56,17 +56,17 @@ def control(name: str, info: FieldInfo, value: Any = None) -> Any:
     if kind is bool:
         return gr.Checkbox(value=value, **common)
     limits = bounds(info)
-    if kind in (int, float) and _fits_slider(kind, limits):
+    if (kind is int or kind is float) and _fits_slider(kind is int, limits):
         return gr.Slider(limits.low, limits.high, value=value, step=1 if kind is int else 0.05, **common)
     if kind is int:
         return gr.Number(value=value, precision=0, **common)
     return gr.Textbox(value="" if value is None else show_number(value), max_lines=1, **common)
 
 
-def _fits_slider(kind: type, limits: Bounds) -> bool:
+def _fits_slider(whole: bool, limits: Bounds) -> bool:
     if limits.low is None or limits.high is None or limits.high > LARGEST_SLIDER:
         return False
-    return kind is int or not (limits.open_low and limits.high > 1)  # a learning rate needs digits, not a slider
+    return whole or not (limits.open_low and limits.high > 1)  # a learning rate needs digits, not a slider
 
 
 def controls(model: type[BaseModel], names: Iterable[str]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def read_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
 
 def show_value(info: FieldInfo, value: Any) -> Any:
     """A config's value as its control shows it."""
-    is_text = info.annotation is float and not _fits_slider(float, bounds(info))
+    is_text = info.annotation is float and not _fits_slider(False, bounds(info))
     return show_number(value) if is_text and value is not None else value
 
 

@@ -111,13 +111,13 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
             task = gr.Dropdown(
                 [(entry.title, name) for name, entry in TASKS.items()], label="Test set", scale=2, elem_id="row-task"
             )
-            number = gr.Number(label="Row", precision=0, minimum=1, scale=1, value=None, elem_id="row-number")
+            number = gr.Number(label="Row", precision=0, scale=1, value=None, elem_id="row-number")
             another = gr.Button("Random row", scale=1, elem_id="row-random")
         references = island("references", elem_id="references")
 
     @guard
     def show(task_id: str, position: int | None) -> tuple[Any, Any]:
-        if position is None:
+        if not position:  # an empty box is 0
             return gr.skip(), None
         row = _row(task_id, position)
         if row is None:

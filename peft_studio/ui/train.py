@@ -42,9 +42,9 @@ class TrainForm:
             self.groups[name] = group
         with gr.Column(elem_classes="ps-params ps-basics"):
             rate = METHODS[DEFAULT_METHOD].learning_rate
-            fields = TrainingConfig.model_fields
             self.training = {
-                name: control(name, fields[name], rate if name == "learning_rate" else None) for name in MAIN_SETTINGS
+                name: control(name, TrainingConfig.model_fields[name], rate if name == "learning_rate" else None)
+                for name in MAIN_SETTINGS
             }
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))

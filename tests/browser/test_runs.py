@@ -1,0 +1,99 @@
+"""The list of runs, their curves, log, export, deletion, and the comparison."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import App, open_app, open_tab
+
+pytestmark = pytest.mark.browser
+
+
+def test_curves_of_several_runs_keep_their_zoom(page: Page, app: App, runs: tuple[str, str]) -> None:
+    open_app(page, f"{app.url}?runs={','.join(runs)}")
+    open_tab(page, "Runs")
+    page.wait_for_function("studio.pointsDrawn() === 12")
+    plot = "document.querySelector('#runs-chart .ps-plot')"
+    page.evaluate(f"studio.loadPlotly().then(P => P.relayout({plot}, {{'xaxis.range': [2, 4]}}))")
+    page.locator("#runs-chart .ps-chip").first.click()
+    page.locator("#runs-chart").get_by_role("button", name="Log scale").click()
+    page.wait_for_function(f"{plot}._fullLayout.yaxis.type === 'log'")
+    assert page.evaluate(f"{plot}._fullLayout.xaxis.range") == [2, 4]
+    assert page.locator("#runs-chart .ps-chip[aria-pressed=false]").count() == 1
+
+
+def test_selection_is_in_the_address(page: Page, runs: tuple[str, str]) -> None:
+    open_tab(page, "Runs")
+    page.locator(f".ps-run[data-run='{runs[0]}'] input[type=checkbox]").check()
+    expect(page).to_have_url(re.compile(runs[0]))
+    page.locator(f".ps-run[data-run='{runs[0]}'] input[type=checkbox]").uncheck()
+    expect(page).not_to_have_url(re.compile(runs[0]))
+
+
+def test_log_opens_as_text(page: Page, runs: tuple[str, str]) -> None:
+    open_tab(page, "Runs")
+    page.locator(f".ps-run[data-run='{runs[0]}']").get_by_role("button", name=re.compile("^Log")).click()
+    expect(page.locator(".ps-log pre")).not_to_be_empty()
+
+
+def test_clone_fills_the_form(page: Page, runs: tuple[str, str]) -> None:
+    open_tab(page, "Runs")
+    page.locator(f".ps-run[data-run='{runs[1]}']").get_by_role("button", name=re.compile("^Same again")).click()
+    expect(page.locator("#train-button")).to_be_visible()
+    expect(page.locator("#method label.selected")).to_have_text("BitFit")
+    expect(page.locator("#field-max_steps input")).to_have_value("6")
+
+
+def test_export_loads_in_plain_peft(page: Page, runs: tuple[str, str], tmp_path: Path) -> None:
+    open_tab(page, "Runs")
+    with page.expect_download() as download:
+        page.locator(f".ps-run[data-run='{runs[0]}']").get_by_role("link", name="Export").click()
+    archive = tmp_path / "run.zip"
+    download.value.save_as(archive)
+    zipfile.ZipFile(archive).extractall(tmp_path / "run")
+    (config,) = (tmp_path / "run").rglob("adapter_config.json")
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore')\n"
+        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n"
+        "base = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+        "model = PeftModel.from_pretrained(base, sys.argv[2])\n"
+        "print(model.active_peft_config.peft_type.value)"
+    )
+    argv = [sys.executable, "-c", code, str(root / "peft_studio/models/nano-lm"), str(config.parent)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "LORA"
+
+
+def test_delete_asks_first(page: Page, app: App) -> None:
+    run = app.train("bistro-prompt")
+    open_tab(page, "Runs")
+    line = page.locator(f".ps-run[data-run='{run}']")
+    line.get_by_role("button", name=re.compile("^Delete")).click()
+    expect(line.get_by_text("Really delete?")).to_be_visible()
+    line.get_by_role("button", name=re.compile("^Delete")).click()
+    expect(line).to_have_count(0)
+    assert not (app.home / "runs" / run).exists()
+
+
+def test_compare_sorts_and_exports(page: Page, runs: tuple[str, str]) -> None:
+    open_tab(page, "Compare")
+    expect(page.locator(f".ps-table tr[data-run='{runs[0]}']")).to_be_visible()
+    head = page.locator(".ps-table th button", has_text="Trainable parameters")
+    head.click()
+    order = page.locator(".ps-table tbody tr").evaluate_all("rows => rows.map(row => row.dataset.run)")
+    assert order.index(runs[0]) < order.index(runs[1])
+    head.click()
+    expect(page.locator(".ps-table th[aria-sort=ascending]")).to_have_text("Trainable parameters")
+    order = page.locator(".ps-table tbody tr").evaluate_all("rows => rows.map(row => row.dataset.run)")
+    assert order.index(runs[0]) > order.index(runs[1])
+    page.wait_for_selector("#compare .scatterlayer .point")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    text = download.value.path().read_text()
+    assert "test/bleu" in text.splitlines()[0] and runs[0] in text
