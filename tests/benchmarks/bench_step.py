@@ -1,17 +1,19 @@
 """Time of an optimizer step: ours against a bare transformers.Trainer with peft, on the same batches, interleaved.
 
-Both loops train LoRA on the embedded model; the order of the two alternates, so that a busy machine slows both alike.
+Both loops train LoRA on the embedded model, each in a thread, and take turns step by step, so that a busy machine
+slows both alike.
 
-Usage: python tests/benchmarks/bench_step.py [--steps 40] [--rounds 4] [--threads 2]
+Usage: python tests/benchmarks/bench_step.py [--steps 100] [--threads 2]
 """
 
 import argparse
-import itertools
 import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +28,59 @@ from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E4
 
 from peft_studio.batching import LengthGroupedBatches  # noqa: E402
 from peft_studio.config import parse_config  # noqa: E402
+from peft_studio.jobs.events import EventWriter  # noqa: E402
 from peft_studio.tasks import get_task  # noqa: E402
 from peft_studio.training.callbacks import StepCallback  # noqa: E402
 from peft_studio.training.data import collate, encode_rows  # noqa: E402
 from peft_studio.training.load import attach, load_base  # noqa: E402
 from peft_studio.training.loop import StudioTrainer  # noqa: E402
+from peft_studio.training.quiet import be_quiet  # noqa: E402
 
 
-class Clock(TrainerCallback):
-    """Notes when each step of the bare loop ends."""
+class Turns(TrainerCallback):
+    """Lets two loops in two threads step in turn, and notes how long each step took, data loading included."""
 
-    def __init__(self) -> None:
-        self.ends: list[float] = []
+    def __init__(self, name: str, baton: "Baton") -> None:
+        self.name = name
+        self.seconds: list[float] = []
+        self._baton = baton
+        self._resumed = 0.0
+
+    def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
+        """Waits for the first turn."""
+        self._baton.wait(self.name)
+        self._resumed = time.perf_counter()
 
     def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
-        """Called by the Trainer."""
-        self.ends.append(time.perf_counter())
+        """Ends a turn and waits for the next."""
+        self.seconds.append(time.perf_counter() - self._resumed)
+        self._baton.pass_on(self.name)
+        self._baton.wait(self.name)
+        self._resumed = time.perf_counter()
+
+    def on_train_end(self, *_args: Any, **_kwargs: Any) -> None:
+        """Leaves the machine to the other."""
+        self._baton.pass_on(self.name)
+
+
+class Baton:
+    """Whose turn it is."""
+
+    def __init__(self, names: tuple[str, str]) -> None:
+        self._names = names
+        self._turn = names[0]
+        self._changed = threading.Condition()
+
+    def wait(self, name: str) -> None:
+        """Returns when it is this one's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._turn == name)
+
+    def pass_on(self, name: str) -> None:
+        """Gives the turn to the other."""
+        with self._changed:
+            self._turn = self._names[1 - self._names.index(name)]
+            self._changed.notify_all()
 
 
 class BareTrainer(Trainer):
@@ -64,42 +103,40 @@ class BareTrainer(Trainer):
         )
 
 
-def bare(config: Any, examples: Any, padding: int) -> tuple[list[float], float]:
-    """Seconds of each step and the last loss of a plain script."""
+def bare(model: Any, config: Any, examples: Any, padding: int, turns: Turns) -> float:
+    """Trains as a plain script does; returns the last loss."""
     training = config.training
-    transformers.set_seed(training.seed)
-    model = attach(load_base(config.model.id)[0], config.method)
-    clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, max_steps=training.max_steps, learning_rate=training.learning_rate,
             per_device_train_batch_size=training.batch_size, warmup_steps=training.warmup_steps, seed=training.seed,
             logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, remove_unused_columns=False,
         )  # fmt: skip
-        trainer = BareTrainer(model, arguments, train_dataset=examples, callbacks=[clock])
+        trainer = BareTrainer(model, arguments, train_dataset=examples, callbacks=[turns])
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.batches = batches(config, examples)
         trainer.padding = padding
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return seconds(clock.ends), losses[-1]
+    return losses[-1]
 
 
-def ours(config: Any, examples: Any, padding: int) -> tuple[list[float], float]:
-    """Seconds of each step and the last loss of a run's loop, its events included."""
-    transformers.set_seed(config.training.seed)
-    model = attach(load_base(config.model.id)[0], config.method)
-    events: list[dict[str, Any]] = []
-    ends: list[float] = []
-
-    def emit(_kind: str, **fields: Any) -> None:
-        ends.append(time.perf_counter())
-        events.append(fields)
-
-    callback = StepCallback(emit, lambda: False, lambda *_: None, config.training.max_steps)
+def ours(model: Any, config: Any, examples: Any, padding: int, turns: Turns) -> float:
+    """Trains as a run does, its events written to a file; returns the last loss."""
     with tempfile.TemporaryDirectory() as folder:
-        StudioTrainer(model, config.training, examples, padding, folder, callback).train()
-    return seconds(ends), events[-1]["loss"]
+        writer = EventWriter(Path(folder) / "events.jsonl")
+        callback = StepCallback(writer.emit, lambda: False, lambda *_: None, config.training.max_steps)
+        trainer = StudioTrainer(model, config.training, examples, padding, folder, callback)
+        trainer.add_callback(turns)
+        trainer.train()
+        writer.close()
+    return float(callback.loss)
+
+
+def make_model(config: Any) -> Any:
+    """The model that both train, the adapter's first values included."""
+    transformers.set_seed(config.training.seed)
+    return attach(load_base(config.model.id)[0], config.method)
 
 
 def batches(config: Any, examples: Any) -> LengthGroupedBatches:
@@ -108,37 +145,31 @@ def batches(config: Any, examples: Any) -> LengthGroupedBatches:
     return LengthGroupedBatches(lengths, config.training.batch_size, config.training.max_steps, config.training.seed)
 
 
-def seconds(ends: list[float]) -> list[float]:
-    """Durations between consecutive ends of steps."""
-    return [after - before for before, after in itertools.pairwise(ends)]
-
-
 def main() -> None:
-    """Prints medians and their ratio."""
+    """Prints medians and the median of the ratios of paired steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    be_quiet()
     config = parse_config({"method": {"name": "lora"}, "training": {"max_steps": options.steps}})
     _, tokenizer = load_base(config.model.id)
     examples = encode_rows(get_task(config.task.id).load("train"), tokenizer, 256).examples
-    times: dict[str, list[list[float]]] = {"ours": [], "bare": []}
-    losses: dict[str, float] = {}
-    for number in range(options.rounds):
-        for name in ("ours", "bare") if number % 2 else ("bare", "ours"):
-            steps, losses[name] = {"ours": ours, "bare": bare}[name](config, examples, tokenizer.pad_token_id)
-            times[name].append(steps)
-            print(f"round {number + 1} {name}: median {statistics.median(steps) * 1000:.1f} ms", flush=True)
-    medians = {name: statistics.median(list(itertools.chain(*rounds))) for name, rounds in times.items()}
-    pairs = zip(times["ours"], times["bare"], strict=True)
-    ratios = [statistics.median(mine) / statistics.median(other) for mine, other in pairs]
-    print(f"ours {medians['ours'] * 1000:.1f} ms, bare {medians['bare'] * 1000:.1f} ms per step")
-    print(f"ratio ours / bare: {statistics.median(ratios):.3f} (rounds: {', '.join(f'{r:.3f}' for r in ratios)})")
-    print(f"last loss: ours {losses['ours']:.5f}, bare {losses['bare']:.5f}")
+    baton = Baton(("bare", "ours"))
+    turns = {name: Turns(name, baton) for name in ("bare", "ours")}
+    models = {name: make_model(config) for name in turns}  # before the threads: PyTorch has one random generator
+    with ThreadPoolExecutor(2) as pool:
+        losses = {
+            name: pool.submit(loop, models[name], config, examples, tokenizer.pad_token_id, turns[name])
+            for name, loop in (("bare", bare), ("ours", ours))
+        }
+    warm = slice(3, None)
+    mine, other = turns["ours"].seconds[warm], turns["bare"].seconds[warm]
+    ratios = [a / b for a, b in zip(mine, other, strict=True)]
+    print(f"ours {statistics.median(mine) * 1000:.1f} ms, bare {statistics.median(other) * 1000:.1f} ms per step")
+    print(f"ratio ours / bare: {statistics.median(ratios):.3f} (median of {len(ratios)} pairs on the same batch)")
+    print(f"last loss: ours {losses['ours'].result():.5f}, bare {losses['bare'].result():.5f}")
 
 
 if __name__ == "__main__":
