@@ -16,6 +16,7 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
+CONFIG_LEVEL = {"peft_studio.config", "peft_studio.presets", "peft_studio.export", "peft_studio.export_script"}
 ENTRY_POINTS = {"app", *(f"peft_studio.{name}" for name in ("worker", "engine", "warm", "cli", "__main__"))}
 
 # layer of a module -> layers that it may import
@@ -25,7 +26,7 @@ ALLOWED = {
     "training": {"training", "config", "base"},
     "config": {"config", "base"},
     "base": {"base"},
-    "entry": {"ui", "jobs", "training", "config", "base"},
+    "entry": {"entry", "ui", "jobs", "training", "config", "base"},
 }
 
 
@@ -36,7 +37,7 @@ def layer(module: str) -> str:
         return "entry"
     if len(parts) > 1 and parts[1] in ("ui", "jobs", "training"):
         return parts[1]
-    return "config" if parts[-1] in ("config", "presets", "export") else "base"
+    return "config" if module in CONFIG_LEVEL else "base"
 
 
 def imports(path: Path) -> set[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from peft_studio.models import world
-from peft_studio.tasks import metrics
+import peft_studio.tasks.metrics as metrics
 from peft_studio.tasks.base import Row, Split, Task
 from peft_studio.tasks.bistro_plans import describe
 

@@ -48,7 +48,12 @@ class App:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """One app for all browser tests."""
     home, port = tmp_path_factory.mktemp("home"), free_port()
-    env = {**os.environ, "PEFT_STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port), "PEFT_STUDIO_MAX_RUNNING": "2"}
+    env = {
+        **os.environ,
+        "PEFT_STUDIO_HOME": str(home),
+        "GRADIO_SERVER_PORT": str(port),
+        "PEFT_STUDIO_MAX_RUNNING": "2",
+    }
     log = (home / "app.log").open("w")
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
     for _ in range(600):

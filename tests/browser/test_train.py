@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from tests.browser.conftest import open_app, open_tab
 from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import open_app, open_tab
 
 pytestmark = pytest.mark.browser
 

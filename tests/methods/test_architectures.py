@@ -1,6 +1,5 @@
 """The methods on other decoder families than the one they were tuned on."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -1,0 +1,48 @@
+"""Controls made from models hold what the models say, and give it back unchanged."""
+
+import gradio as gr
+import pytest
+
+from peft_studio.config import TrainingConfig, parse_config
+from peft_studio.methods import METHODS
+from peft_studio.sampling import Sampling
+from peft_studio.ui.form import bounds, control, read_values, show_number, show_value
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_controls_give_back_its_defaults(name: str) -> None:
+    fields = {key: info for key, info in METHODS[name].params.model_fields.items() if key != "name"}
+    shown = {key: control(key, info).value for key, info in fields.items()}
+    data = {"method": {"name": name, **read_values(METHODS[name].params, shown)}, "training": {}}
+    assert parse_config(data).method == METHODS[name].params(name=name)
+
+
+def test_training_controls_give_back_the_defaults() -> None:
+    shown = {key: control(key, info).value for key, info in TrainingConfig.model_fields.items()}
+    shown["learning_rate"] = show_number(5e-3)
+    training = read_values(TrainingConfig, shown)
+    parsed = parse_config({"method": {"name": "lora"}, "training": training})
+    assert parsed.training == TrainingConfig(learning_rate=5e-3)
+
+
+def test_bounds_become_sliders_and_choices_radios() -> None:
+    fields = METHODS["lora"].params.model_fields
+    rank = control("rank", fields["rank"])
+    assert isinstance(rank, gr.Slider) and (rank.minimum, rank.maximum, rank.step) == (1, 128, 1)
+    assert isinstance(control("targets", fields["targets"]), gr.Radio)
+    assert isinstance(control("dora", fields["dora"]), gr.Checkbox)
+    assert isinstance(control("learning_rate", TrainingConfig.model_fields["learning_rate"]), gr.Textbox)
+    assert isinstance(control("max_steps", TrainingConfig.model_fields["max_steps"]), gr.Number)
+    assert bounds(Sampling.model_fields["top_p"]).open_low
+
+
+@pytest.mark.parametrize(("number", "text"), [(5e-3, "5e-3"), (0.01, "0.01"), (1.5e-5, "1.5e-5"), (0, "0"), (1, "1")])
+def test_numbers_are_shown_short(number: float, text: str) -> None:
+    assert show_number(number) == text
+    assert float(text) == number
+
+
+def test_text_that_is_no_number_reaches_validation() -> None:
+    assert read_values(TrainingConfig, {"learning_rate": "fast"}) == {"learning_rate": "fast"}
+    assert read_values(TrainingConfig, {"learning_rate": "1e-3", "max_steps": None}) == {"learning_rate": 1e-3}
+    assert show_value(TrainingConfig.model_fields["learning_rate"], 1e-3) == "1e-3"

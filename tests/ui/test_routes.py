@@ -1,0 +1,107 @@
+"""The page's own routes, without Gradio and without workers."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from peft_studio.config import parse_config
+from peft_studio.jobs.events import EventWriter
+from peft_studio.jobs.manager import JobManager
+from peft_studio.jobs.store import RunPaths
+from peft_studio.settings import Settings, prepare_home
+from peft_studio.ui.routes import routes
+from peft_studio.ui.table import safe_cell
+
+HOST = "http://testserver"
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> JobManager:
+    """A manager that starts nothing."""
+    settings = Settings(home=tmp_path)
+    prepare_home(settings)
+    return JobManager(settings)
+
+
+@pytest.fixture
+def client(manager: JobManager) -> Iterator[TestClient]:
+    with TestClient(Starlette(routes=routes(manager)), base_url=HOST) as found:
+        yield found
+
+
+def fake_run(manager: JobManager, steps: int = 3, name: str = "") -> RunPaths:
+    """A run with some steps, as a worker would have written it."""
+    paths = manager.store.paths(manager.submit(parse_config({"method": {"name": "lora"}, "training": {}}), name))
+    writer = EventWriter(paths.events)
+    for step in range(1, steps + 1):
+        writer.emit("step", step=step, loss=5.0 / step, tokens=step * 100, elapsed=step * 0.1)
+    writer.emit("eval", step=steps, tokens=steps * 100, elapsed=steps * 0.1, metrics={"eval/loss": 1.5})
+    writer.close()
+    return paths
+
+
+def test_runs_and_curves(manager: JobManager, client: TestClient) -> None:
+    run = fake_run(manager).id
+    (listed,) = client.get("/studio/runs.json").json()
+    assert (listed["id"], listed["step"], listed["eval_loss"]) == (run, 3, 1.5)
+    (curve,) = client.get(f"/studio/metrics.json?runs={run}:0,unknown:0,../..:0").json()
+    assert curve["train"]["step"] == [1, 2, 3]
+    (later,) = client.get(f"/studio/metrics.json?runs={run}:{curve['next']}").json()
+    assert later["train"]["step"] == [] and later["next"] == curve["next"]
+    assert client.get("/studio/metrics.json").json() == []
+
+
+def test_only_this_host_may_change_runs(manager: JobManager, client: TestClient) -> None:
+    run = fake_run(manager).id
+    for headers in ({}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+        assert client.post(f"/studio/runs/{run}/stop", headers=headers).status_code == 403
+    assert client.post(f"/studio/runs/{run}/explode", headers={"Origin": HOST}).status_code == 404
+    assert client.post(f"/studio/runs/{run}/stop", headers={"Origin": HOST}).json() == {"ok": True}
+    assert manager.info(run).status == "stopped"
+    assert client.post(f"/studio/runs/{run}/delete", headers={"Origin": HOST}).json() == {"ok": True}
+    assert client.get("/studio/runs.json").json() == []
+
+
+@pytest.mark.parametrize("run", ["nothing", "..", "%2e%2e", "..%2f..%2fetc", "a" * 300])
+def test_unknown_runs_are_not_found(client: TestClient, run: str) -> None:
+    assert client.get(f"/studio/log/{run}").status_code == 404
+    assert client.post(f"/studio/runs/{run}/delete", headers={"Origin": HOST}).status_code == 404
+
+
+def test_log_is_plain_text(manager: JobManager, client: TestClient) -> None:
+    paths = fake_run(manager)
+    paths.log.write_text("<script>alert(1)</script>\n")
+    answer = client.get(f"/studio/log/{paths.id}")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "<script>" in answer.text
+
+
+def test_csv_cannot_carry_a_formula(manager: JobManager, client: TestClient) -> None:
+    fake_run(manager, name="=HYPERLINK(1)")
+    text = client.get("/studio/compare.csv").text
+    assert "eval/loss" in text.splitlines()[0]
+    assert "'=HYPERLINK(1)" in text
+    cells = {"@x": "'@x", " +1": "' +1", "-1": "'-1", "ok": "ok", None: "", -1.5: -1.5}
+    assert {value: safe_cell(value) for value in cells} == cells
+
+
+def test_export_without_an_adapter_says_so(manager: JobManager, client: TestClient) -> None:
+    answer = client.get(f"/studio/export/{fake_run(manager).id}.zip")
+    if answer.status_code == 200:
+        zipfile.ZipFile(io.BytesIO(answer.content))
+    else:
+        assert "adapter" in answer.json()["error"]
+
+
+def test_static_files(client: TestClient) -> None:
+    assert client.get("/studio/static/core.js").headers["content-type"].startswith("text/javascript")
+    assert client.get("/studio/static/nothing.js").status_code == 404
+    assert client.get("/studio/static/..%2froutes.py").status_code == 404
+    plotly = client.get("/studio/static/plotly.min.js")
+    assert plotly.headers["content-encoding"] == "gzip" and "plotly.js" in plotly.text[:200]
