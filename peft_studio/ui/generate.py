@@ -69,7 +69,10 @@ def build(studio: Studio) -> None:
                 adapters(studio), multiselect=True, max_choices=MAX_ADAPTERS, label="Adapters", elem_id="adapters",
                 info="Finished runs, beside the base model. Train one first if there is none.",
             )  # fmt: skip
-            prompt = gr.Textbox(label="Prompt", lines=4, elem_id="prompt", placeholder="What shall they continue?")
+            prompt = gr.Textbox(
+                label="Prompt", lines=4, elem_id="prompt", placeholder="What shall they continue?",
+                value=_row(next(iter(TASKS)), 1).prompt,  # type: ignore[union-attr]
+            )  # fmt: skip
             settings = controls(Sampling, MAIN_SETTINGS)
             with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
                 settings.update(controls(Sampling, MORE_SETTINGS))
@@ -111,9 +114,9 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
             task = gr.Dropdown(
                 [(entry.title, name) for name, entry in TASKS.items()], label="Test set", scale=2, elem_id="row-task"
             )
-            number = gr.Number(label="Row", precision=0, scale=1, value=None, elem_id="row-number")
+            number = gr.Number(label="Row", precision=0, scale=1, value=1, elem_id="row-number")
             another = gr.Button("Random row", scale=1, elem_id="row-random")
-        references = island("references", elem_id="references")
+        references = island("references", _references(_row(next(iter(TASKS)), 1)), elem_id="references")
 
     @guard
     def show(task_id: str, position: int | None) -> tuple[Any, Any]:
@@ -123,7 +126,7 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
         if row is None:
             count = len(get_task(task_id).load("test"))
             raise ConfigError(f"Row {position} does not exist; the test set has rows 1 to {count}.", "row")
-        return row.prompt, {"references": list(row.references)}
+        return row.prompt, _references(row)
 
     def draw(task_id: str) -> int:
         return random.randint(1, len(get_task(task_id).load("test")))
@@ -132,6 +135,10 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
     gr.on([number.change, task.change], show, [task, number], [prompt, references], **quiet)
     another.click(draw, task, number, **quiet)
     return task, number, references
+
+
+def _references(row: Row | None) -> dict[str, Any]:
+    return {"references": list(row.references) if row else []}
 
 
 def _row(task_id: str, number: int | None) -> Row | None:

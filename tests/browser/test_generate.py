@@ -36,6 +36,7 @@ def test_base_and_adapters_answer_side_by_side(page: Page, runs: tuple[str, str]
 
 def test_empty_prompt_is_explained(page: Page) -> None:
     open_tab(page, "Generate")
+    page.locator("#prompt textarea").fill("")
     page.click("#generate-button")
     expect(page.locator("#columns .ps-problem")).to_contain_text("The prompt is empty")
 

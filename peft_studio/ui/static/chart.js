@@ -179,6 +179,7 @@
     busy = true;
     try { await pull(); } catch { /* the app is away; the next poll tries again */ } finally { busy = false; }
   };
+  studio.on("submitted", () => charts.find((chart) => chart.root.offsetParent)?.root.scrollIntoView({ block: "nearest", behavior: "smooth" }));
   studio.on("runs", update);
   studio.on("selection", update);
   studio.on("theme", () => charts.forEach((chart) => chart.draw()));

@@ -39,9 +39,11 @@
   });
 
   studio.island("references", (root, { props, watch }) => {
-    watch("value", () => {
+    const draw = () => {
       const list = props.value?.references || [];
       root.replaceChildren(...(list.length ? [el("details", { class: "ps-refs", open: true }, el("summary", {}, `${list.length} references`), el("ul", {}, ...list.map((text) => el("li", {}, text.trim()))))] : []));
-    });
+    };
+    watch("value", draw);
+    draw();
   });
 })();

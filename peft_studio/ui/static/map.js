@@ -55,7 +55,7 @@
       const node = el("button", {
         type: "button", tabindex: "-1", class: `ps-cell ${state(part)} ${part.kind}`, "aria-label": text,
         style: `flex-grow:${Math.max(1, Math.log10(Math.max(10, part.params + part.added)) - 1).toFixed(2)}`,
-      }, el("span", {}, part.name.replace(/^.*\./, "").replace(/_proj$/, "").replace("layernorm", "norm").replace("post_attention_norm", "norm 2").replace("input_norm", "norm 1")));
+      }, el("span", {}, part.name.replace(/^.*\./, "").replace(/_proj$/, "").replace("layernorm", "norm").replace("post_attention_norm", "n2").replace("input_norm", "n1")));
       if (part.trainable && share < 1) node.classList.add("part");
       const tell = () => { told.textContent = text; };
       node.addEventListener("mouseenter", tell);
