@@ -100,15 +100,15 @@ def render_card(facts: CardFacts) -> str:
     samples = "\n\n".join(f"> **{prompt}**{text}" for prompt, text in facts.samples.items())
     shape = (
         f"{plan['layers']} layers, width {plan['hidden']}, {plan['heads']} heads, feed-forward {plan['feed_forward']},"
-        "\n"
-        f"vocabulary {plan['vocab']:,}"
+        f" vocabulary {plan['vocab']:,}"
     )
     sources = _SOURCES.format(python=platform.python_version()) if plan["library"] else _WORLD_ONLY
     repeats = "library text recurs, the rest is seen once" if plan["library"] else "seen once"
     return f"""{_FRONT}
 # {facts.name}
 
-A small English-like decoder for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters, {shape},
+A small English-like decoder for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters,
+{shape},
 tied embeddings, biases on every linear layer. An ordinary Llama: `AutoModelForCausalLM` loads it, in float32; the file
 holds float16. Made by PEFT Studio from scratch; no other model's output or weights were used.
 

@@ -15,16 +15,17 @@ from peft_studio.tasks.base import Row, Split, Task
 from peft_studio.tasks.bistro_plans import describe
 
 SIZES: dict[Split, int] = {"train": 3200, "validation": 300, "test": 300}
-ATTRIBUTES = ("type", "food", "price", "rating", "area", "family friendly", "near")
+ATTRIBUTES = ("food", "price", "rated", "area", "family friendly", "near")
+"""What a row may hold beside its name and type, in the table's order."""
 _VALUES: dict[str, tuple[str, ...]] = {
     "type": world.TYPES,
     "food": world.FOODS,
     "price": world.PRICES,
-    "rating": world.RATINGS,
+    "rated": world.RATINGS,
     "area": world.AREAS,
     "family friendly": ("yes", "no"),
 }
-_COUNT_WEIGHTS = ((2, 5), (3, 15), (4, 25), (5, 25), (6, 20), (7, 10))
+_COUNT_WEIGHTS = ((1, 5), (2, 15), (3, 25), (4, 25), (5, 20), (6, 10))
 _SEED = 2017
 
 _NO_FAMILY = re.compile(
@@ -83,7 +84,7 @@ def make_prompt(values: Mapping[str, str]) -> str:
 def _attributes(rng: random.Random, split: Split) -> dict[str, str]:
     counts, weights = zip(*_COUNT_WEIGHTS, strict=True)
     chosen = set(rng.sample(ATTRIBUTES, rng.choices(counts, weights)[0]))
-    values = {"name": world.venue(rng, split)}
+    values = {"name": world.venue(rng, split), "type": rng.choice(world.TYPES)}
     for key in ATTRIBUTES:
         if key in chosen:
             values[key] = world.venue(rng, split) if key == "near" else rng.choice(_VALUES[key])
@@ -142,7 +143,7 @@ BISTRO = Task(
         "Turn a short table of attributes into fluent English. Names in validation and test occur nowhere in "
         "training, so the model has to copy them."
     ),
-    template="name: {name} | food: {food} | price: {price} | … =>",
+    template="name: {name} | type: {type} | food: {food} | price: {price} | … =>",
     load=load,
     score=score,
     headline="bleu",

@@ -12,114 +12,94 @@ Values = Mapping[str, str]
 
 _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
 
-YES_PHRASES = ("is family friendly", "welcomes families", "is good for families")
-NO_PHRASES = ("is not family friendly", "does not welcome families", "is not good for families")
-
-
-def _noun(rng: random.Random, values: Values, used: set[str]) -> str:
-    """A noun phrase such as ``cheap Thai pub``; notes which attributes it states."""
-    words = []
-    for key in ("price", "food"):
-        if key in values and rng.random() < 0.6:
-            words.append("moderately priced" if values[key] == "moderate" and rng.random() < 0.5 else values[key])
-            used.add(key)
-    if "type" in values:
-        used.add("type")
-    return " ".join([*words, values.get("type", "place")])
-
-
-def _where(rng: random.Random, values: Values, used: set[str]) -> str:
-    """A phrase of place, perhaps empty."""
-    parts = []
-    if "area" in values and rng.random() < 0.65:
-        parts.append(rng.choice(("in the {area}", "in the {area} area", "at the {area}")))
-        used.add("area")
-    if "near" in values and rng.random() < 0.55:
-        parts.append(rng.choice(("near {near}", "close to {near}", "not far from {near}")))
-        used.add("near")
-    if len(parts) == 2 and rng.random() < 0.3:
-        parts.reverse()
-        parts[0] += ","
-    return " ".join(parts).format(**values)
-
-
+YES_PHRASES = ("is family friendly", "is good for families")
+NO_PHRASES = ("is not family friendly", "is not good for families")
+PRICE_PHRASES = {
+    "cheap": ("is cheap", "has cheap prices", "offers cheap food"),
+    "moderate": ("has moderate prices", "offers food at moderate prices"),
+    "expensive": ("is expensive", "has expensive prices", "offers expensive food"),
+}
+_PHRASES = {
+    "food": ("serves {food} food", "offers {food} food", "is known for {food} food"),
+    "rated": ("is rated {rated}", "was given {rated}", "has earned {rated}"),
+    "area": ("is in the {area}", "lies in the {area}", "stands in the {area}", "can be found in the {area}"),
+    "near": ("is near {near}", "is close to {near}", "stands not far from {near}"),
+}
 _OPENINGS = (
     "{name} is a {noun}{where}.",
     "{name} is a {noun}{where}.",
     "{name}{comma_where} is a {noun}.",
     "There is a {noun}{where} called {name}.",
-    "{Where}you will find {name}, a {noun}.",
-    "{Where}there is a {noun} named {name}.",
+    "{Where}you find {name}, a {noun}.",
+    "{Where}there is a {noun} called {name}.",
     "A {noun}{where} is {name}.",
-    "If you want a {noun}{where}, try {name}.",
-    "Visit {name}, a {noun}{where}.",
+    "For a {noun}{where}, go to {name}.",
+    "Go to {name}, a {noun}{where}.",
     "{name}, a {noun}{where}, {predicate}.",
     "The {noun} {name}{comma_where} {predicate}.",
 )
 
 
-def _predicates(values: Values) -> dict[str, tuple[str, ...]]:
-    """Verb phrases that state one attribute each."""
-    family = YES_PHRASES if values.get("family friendly") == "yes" else NO_PHRASES
-    price = {
-        "cheap": ("is cheap", "has cheap prices", "offers cheap meals"),
-        "moderate": ("is moderately priced", "has moderate prices", "offers meals at moderate prices"),
-        "expensive": ("is expensive", "has expensive prices", "offers expensive meals"),
-    }
-    return {
-        "type": ("is a {type}",),
-        "food": ("serves {food} food", "offers {food} dishes", "has a {food} menu"),
-        "price": price.get(values.get("price", ""), ()),
-        "rating": ("is rated {rating}", "has a rating of {rating}", "has a customer rating of {rating}"),
-        "area": ("is in the {area}", "lies in the {area} area", "can be found in the {area}"),
-        "family friendly": family,
-        "near": ("is near {near}", "is close to {near}", "stands not far from {near}"),
-    }
+def _noun(rng: random.Random, values: Values, left: list[str]) -> str:
+    """A noun phrase such as ``cheap Thai pub``; takes what it states off the list."""
+    words = []
+    for key in ("price", "food"):
+        if key in left and rng.random() < 0.85:
+            words.append(values[key])
+            left.remove(key)
+    left.remove("type")
+    return " ".join([*words, values["type"]])
+
+
+def _where(rng: random.Random, values: Values, left: list[str]) -> str:
+    """A phrase of place, perhaps empty; takes what it states off the list."""
+    parts = []
+    if "area" in left and rng.random() < 0.8:
+        parts.append("in the {area}")
+        left.remove("area")
+    if "near" in left and rng.random() < 0.5:
+        parts.append(rng.choice(("near {near}", "close to {near}", "not far from {near}")))
+        left.remove("near")
+    return (", " if rng.random() < 0.3 else " ").join(parts).format(**values)
 
 
 def _say(rng: random.Random, values: Values, key: str) -> str:
-    return rng.choice(_predicates(values)[key]).format(**values)
+    """A verb phrase that states one attribute."""
+    if key == "family friendly":
+        return rng.choice(YES_PHRASES if values[key] == "yes" else NO_PHRASES)
+    return rng.choice(PRICE_PHRASES[values[key]] if key == "price" else _PHRASES[key]).format(**values)
 
 
-def _opening(rng: random.Random, values: Values, used: set[str]) -> str:
+def _opening(rng: random.Random, values: Values, left: list[str]) -> str:
     plan = rng.choice(_OPENINGS)
-    noun, where = _noun(rng, values, used), _where(rng, values, used)
-    left = [key for key in values if key != "name" and key not in used]
+    noun, where = _noun(rng, values, left), _where(rng, values, left)
     if "{predicate}" in plan and not left:
-        plan = "{name} is a {noun}{where}."
-    predicate = ""
-    if "{predicate}" in plan:
-        key = rng.choice(left)
-        used.add(key)
-        predicate = _say(rng, values, key)
+        plan = _OPENINGS[0]
     return plan.format(
         name=values["name"],
         noun=noun,
         where=f" {where}" if where else "",
         comma_where=f", {where}," if where else "",
-        Where=f"{where[0].upper()}{where[1:]}, " if where else rng.choice(("Here ", "In this town ")),
-        predicate=predicate,
+        Where=f"{where[0].upper()}{where[1:]} " if where else "Here ",
+        predicate=_say(rng, values, left.pop(0)) if "{predicate}" in plan else "",
     )
 
 
 def describe(rng: random.Random, values: Values) -> str:
-    """Writes one description that states every attribute once.
+    """Writes one description that states every attribute once; what the opening leaves follows in the table's order.
 
     Args:
         rng: Source of chance.
-        values: Attribute values; ``name`` always.
+        values: Attribute values; ``name`` and ``type`` always.
 
     Returns:
         One to four sentences, without a leading space.
     """
-    used: set[str] = set()
-    sentences = [_opening(rng, values, used)]
-    left = [key for key in values if key != "name" and key not in used]
-    rng.shuffle(left)
+    left = [key for key in values if key != "name"]
+    sentences = [_opening(rng, values, left)]
     while left:
-        group = [left.pop() for _ in range(min(len(left), rng.choice((1, 2, 2, 3))))]
-        said = [_say(rng, values, key) for key in group]
-        subject = rng.choice(("It", "It", "It", "The place", f"The {values.get('type', 'place')}"))
+        said = [_say(rng, values, left.pop(0)) for _ in range(min(len(left), rng.choice((1, 2, 2, 3))))]
+        subject = rng.choice(("It", "It", "It", f"The {values['type']}"))
         body = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
         sentences.append(f"{subject} {body}.")
     return _ARTICLE.sub(r"\1n ", " ".join(sentences))
