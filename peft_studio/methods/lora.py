@@ -65,7 +65,7 @@ LORA = Method(
         "LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "https://arxiv.org/abs/2106.09685"
     ),
     params=LoraParams,
-    learning_rate=5e-3,
+    learning_rate=1e-2,
     attach=_attach,
     mergeable=True,
     mixed_batch=True,
