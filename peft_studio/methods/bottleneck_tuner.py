@@ -173,6 +173,11 @@ class BottleneckModel(BaseTuner):
             raise ValueError("BottleneckConfig.target_modules must say behind which layers the adapters sit.")
         return peft_config
 
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        # PEFT's own version looks for the name in the last two places only; a saved file must not depend on it.
+        return key.replace(f".bottleneck_net.{adapter_name}.", ".bottleneck_net.")
+
     def _create_and_replace(
         self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,

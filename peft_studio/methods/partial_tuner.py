@@ -120,6 +120,11 @@ class PartialModel(BaseTuner):
     tuner_layer_cls = PartialLayer
     target_module_mapping: dict[str, Any] = {}  # noqa: RUF012  PEFT's interface
 
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Adds an adapter; one of the same name that was deleted before has left nothing behind."""
+        self.__dict__["_known_copies"] = {}  # base tensor -> copy, of the adapter that is being made
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         if peft_config.target_modules is None:
             raise ValueError("PartialConfig.target_modules must say which modules to train.")
@@ -129,9 +134,8 @@ class PartialModel(BaseTuner):
         self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
-        known = self.__dict__.setdefault("_known_copies", {}).setdefault(adapter_name, {})
         layer = target if isinstance(target, PartialLayer) else PartialLayer(target)
-        layer.update_layer(adapter_name, peft_config.parameters, known, peft_config.inference_mode)
+        layer.update_layer(adapter_name, peft_config.parameters, self._known_copies, peft_config.inference_mode)
         if layer is not target:
             setattr(parent, target_name, layer)
         if adapter_name not in self.active_adapters:

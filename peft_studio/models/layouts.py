@@ -66,6 +66,13 @@ _QWEN3 = replace(_LLAMA, model_type="qwen3", norms=(*_LLAMA.norms, "self_attn.q_
 _GEMMA2 = replace(
     _LLAMA, model_type="gemma2", norms=(*_LLAMA.norms, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 )
+_PHI3 = replace(
+    _LLAMA,
+    model_type="phi3",
+    attention=("self_attn.qkv_proj", "self_attn.o_proj"),
+    mlp=("mlp.gate_up_proj", "mlp.down_proj"),
+    key_value=("self_attn.qkv_proj",),
+)
 _GPT2 = Layout(
     model_type="gpt2",
     blocks="transformer.h",
@@ -106,6 +113,7 @@ LAYOUTS: dict[str, Layout] = {
         _QWEN3,
         _GEMMA2,
         replace(_GEMMA2, model_type="gemma3_text", norms=(*_GEMMA2.norms, "self_attn.q_norm", "self_attn.k_norm")),
+        _PHI3,
         _GPT2,
         replace(_GPT2, model_type="gpt_bigcode", transposed=False),
         _GPT_NEOX,

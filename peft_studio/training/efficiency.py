@@ -31,8 +31,8 @@ def estimate(config: RunConfig) -> dict[str, Any]:
 
     Returns:
         ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
-        ``memory`` (bytes; ``activations`` is an estimate), ``map``, and under ``full`` the same figures for full
-        fine-tuning.
+        ``memory`` (bytes; ``activations`` is an estimate), ``tokens_per_row``, ``map``, ``warnings``, and under
+        ``full`` the same figures for full fine-tuning.
 
     Raises:
         ModelError: The model cannot be read.
@@ -42,7 +42,27 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     base = _meta_base(config.model.id)
     full, _ = _figures(config, get_method("full").params(name="full"))
     layout = layout_for(base.config.model_type)
-    return {**figures, "full": full, "map": draw_map(attached, base, layout), "warnings": []}
+    drawn = draw_map(attached, base, layout)
+    return {**figures, "full": full, "map": drawn, "warnings": find_warnings(config, figures)}
+
+
+def find_warnings(config: RunConfig, figures: dict[str, Any]) -> list[str]:
+    """What a user should know before starting, as sentences; usually nothing.
+
+    Args:
+        config: The run that would be started.
+        figures: Its estimate.
+    """
+    import psutil
+
+    warnings = []
+    typical, longest = sum(_typical_lengths(config.model.id, config.task.id)), config.training.max_length
+    if typical > longest:
+        warnings.append(f"Rows have about {typical} tokens, so prompts will be cut to fit max_length = {longest}.")
+    needed, there = sum(figures["memory"].values()) / 1e9, psutil.virtual_memory().total / 1e9
+    if needed > there:
+        warnings.append(f"Training needs about {needed:.1f} GB; this machine has {there:.1f} GB of memory.")
+    return warnings
 
 
 def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
@@ -52,9 +72,9 @@ def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
     trainable, total = count_parameters(model)
     base_params = sum(parameter.numel() for parameter in base.parameters())
     held = sum(parameter.numel() for parameter in model.parameters())
-    length, answer = _typical_lengths(config.model.id, config.task.id)
+    prompt, answer = _typical_lengths(config.model.id, config.task.id)
     rows = config.training.batch_size
-    length, answer = min(length, config.training.max_length), min(answer, config.training.max_length)
+    length, answer = min(prompt + answer, config.training.max_length), min(answer, config.training.max_length)
     figures = {
         "trainable_params": trainable,
         "total_params": total,
@@ -118,14 +138,14 @@ def _meta_base(model_id: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _typical_lengths(model_id: str, task_id: str) -> tuple[int, int]:
-    """Mean tokens of a row and of its answer, over a sample; round numbers when there is no tokenizer to ask."""
+    """Mean tokens of a row's prompt and of its answer, over a sample; round numbers without a tokenizer to ask."""
     try:
         tokenizer = load_tokenizer(model_id)
     except ModelError:
-        return 128, 64
+        return 64, 64
     rows = get_task(task_id).load("train")[:256]
     prompts = tokenizer([row.prompt for row in rows])["input_ids"]
     answers = tokenizer([row.target for row in rows])["input_ids"]
     answer = sum(len(ids) + 1 for ids in answers) / len(rows)
     prompt = sum(len(ids) for ids in prompts) / len(rows)
-    return round(prompt + answer), round(answer)
+    return round(prompt), round(answer)

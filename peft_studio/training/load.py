@@ -2,9 +2,14 @@
 
 import contextlib
 import copy
+import socket
 import threading
+import time
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,9 @@ from peft_studio.models.layouts import layout_for
 # While transformers builds a model it changes its own and torch's global state (which weights are tied, the default
 # dtype), so two threads of the engine must not build models at the same time.
 _BUILDING = threading.RLock()
+
+HUB_CHECK_SECONDS = 60
+HUB_TIMEOUT_SECONDS = 4
 
 
 def load_config(model_id: str) -> Any:
@@ -81,12 +89,33 @@ def load_meta(model_id: str) -> Any:
 
 def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:
     source = resolve_model(model_id)
+    offline = not Path(source).is_dir() and not _hub_answers(int(time.monotonic() // HUB_CHECK_SECONDS))
     try:
         with _BUILDING:
-            return loader.from_pretrained(source, **options)
+            return loader.from_pretrained(source, local_files_only=offline, **options)
     except (OSError, ValueError, KeyError) as exc:
-        reason = " ".join(str(exc).split())[:400]
+        if offline:
+            reason = "it is not on this machine, and the Hub cannot be reached."
+        else:
+            reason = " ".join(str(exc).split())[:400]
         raise ModelError(f"The model {model_id!r} cannot be loaded: {reason}") from exc
+
+
+@lru_cache(maxsize=1)
+def _hub_answers(_period: int) -> bool:
+    """Whether the Hub can be reached, asked once per period; the library itself retries for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    if address.scheme in urllib.request.getproxies():
+        return True  # the proxy knows
+    try:
+        with socket.create_connection((address.hostname, address.port or 443), timeout=HUB_TIMEOUT_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 def attach(model: Any, params: Params) -> Any:
@@ -103,10 +132,7 @@ def attach(model: Any, params: Params) -> Any:
         f"{method.title} has nothing to train in a model of type {model.config.model_type!r}. {method.caveat}",
         "method.name",
     )
-    with warnings.catch_warnings():
-        # Both are meant for others: a deprecation between two libraries, and tied weights, which our tuner handles.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
+    with _peft_warnings():
         try:
             wrapped = method.attach(model, params, layout_for(model.config.model_type))
         except ValueError as exc:  # PEFT found none of the modules that the method wants
@@ -114,6 +140,17 @@ def attach(model: Any, params: Params) -> Any:
     if not any(parameter.requires_grad for parameter in wrapped.parameters()):
         raise nothing
     return wrapped
+
+
+@contextlib.contextmanager
+def _peft_warnings() -> Iterator[None]:
+    """Silences what PEFT warns of in vain, and makes an error of what must not be passed over."""
+    with warnings.catch_warnings():
+        # Both are meant for others: a deprecation between two libraries, and tied weights, which our tuner handles.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
+        warnings.filterwarnings("error", message="(?s).*Found missing adapter keys", category=UserWarning)
+        yield
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
@@ -127,9 +164,9 @@ def load_adapter(base: Any, folder: Path) -> Any:
     import peft_studio.methods.tuners  # noqa: F401  registers our own tuners
 
     try:
-        with _BUILDING:
+        with _BUILDING, _peft_warnings():
             return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as exc:
+    except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc
 
 
