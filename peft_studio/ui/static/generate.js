@@ -30,7 +30,7 @@
         node.classList.toggle("busy", !column.done && !stopped);
         node.dataset.name = column.name;
         node.querySelector("h2").textContent = column.title;
-        node.querySelector(".said").textContent = column.text || (column.done ? "(said nothing)" : "…");
+        node.querySelector(".said").textContent = column.text.trim() || (column.done ? "(said nothing)" : "…");
         node.querySelector(".speed").textContent = column.seconds && column.tokens ? `${column.tokens} tokens · ${fmt.num(column.tokens / column.seconds, 0)}/s` : "";
         const facts = factsOf(column.facts);
         node.querySelector(".after").replaceChildren(...(facts ? [facts] : []));
