@@ -85,7 +85,7 @@ def build(studio: Studio) -> None:
     inputs = {prompt, chosen, task, number, *settings.values()}
     back = {item: name for name, item in settings.items()}
 
-    def generate(values: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+    def stream_answers(values: dict[Any, Any]) -> Iterator[dict[str, Any]]:
         row = _row(values[task], values[number])
         row = row if row and row.prompt.strip() == values[prompt].strip() else None
         sampling = read_values(Sampling, {name: values[item] for item, name in back.items()})
@@ -99,7 +99,7 @@ def build(studio: Studio) -> None:
             yield {"error": str(exc), "at": time.time()}
 
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    running = gr.on([go.click, prompt.submit], generate, inputs, columns, concurrency_limit=4, **hidden)
+    running = gr.on([go.click, prompt.submit], stream_answers, inputs, columns, concurrency_limit=4, **hidden)
     stop.click(None, None, None, cancels=[running], js="() => studio.generationStopped()", api_visibility="private")
     tab = studio.extras["tab-generate"]
     tab.select(lambda: gr.update(choices=adapters(studio)), None, chosen, queue=False, **hidden)

@@ -118,7 +118,7 @@ def build(studio: Studio) -> None:
 
 
 def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
-    def estimate(values: dict[Any, Any]) -> dict[str, Any]:
+    def show_costs(values: dict[Any, Any]) -> dict[str, Any]:
         try:
             config = parse_config(form.config(values))
             figures = studio.manager.engine.estimate(config.model_dump(mode="json"))
@@ -128,8 +128,8 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     events = [item.change for item in form.inputs() if item is not form.name]
-    gr.on(events, estimate, set(form.inputs()), costs, trigger_mode="always_last", **quiet)
-    studio.extras["load"] = lambda demo: demo.load(estimate, set(form.inputs()), costs, **quiet)
+    gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **quiet)
+    studio.extras["load"] = lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet)
     form.method.input(form.show_method, form.method, form.method_outputs(), **quiet)
 
 

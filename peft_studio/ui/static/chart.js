@@ -173,6 +173,8 @@
     draw();
   });
 
+  setTimeout(() => loadPlotly().catch(() => {}), 2500); // the page is up by then, and the first chart need not wait
+
   let busy = false;
   const update = async () => {
     if (busy) return;

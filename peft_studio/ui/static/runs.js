@@ -38,9 +38,10 @@
       }
     }
     const live = studio.runs.some((run) => ACTIVE.has(run.status)) || Date.now() < hurry;
-    timer = setTimeout(poll, live ? 1000 : 4000);
+    // Right after a submission the first loss is waited for, so look more often.
+    timer = setTimeout(poll, Date.now() < hurry ? 300 : live ? 1000 : 4000);
   }
-  studio.pollSoon = (seconds = 8) => { hurry = Date.now() + seconds * 1000; poll(); };
+  studio.pollSoon = (seconds = 5) => { hurry = Date.now() + seconds * 1000; poll(); };
   studio.on("submitted", (id) => { studio.select([...studio.selected, id]); studio.pollSoon(); });
   document.addEventListener("visibilitychange", poll);
   studio.stopAll = () => studio.runs.filter((run) => ACTIVE.has(run.status)).forEach((run) => studio.post(`studio/runs/${run.id}/stop`));
