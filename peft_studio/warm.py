@@ -56,6 +56,13 @@ def preload(names: Iterable[str]) -> list[str]:
     return failed
 
 
+def load_rows() -> None:
+    """Makes the built-in tasks' training rows, which every forked worker then has at hand."""
+    tasks = importlib.import_module("peft_studio.tasks")
+    for task in tasks.TASKS.values():
+        task.load("train")
+
+
 def serve(control: socket.socket) -> None:
     """Answers requests until the other end of the socket closes."""
     signal.signal(signal.SIGCHLD, _reap)
@@ -128,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     control = socket.socket(fileno=options.fd)
     began = time.monotonic()
     failed = preload(name for name in options.preload.split(",") if name)
+    if "peft_studio.training" in options.preload:
+        load_rows()
     gc.collect()
     gc.freeze()  # a later collection in a child would write to, and so copy, pages that all share
     ready = {"ready": True, "seconds": round(time.monotonic() - began, 3), "failed": failed}
