@@ -9,10 +9,10 @@ from peft_studio.models.tokenizer import save_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
+    from transformers import PreTrainedModel
 
 
-def export_model(model: "LlamaForCausalLM", tokenizer: "Tokenizer", folder: Path) -> None:
+def export_model(model: "PreTrainedModel", tokenizer: "Tokenizer", folder: Path) -> None:
     """Writes a Hugging Face folder whose weights take two bytes each on disk and load as float32.
 
     Args:
@@ -27,9 +27,11 @@ def export_model(model: "LlamaForCausalLM", tokenizer: "Tokenizer", folder: Path
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
-    weights = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        weights.pop("lm_head.weight")
+    weights, stored = {}, set()
+    for name, value in model.state_dict().items():
+        if value.data_ptr() not in stored:  # tied weights are stored once
+            weights[name] = value.detach().half().contiguous()
+            stored.add(value.data_ptr())
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     save_tokenizer(tokenizer, folder)

@@ -7,7 +7,7 @@ Hugging Face folder whose card (``card.py``) holds the figures of that very run.
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,20 @@ import torch
 
 from peft_studio.models import probe
 from peft_studio.models.card import CardFacts, render_card
-from peft_studio.models.pretrainer import EOS_ID, Plan, Pretrainer
+from peft_studio.models.pretrainer import Plan, Pretrainer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlamaForCausalLM
 
 MODEL_DIR = Path(__file__).parent / "nano-lm"
-"""Where the embedded model lies."""
+"""Where the embedded decoder lies."""
+PLANS = {
+    "nano-lm": Plan(),
+    "nano-encoder": Plan(tokens=14_000_000, feed_forward=768, model="nano-encoder"),
+    "nano-seq2seq": Plan(tokens=12_000_000, layers=8, model="nano-seq2seq"),
+}
+"""How each embedded model is made."""
 SAMPLE_PROMPTS = (
     "Zorvil walked to",
     "List of names: Quompet, The Shrinov Well, Blafen. Again:",
@@ -39,7 +45,7 @@ def continue_text(model: "LlamaForCausalLM", tokenizer: "Tokenizer", prompt: str
     start = len(ids)
     for _ in range(tokens):
         best = int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
-        if best == EOS_ID:
+        if best == model.config.eos_token_id:
             break
         ids.append(best)
     return str(tokenizer.decode(ids[start:]))
@@ -90,10 +96,10 @@ def finish(run: Pretrainer, folder: Path, name: str = "nano-lm") -> None:
 def parse(argv: list[str]) -> argparse.Namespace:
     """Reads the command line of ``pretrain``."""
     parser = argparse.ArgumentParser(prog="peft_studio pretrain", description="Pre-train an embedded model.")
-    parser.add_argument("model", choices=["nano-lm"], nargs="?", default="nano-lm")
-    parser.add_argument("--out", type=Path, default=Path("nano-lm"), help="folder for the model")
+    parser.add_argument("model", choices=list(PLANS), nargs="?", default="nano-lm")
+    parser.add_argument("--out", type=Path, help="folder for the model (default: its name)")
     parser.add_argument("--work", type=Path, help="folder for checkpoints (default: ~/.cache/peft-studio/pretrain)")
-    parser.add_argument("--tokens", type=int, default=Plan.tokens, help="training tokens in all")
+    parser.add_argument("--tokens", type=int, help="training tokens in all (default: the model's plan)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument("--resume", action="store_true", help="continue the checkpoint in the work folder")
@@ -107,11 +113,12 @@ def main(argv: list[str]) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     work = args.work or Path.home() / ".cache" / "peft-studio" / "pretrain" / f"{args.model}-{args.seed}"
-    run = Pretrainer(Plan(tokens=args.tokens, seed=args.seed), work, lambda line: print(line, flush=True))
+    plan = replace(PLANS[args.model], tokens=args.tokens or PLANS[args.model].tokens, seed=args.seed)
+    run = Pretrainer(plan, work, lambda line: print(line, flush=True))
     if args.resume:
         run.resume()
     run.train()
-    finish(run, args.out, args.model)
+    finish(run, args.out or Path(args.model), args.model)
     return 0
 
 

@@ -1,10 +1,10 @@
-"""The pre-training loop of the embedded decoder, and the writing of its Hugging Face folder.
+"""The pre-training loop of the embedded models, and the writing of their Hugging Face folders.
 
 A run is defined by tokens and a seed, never by time. The learning rate warms up, stays, then falls to zero (WSD), so a
 checkpoint of the stable phase belongs to every longer or shorter plan: ``--resume`` with other ``--tokens`` continues
 it. Matrices are updated by Muon, the rest by AdamW. Contexts are short first; in the falling
-phase they are long and more documents retell a record.
-``pretrain.py`` is the command.
+phase they are long and more documents retell a record. What is learned, and by which architecture, is the objective's
+matter (``objectives.py``). ``pretrain.py`` is the command.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.models import corpus, probe
 from peft_studio.models.export import export_model
-from peft_studio.models.tokenizer import MAX_LENGTH, VOCAB_SIZE, train_tokenizer
+from peft_studio.models.objectives import OBJECTIVES
+from peft_studio.models.rebuild import rebuild_figures
+from peft_studio.models.tokenizer import VOCAB_SIZE, train_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
+    from transformers import PreTrainedModel
 
-EOS_ID, PAD_ID = 0, 1
 Log = Callable[[str], None]
 
 
@@ -44,6 +44,7 @@ class Plan:
         long: Tokens of context in it.
         batch_tokens: Tokens in one update.
         library: Whether the standard library is read.
+        model: Which embedded model is made; decides the objective.
     """
 
     tokens: int = 16_000_000
@@ -62,6 +63,7 @@ class Plan:
     batch_tokens: int = 4096
     library: bool = True
     held_out_documents: int = 1500
+    model: str = "nano-lm"
 
     @property
     def decay_start(self) -> int:
@@ -86,38 +88,22 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def build_model(plan: Plan) -> "LlamaForCausalLM":
+def build_model(plan: Plan) -> "PreTrainedModel":
     """Makes the model with fresh weights from the plan's seed."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     torch.manual_seed(plan.seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=plan.vocab,
-            hidden_size=plan.hidden,
-            intermediate_size=plan.feed_forward,
-            num_hidden_layers=plan.layers,
-            num_attention_heads=plan.heads,
-            num_key_value_heads=plan.heads,
-            max_position_embeddings=MAX_LENGTH,
-            tie_word_embeddings=True,
-            attention_bias=True,
-            mlp_bias=True,
-            bos_token_id=EOS_ID,
-            eos_token_id=EOS_ID,
-            pad_token_id=PAD_ID,
-        )
-    )
+    return OBJECTIVES[plan.model].build(plan)
 
 
-def pack(streams: list[list[int]], length: int) -> probe.Tokens:
-    """Packs documents into rows ``(N, length + 1)``; every row begins at a document's start.
+def pack(
+    streams: list[list[int]], length: int, start: tuple[int, ...] = (), end: tuple[int, ...] = (0,)
+) -> probe.Tokens:
+    """Packs documents, each between ``start`` and ``end``, into rows ``(N, length + 1)``.
 
-    A document that does not fit loses its tail, so no row begins in the middle of a story whose names it lacks.
+    Every row begins at a document's start. A document that does not fit loses its tail, so no row begins in the middle of a story whose names it lacks.
     """
     rows, row = [], []
     for ids in streams:
-        row += [*ids, EOS_ID]
+        row += [*start, *ids, *end]
         if len(row) > length:
             rows.append(row[: length + 1])
             row = []
@@ -136,12 +122,13 @@ class Pretrainer:
 
     def __init__(self, plan: Plan, work: Path, log: Log = print, compiled: bool = True) -> None:
         self.plan, self.work, self.log = plan, work, log
+        self.objective = OBJECTIVES[plan.model]
         self.fast = compiled and shutil.which("g++") is not None
         work.mkdir(parents=True, exist_ok=True)
         self.tokenizer = self._tokenizer()
-        self.model = build_model(plan)
+        self.model: Any = build_model(plan)
         self.progress = Progress()
-        inner = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        inner = [p for name, p in self.model.named_parameters() if p.ndim == 2 and not ("embed" in name or "shared" in name)]
         chosen = {id(p) for p in inner}
         rest = [p for p in self.model.parameters() if id(p) not in chosen]
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -157,36 +144,42 @@ class Pretrainer:
         path = self.work / "tokenizer.json"
         if not path.is_file():
             texts = self._texts(0, 2 * self.plan.shard_documents)
-            train_tokenizer(texts, self.plan.vocab).save(str(path))
+            train_tokenizer(texts, self.plan.vocab, self.objective.specials).save(str(path))
         return Tokenizer.from_file(str(path))
 
     def _texts(self, number: int, documents: int, split: corpus.Split = "train", late: bool = False) -> list[str]:
         return corpus.shard(self.plan.seed, number, documents, split, self.plan.library, late)
 
-    def _plain_loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _plain_loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.fast):
-            logits = self.model(input_ids=ids, use_cache=False).logits
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+            return self.objective.loss(self.model, batch)
 
-    def _batches(self, late: bool) -> Iterator[torch.Tensor]:
-        """The batches ``(B, T + 1)`` of the next shard; notes its text in the fingerprint."""
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def _pack(self, streams: list[list[int]], length: int) -> probe.Tokens:
+        return pack(streams, length, self.objective.start, self.objective.end)
+
+    def _batches(self, late: bool) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+        """The batches of the next shard with their numbers of tokens; notes its text in the fingerprint."""
         length = self.plan.long if late else self.plan.short
         number = self.progress.shard
         texts = self._texts(number, self.plan.shard_documents, late=late)
         text = "\n".join(texts).encode()
         self.progress.text_bytes += len(text)
         self.progress.digest = hashlib.sha256(self.progress.digest.encode() + text).hexdigest()
-        streams = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
-        stream = np.array([token for ids in streams for token in [*ids, EOS_ID]], dtype=np.uint16)
+        streams = self._encode(texts)
+        stream = np.array([token for ids in streams for token in (*ids, *self.objective.end)], dtype=np.uint16)
         np.save(self.work / f"tokens-{number:04d}.npy", stream)
-        rows = torch.from_numpy(pack(streams, length).astype(np.int64))
+        rows = self._pack(streams, length).astype(np.int64)
+        rng = np.random.default_rng((self.plan.seed, number))
         size = max(1, self.plan.batch_tokens // length)
         for start in range(0, len(rows) - size + 1, size):
-            yield rows[start : start + size]
+            yield size * length, self.objective.prepare(rows[start : start + size], rng)
 
-    def _step(self, batch: torch.Tensor) -> float:
+    def _step(self, tokens: int, batch: dict[str, torch.Tensor]) -> float:
         rate = self.plan.rate(self.progress.seen)
-        loss = self._loss(batch[:, :-1], batch[:, 1:])
+        loss = self._loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -194,7 +187,7 @@ class Pretrainer:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-        self.progress.seen += batch[:, 1:].numel()
+        self.progress.seen += tokens
         return float(loss.detach())
 
     def train(self, probe_every: int = 2) -> None:
@@ -207,10 +200,10 @@ class Pretrainer:
             started = marked = time.monotonic()
             losses: list[float] = []
             before = self.progress.seen
-            for batch in self._batches(late=before >= self.plan.decay_start):
-                losses.append(self._step(batch))
+            for tokens, batch in self._batches(late=before >= self.plan.decay_start):
+                losses.append(self._step(tokens, batch))
                 if len(losses) % 50 == 0:
-                    rate = 50 * batch[:, 1:].numel() / (time.monotonic() - marked)
+                    rate = 50 * tokens / (time.monotonic() - marked)
                     self.log(
                         f"  step {len(losses)} of shard {self.progress.shard}: loss {losses[-1]:.3f}, {rate:.0f}/s"
                     )
@@ -237,19 +230,21 @@ class Pretrainer:
                 self.plan.seed, 1, self.plan.held_out_documents // 8, "validation", use_library=False
             )
             texts = self._texts(0, self.plan.held_out_documents, "validation")
-            streams = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
-            self._held_out = documents, pack(streams, self.plan.long)
+            self._held_out = documents, self._pack(self._encode(texts), self.plan.long)
         return self._held_out
 
     def measure(self) -> dict[str, float]:
         """Held-out loss and copy probe of the present weights, in float32."""
         documents, rows = self.held_out()
         self.model.eval()
-        figures = {
-            "held_out": probe.held_out_loss(self.model, rows[:200]),
-            "restate": probe.restate_probe(self.model, self.tokenizer),
-            **probe.mention_probe(self.model, self.tokenizer, documents),
-        }
+        if self.plan.model == "nano-lm":
+            figures = {
+                "held_out": probe.held_out_loss(self.model, rows[:200]),
+                "restate": probe.restate_probe(self.model, self.tokenizer),
+                **probe.mention_probe(self.model, self.tokenizer, documents),
+            }
+        else:
+            figures = rebuild_figures(self.model, self.objective, rows[:200])
         self.model.train()
         return figures
 

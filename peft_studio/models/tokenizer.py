@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 EOS, PAD = "<eos>", "<pad>"
+CAUSAL_SPECIALS = (EOS, PAD)
+"""Special tokens of the decoder, in the order of their ids."""
+TEXT_SPECIALS = ("<s>", PAD, "</s>", "<mask>")
+"""Special tokens of encoder and encoder-decoder, as RoBERTa and BART order them."""
 VOCAB_SIZE = 2048
 MAX_LENGTH = 512
 
@@ -32,17 +36,20 @@ _PATTERN = "|".join(
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> "Tokenizer":
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int = VOCAB_SIZE, specials: tuple[str, ...] = CAUSAL_SPECIALS
+) -> "Tokenizer":
     """Learns the merges.
 
     Args:
         texts: Training documents.
-        vocab_size: Entries wanted, the two special tokens and 256 bytes included.
+        vocab_size: Entries wanted, special tokens and 256 bytes included.
+        specials: Special tokens; they get the first ids.
 
     Returns:
-        A tokenizer with ``<eos>`` as id 0 and ``<pad>`` as id 1; it adds no special token by itself.
+        A tokenizer; with ``TEXT_SPECIALS`` it puts ``<s>`` and ``</s>`` around a text unless told otherwise.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -54,11 +61,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> "Toke
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[EOS, PAD],
+        special_tokens=list(specials),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    if specials == TEXT_SPECIALS:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        )
     return tokenizer
 
 
@@ -66,14 +77,16 @@ def wrap(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
     """Wraps the trained merges as a Hugging Face fast tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
+    names = {"bos_token": EOS, "eos_token": EOS, "padding_side": "left"}
+    if tokenizer.token_to_id("<mask>") is not None:
+        names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+                 "mask_token": "<mask>", "padding_side": "right"}  # fmt: skip
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=EOS,
-        eos_token=EOS,
         pad_token=PAD,
         model_max_length=MAX_LENGTH,
         clean_up_tokenization_spaces=False,
-        padding_side="left",
+        **names,
     )
 
 

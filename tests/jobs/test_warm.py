@@ -24,10 +24,11 @@ for fd in range(3, 64):
         fds.append(fd)
     except OSError:
         pass
-print(json.dumps({
+values = json.dumps({
     "argv": sys.argv[1:], "name": __name__, "session": os.getsid(0) == os.getpid(), "fds": fds,
     "threads": threading.active_count(), "stdin": sys.stdin.read(), "omp": os.environ["OMP_NUM_THREADS"],
-}))
+})
+os.write(1, values.encode() + b"\\n")  # in one piece: another process writes to the same file
 sys.exit({"0": 0, "text": "words"}[sys.argv[1]])
 """
 
