@@ -4,19 +4,23 @@ Importing an entry must stay cheap: torch, transformers and peft are imported in
 the web process reads the registry and never loads them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
-    from peft_studio.models.layouts import Layout
+    from peft_studio.models.layouts import Kind, Layout
 
 Tier = Literal["common", "more", "research"]
+Targets = Literal["attention", "attention+mlp"]
+NANO_PARAMS = 20_000_000
+"""Up to this size a model counts as nano: such models want learning rates far above the published ones."""
 
 
 class Params(BaseModel):
@@ -24,12 +28,38 @@ class Params(BaseModel):
 
     Each field has a description and bounds (``ge``/``le``) or a ``Literal`` type. The form is made from them:
     a bounded number becomes a slider, a literal a choice, a bool a check box.
-    ``json_schema_extra={"advanced": True}`` moves a field to the fold.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str
+
+
+class TargetedParams(Params):
+    """Parameters of a method that changes linear layers."""
+
+    targets: Targets = Field("attention+mlp", description="Which linear layers of every block get an update.")
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a method is put on, beside the model itself.
+
+    Attributes:
+        layout: Where things are in the model, and what the model is for.
+        steps: Optimizer steps of the run; schedules inside a method depend on it.
+        batches: A few training batches as the model takes them, for methods that look at data before they start;
+            empty when only shapes are asked for.
+    """
+
+    layout: "Layout"
+    steps: int = 1000
+    batches: "Sequence[Mapping[str, Any]]" = ()
+
+    def chosen(self, targets: Targets) -> str:
+        """A regular expression for the linear layers that a ``targets`` parameter names."""
+        layout = self.layout
+        return layout.within_blocks(layout.attention) if targets == "attention" else layout.linear
 
 
 @dataclass(frozen=True)
@@ -55,14 +85,25 @@ class Method:
         count: The exact number of trainable parameters, as a formula in words or LaTeX.
         paper: The paper to read.
         params: The parameters' model.
-        learning_rate: Recommended peak learning rate at nano size.
-        attach: Wraps a base model ``(model, params, layout) -> PeftModel`` whose trainable parameters are
-            exactly the method's. Works on real and on meta tensors.
+        learning_rate: Recommended peak learning rate at nano size (up to ``NANO_PARAMS``), measured by the project.
+        learning_rate_large: The same for larger models, from the paper or a published comparison.
+        learning_rate_source: Where that figure is from.
+        attach: Wraps a base model ``(model, params, site) -> PeftModel`` whose trainable parameters are exactly the
+            method's. Works on real and on meta tensors.
         tier: How common it is.
         mergeable: Whether the adapter can be folded into the base weights without cost at inference.
         mixed_batch: Whether rows of one batch may use different adapters.
         adds_latency: Whether inference stays slower than the base model's.
+        looks_at_data: Whether ``attach`` uses ``site.batches``.
+        changes_base: Whether it starts by changing base weights. Its adapters are saved as plain LoRA of twice the
+            rank, which fits the untouched base model.
+        checkpointing: Whether gradient checkpointing gives the right gradients.
+        kinds: Kinds of architectures that it fits.
+        not_for: Architectures (``model_type``) that it cannot be put on, and why.
+        optimizer: Makes an optimizer of its own, ``(model, params, learning_rate, weight_decay) -> Optimizer``.
+        after_step: Called after every optimizer step with the model and the number of steps done.
         caveat: What a user should know before trusting a comparison; may be empty.
+        tags: Other words to find it by.
     """
 
     name: str
@@ -74,10 +115,40 @@ class Method:
     paper: Paper
     params: type[Params]
     learning_rate: float
-    attach: "Callable[[PreTrainedModel, Any, Layout], PeftModel]"
+    attach: "Callable[[PreTrainedModel, Any, Site], PeftModel]"
+    learning_rate_large: float = 2e-4
+    learning_rate_source: str = ""
     tier: Tier = "common"
     mergeable: bool = False
     mixed_batch: bool = False
     adds_latency: bool = False
+    looks_at_data: bool = False
+    changes_base: bool = False
+    checkpointing: bool = True
+    kinds: "tuple[Kind, ...]" = ("decoder", "encoder", "encoder-decoder")
+    not_for: Mapping[str, str] = field(default_factory=dict)
+    optimizer: "Callable[[PeftModel, Any, float, float], Optimizer] | None" = None
+    after_step: "Callable[[PeftModel, int], None] | None" = None
     caveat: str = ""
     tags: tuple[str, ...] = field(default=())
+
+    def rate_for(self, model_params: int) -> float:
+        """The recommended learning rate for a model of this many parameters."""
+        return self.learning_rate if model_params <= NANO_PARAMS else self.learning_rate_large
+
+
+def wrap(model: "PreTrainedModel", site: Site, config_name: str, **fields: Any) -> "PeftModel":
+    """Puts a tuner of PEFT on a model.
+
+    Args:
+        model: The base model, real or on the meta device.
+        site: Where things are in it.
+        config_name: PEFT's configuration class.
+        **fields: Its fields; ``target_modules`` is every linear layer of the blocks unless given.
+    """
+    import peft
+
+    fields.setdefault("target_modules", site.layout.linear)
+    heads = list(site.layout.trained_heads)
+    config = getattr(peft, config_name)(task_type=site.layout.task_type, modules_to_save=heads or None, **fields)
+    return peft.get_peft_model(model, config)

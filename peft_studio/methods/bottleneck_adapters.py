@@ -1,17 +1,14 @@
 """Bottleneck adapters: small two-layer networks inside every block, in three places."""
 
-import re
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params
+from peft_studio.methods.base import Method, Paper, Params, Site
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-    from peft_studio.models.layouts import Layout
 
 
 class BottleneckParams(Params):
@@ -42,17 +39,18 @@ class ParallelParams(BottleneckParams):
 
 
 def _attach(
-    model: "PreTrainedModel", params: BottleneckParams, layout: "Layout", places: tuple[str, ...], parallel: bool
+    model: "PreTrainedModel", params: BottleneckParams, site: Site, places: tuple[str, ...], parallel: bool
 ) -> "PeftModel":
     from peft import get_peft_model
 
     from peft_studio.methods.tuners import BottleneckConfig
 
-    inside = "|".join(re.escape(place) for place in places)
+    layout = site.layout
     config = BottleneckConfig(
-        task_type="CAUSAL_LM",
-        target_modules=rf"{re.escape(layout.blocks)}\.\d+\.({inside})",
-        parallel_input=layout.mlp_input if parallel else None,
+        task_type=layout.task_type,
+        modules_to_save=list(layout.trained_heads) or None,
+        target_modules=layout.within_blocks(places),
+        parallel_input=list(layout.mlp_input) if parallel else None,
         bottleneck_dim=params.bottleneck_dim,
         non_linearity=params.non_linearity,
         scaling=params.scaling,
@@ -61,16 +59,16 @@ def _attach(
     return get_peft_model(model, config)
 
 
-def _attach_houlsby(model: "PreTrainedModel", params: HoulsbyParams, layout: "Layout") -> "PeftModel":
-    return _attach(model, params, layout, (layout.attention_output, layout.mlp_output), parallel=False)
+def _attach_houlsby(model: "PreTrainedModel", params: HoulsbyParams, site: Site) -> "PeftModel":
+    return _attach(model, params, site, (*site.layout.attention_output, site.layout.mlp_output), parallel=False)
 
 
-def _attach_pfeiffer(model: "PreTrainedModel", params: PfeifferParams, layout: "Layout") -> "PeftModel":
-    return _attach(model, params, layout, (layout.mlp_output,), parallel=False)
+def _attach_pfeiffer(model: "PreTrainedModel", params: PfeifferParams, site: Site) -> "PeftModel":
+    return _attach(model, params, site, (site.layout.mlp_output,), parallel=False)
 
 
-def _attach_parallel(model: "PreTrainedModel", params: ParallelParams, layout: "Layout") -> "PeftModel":
-    return _attach(model, params, layout, (layout.mlp_output,), parallel=True)
+def _attach_parallel(model: "PreTrainedModel", params: ParallelParams, site: Site) -> "PeftModel":
+    return _attach(model, params, site, (site.layout.mlp_output,), parallel=True)
 
 
 _SEQUENTIAL = r"h \leftarrow h + s\, W_\text{up}\, \sigma(W_\text{down}\, h + b_\text{down}) + s\, b_\text{up}"

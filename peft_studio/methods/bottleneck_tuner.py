@@ -30,8 +30,9 @@ class BottleneckConfig(PeftConfig):
 
     Attributes:
         target_modules: Linear layers behind which a network sits: a regular expression, or a list of suffixes.
-        parallel_input: When set, the network reads the input of this module (a suffix within the same block)
-            instead of the target's output.
+        parallel_input: When set, the network reads the input of the first of these modules that stands beside the
+            target (name ends within the same block) instead of the target's output.
+        modules_to_save: New modules on top of the model that train in full, such as a classification head.
         bottleneck_dim: Width of the small network.
         non_linearity: Name of the activation, as transformers spells it.
         scaling: Factor on the network's output.
@@ -39,7 +40,8 @@ class BottleneckConfig(PeftConfig):
     """
 
     target_modules: str | list[str] | None = field(default=None)
-    parallel_input: str | None = field(default=None)
+    parallel_input: list[str] | None = field(default=None)
+    modules_to_save: list[str] | None = field(default=None)
     bottleneck_dim: int = field(default=16)
     non_linearity: str = field(default="relu")
     scaling: float = field(default=1.0)
@@ -194,9 +196,12 @@ class BottleneckModel(BaseTuner):
         if config.parallel_input is None:
             return None
         block = re.match(r"(.*\.\d+\.)", key)
-        if block is None:
-            raise ValueError(f"{key} is not inside a block, so it has no parallel input.")
-        return self.model.get_submodule(block.group(1) + config.parallel_input)
+        modules = dict(self.model.named_modules())
+        for name in config.parallel_input:
+            found = modules.get(block.group(1) + name) if block else None
+            if found is not None:
+                return found
+        raise ValueError(f"{key} has none of {config.parallel_input} beside it, so there is no parallel input.")
 
     def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
         if merge:

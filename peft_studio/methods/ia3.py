@@ -4,13 +4,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params
+from peft_studio.methods.base import Method, Paper, Params, Site, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-    from peft_studio.models.layouts import Layout
 
 
 class IA3Params(Params):
@@ -22,19 +20,18 @@ class IA3Params(Params):
     )
 
 
-def _attach(model: "PreTrainedModel", params: IA3Params, layout: "Layout") -> "PeftModel":
-    from peft import IA3Config, get_peft_model
-
+def _attach(model: "PreTrainedModel", params: IA3Params, site: Site) -> "PeftModel":
+    layout = site.layout
     everywhere = params.targets == "all linear"
     attention = layout.attention if everywhere else layout.key_value
     mlp = layout.mlp if everywhere else (layout.mlp_output,)
-    config = IA3Config(
-        task_type="CAUSAL_LM",
-        target_modules=[*attention, *mlp],
-        feedforward_modules=list(mlp),
-        fan_in_fan_out=layout.transposed,
+    return wrap(
+        model,
+        site,
+        "IA3Config",
+        target_modules=layout.within_blocks((*attention, *mlp)),
+        feedforward_modules=layout.within_blocks(mlp),
     )
-    return get_peft_model(model, config)
 
 
 IA3 = Method(

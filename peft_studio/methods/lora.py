@@ -1,49 +1,47 @@
 """LoRA: a low-rank update next to frozen linear layers, with the rsLoRA and DoRA switches."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params
+from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from peft_studio.models.layouts import Layout
 
+class LowRankParams(TargetedParams):
+    """What LoRA and its relatives have in common."""
 
-class LoraParams(Params):
-    """Parameters of LoRA."""
-
-    name: Literal["lora"] = "lora"
     rank: int = Field(8, ge=1, le=128, description="Width r of the two small matrices.")
     alpha: int = Field(16, ge=1, le=256, description="The update is scaled by alpha / r.")
     dropout: float = Field(0.0, ge=0, le=0.5, description="Dropout on the update's input.")
-    targets: Literal["attention", "attention+mlp"] = Field(
-        "attention+mlp", description="Which linear layers of every block get an update."
-    )
+
+
+class LoraParams(LowRankParams):
+    """Parameters of LoRA."""
+
+    name: Literal["lora"] = "lora"
     rslora: bool = Field(
         False, title="rsLoRA", description="Scale by alpha / sqrt(r), which keeps large ranks stable."
     )
     dora: bool = Field(False, title="DoRA", description="Train each output's magnitude apart from its direction.")
 
 
-def _attach(model: "PreTrainedModel", params: LoraParams, layout: "Layout") -> "PeftModel":
-    from peft import LoraConfig, get_peft_model
+def lora_fields(params: LowRankParams, site: Site) -> dict[str, Any]:
+    """What a plain LoRA configuration of PEFT holds, for LoRA and its relatives."""
+    return {
+        "r": params.rank,
+        "lora_alpha": params.alpha,
+        "lora_dropout": params.dropout,
+        "target_modules": site.chosen(params.targets),
+    }
 
-    names = layout.attention if params.targets == "attention" else (*layout.attention, *layout.mlp)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=params.rank,
-        lora_alpha=params.alpha,
-        lora_dropout=params.dropout,
-        use_rslora=params.rslora,
-        use_dora=params.dora,
-        target_modules=list(names),
-        fan_in_fan_out=layout.transposed,
-    )
-    return get_peft_model(model, config)
+
+def _attach(model: "PreTrainedModel", params: LoraParams, site: Site) -> "PeftModel":
+    switches = {"use_rslora": params.rslora, "use_dora": params.dora}
+    return wrap(model, site, "LoraConfig", **lora_fields(params, site), **switches)
 
 
 LORA = Method(
@@ -66,6 +64,9 @@ LORA = Method(
     ),
     params=LoraParams,
     learning_rate=1e-2,
+    learning_rate_large=2e-4,
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-4 at 3 B, rank 32)",
+    tags=("rsLoRA", "DoRA", "low rank"),
     attach=_attach,
     mergeable=True,
     mixed_batch=True,

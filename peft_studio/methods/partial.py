@@ -1,17 +1,15 @@
-"""Methods that train the base model's own parameters, all or some: full, top layers, BitFit, LayerNorm-and-head."""
+"""Methods that train the base model's own parameters, all or some: full, top layers, BitFit."""
 
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params
+from peft_studio.methods.base import Method, Paper, Params, Site
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-    from peft_studio.models.layouts import Layout
 
 
 class FullParams(Params):
@@ -34,32 +32,34 @@ class BitFitParams(Params):
     name: Literal["bitfit"] = "bitfit"
 
 
-class LayerNormHeadParams(Params):
-    """Parameters of LayerNorm-and-head."""
-
-    name: Literal["layernorm_head"] = "layernorm_head"
-    head: bool = Field(True, description="Whether the vocabulary projection trains too.")
-
-
-def _partial(model: "PreTrainedModel", modules: str, parameters: tuple[str, ...]) -> "PeftModel":
+def wrap_partial(model: "PreTrainedModel", site: Site, modules: str, parameters: tuple[str, ...]) -> "PeftModel":
+    """Trains private copies of the named parameters of the modules that a regular expression matches."""
     from peft import get_peft_model
 
     from peft_studio.methods.tuners import PartialConfig
 
-    config = PartialConfig(task_type="CAUSAL_LM", target_modules=modules, parameters=list(parameters))
+    config = PartialConfig(
+        task_type=site.layout.task_type,
+        target_modules=modules,
+        parameters=list(parameters),
+        modules_to_save=list(site.layout.trained_heads) or None,
+    )
     return get_peft_model(model, config)
 
 
-def _owners(model: Any, parameters: tuple[str, ...]) -> list[str]:
-    """Names of all modules that own a parameter of one of these names."""
+def _owners(model: Any, parameters: tuple[str, ...], site: Site) -> list[str]:
+    """Names of all modules that own a parameter of one of these names; new heads train anyway."""
+    heads = site.layout.trained_heads
     return [
         name
         for name, module in model.named_modules()
         if any(parameter in parameters for parameter, _ in module.named_parameters(recurse=False))
+        and not any(name == head or name.startswith(f"{head}.") for head in heads)
     ]
 
 
-def _any_of(names: list[str]) -> str:
+def any_of(names: list[str]) -> str:
+    """A regular expression that matches these names and nothing else."""
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
@@ -67,35 +67,29 @@ def _all_names(model: Any) -> tuple[str, ...]:
     return tuple(sorted({name.rpartition(".")[2] for name, _ in model.named_parameters()}))
 
 
-def _attach_full(model: "PreTrainedModel", params: FullParams, layout: "Layout") -> "PeftModel":
+def _attach_full(model: "PreTrainedModel", params: FullParams, site: Site) -> "PeftModel":
     names = _all_names(model)
-    return _partial(model, _any_of(_owners(model, names)), names)
+    return wrap_partial(model, site, any_of(_owners(model, names, site)), names)
 
 
-def _attach_top_layers(model: "PreTrainedModel", params: TopLayersParams, layout: "Layout") -> "PeftModel":
+def _attach_top_layers(model: "PreTrainedModel", params: TopLayersParams, site: Site) -> "PeftModel":
     from peft_studio.errors import ConfigError
 
-    depth = len(model.get_submodule(layout.blocks))
+    layout = site.layout
+    stack = layout.blocks[-1]
+    depth = len(model.get_submodule(stack))
     if params.layers > depth:
         raise ConfigError(f"method.layers = {params.layers}: this model has {depth} layers.", "method.layers")
     names = _all_names(model)
-    tops = tuple(f"{layout.blocks}.{number}." for number in range(depth - params.layers, depth))
-    chosen = [name for name in _owners(model, names) if name.startswith(tops)]
-    if params.final_norm:
+    tops = tuple(f"{stack}.{number}." for number in range(depth - params.layers, depth))
+    chosen = [name for name in _owners(model, names, site) if name.startswith(tops)]
+    if params.final_norm and layout.final_norm:
         chosen.append(layout.final_norm)
-    return _partial(model, _any_of(chosen), names)
+    return wrap_partial(model, site, any_of(chosen), names)
 
 
-def _attach_bitfit(model: "PreTrainedModel", params: BitFitParams, layout: "Layout") -> "PeftModel":
-    return _partial(model, _any_of(_owners(model, ("bias",))), ("bias",))
-
-
-def _attach_layernorm_head(model: "PreTrainedModel", params: LayerNormHeadParams, layout: "Layout") -> "PeftModel":
-    inside = _any_of(list(layout.norms))
-    pattern = rf"{re.escape(layout.blocks)}\.\d+\.({inside})|{re.escape(layout.final_norm)}"
-    if params.head:
-        pattern += f"|{re.escape(layout.head)}"
-    return _partial(model, pattern, ("weight", "bias"))
+def _attach_bitfit(model: "PreTrainedModel", params: BitFitParams, site: Site) -> "PeftModel":
+    return wrap_partial(model, site, any_of(_owners(model, ("bias",), site)), ("bias",))
 
 
 FULL = Method(
@@ -171,28 +165,4 @@ BITFIT = Method(
     attach=_attach_bitfit,
     mergeable=True,
     caveat="Needs a model with biases; many recent ones (Llama, Qwen3) have none.",
-)
-
-LAYERNORM_HEAD = Method(
-    name="layernorm_head",
-    title="LayerNorm and head",
-    summary="Trains the normalisation layers and the vocabulary projection.",
-    idea=(
-        "Normalisation layers set the scale of every channel that passes through the model; the head turns the last "
-        "hidden state into words. Training just these two re-tunes the model without touching attention or MLPs.\n\n"
-        "The norms alone are a few thousand numbers. The head is large, and can be left out."
-    ),
-    formula=r"y = \gamma \odot \frac{x - \mu}{\sigma} + \beta, \qquad p = \mathrm{softmax}(W_\text{head}\, y)",
-    count="All normalisation parameters, plus vocabulary times hidden size for the head.",
-    paper=Paper(
-        "Pretrained Transformers as Universal Computation Engines",
-        "Lu, Grover, Abbeel, Mordatch",
-        2021,
-        "https://arxiv.org/abs/2103.05247",
-    ),
-    params=LayerNormHeadParams,
-    learning_rate=3e-3,
-    attach=_attach_layernorm_head,
-    mergeable=True,
-    caveat="Where head and embedding share one matrix, the head trains its own copy; the embedding stays.",
 )

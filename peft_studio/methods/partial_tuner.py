@@ -24,10 +24,12 @@ class PartialConfig(PeftConfig):
     Attributes:
         target_modules: Modules that own the parameters: a regular expression over full names, or a list of suffixes.
         parameters: Names of parameters within those modules, such as ``weight`` and ``bias``.
+        modules_to_save: New modules on top of the model that train in full, such as a classification head.
     """
 
     target_modules: str | list[str] | None = field(default=None)
     parameters: list[str] = field(default_factory=lambda: ["weight", "bias"])
+    modules_to_save: list[str] | None = field(default=None)
     exclude_modules: str | list[str] | None = field(default=None)
 
     def __post_init__(self) -> None:

@@ -4,13 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params
+from peft_studio.methods.base import Method, Paper, Params, Site
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-    from peft_studio.models.layouts import Layout
 
 
 class PromptParams(Params):
@@ -27,35 +25,50 @@ class PrefixParams(Params):
     virtual_tokens: int = Field(20, ge=1, le=128, description="How many key-value pairs each layer gets.")
 
 
-def _attach_prompt(model: "PreTrainedModel", params: PromptParams, layout: "Layout") -> "PeftModel":
+def _attach_prompt(model: "PreTrainedModel", params: PromptParams, site: Site) -> "PeftModel":
     from peft import PromptTuningConfig, get_peft_model
 
     config = PromptTuningConfig(
-        task_type="CAUSAL_LM",
+        task_type=site.layout.task_type,
         num_virtual_tokens=params.virtual_tokens,
         prompt_tuning_init="SAMPLE_VOCAB",
-        **_geometry(model),
+        **geometry(model, site),
     )
     return get_peft_model(model, config)
 
 
-def _attach_prefix(model: "PreTrainedModel", params: PrefixParams, layout: "Layout") -> "PeftModel":
+def _attach_prefix(model: "PreTrainedModel", params: PrefixParams, site: Site) -> "PeftModel":
     from peft import PrefixTuningConfig, get_peft_model
 
     config = PrefixTuningConfig(
-        task_type="CAUSAL_LM", num_virtual_tokens=params.virtual_tokens, init_weights="zero", **_geometry(model)
+        task_type=site.layout.task_type,
+        num_virtual_tokens=params.virtual_tokens,
+        init_weights="zero",
+        **geometry(model, site, heads=True),
     )
     return get_peft_model(model, config)
 
 
-def _geometry(model: "PreTrainedModel") -> dict[str, Any]:
-    """What PEFT would otherwise guess from the config's attribute names."""
+def geometry(model: "PreTrainedModel", site: Site, heads: bool = False) -> dict[str, Any]:
+    """What PEFT would otherwise guess from the config's attribute names.
+
+    Args:
+        model: The base model.
+        site: Its layout.
+        heads: Whether the width is that of all attention heads together (for keys and values) instead of the hidden
+            size; they differ in Flan-T5.
+    """
     config: Any = model.config
+    count, width = config.num_attention_heads, config.hidden_size
+    if heads and getattr(config, "d_kv", None):
+        width = count * config.d_kv
+    layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", None)
+    in_decoder = site.layout.kind == "encoder-decoder"
     return {
-        "num_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "token_dim": config.hidden_size,
-        "num_transformer_submodules": 1,
+        "num_layers": layers if in_decoder else config.num_hidden_layers,
+        "num_attention_heads": count,
+        "token_dim": width,
+        "num_transformer_submodules": 2 if in_decoder else 1,
     }
 
 

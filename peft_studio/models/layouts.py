@@ -3,61 +3,104 @@
 Methods read a ``Layout`` instead of guessing, so no method has an opinion about an architecture.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from peft_studio.errors import ModelError, did_you_mean
+from peft_studio.errors import ConfigError, ModelError, did_you_mean
+
+Kind = Literal["decoder", "encoder", "encoder-decoder"]
+Purpose = Literal["generation", "classification"]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Module names of one decoder architecture; block-relative names are suffixes inside one block.
+    """Module names of one architecture; block-relative names are the ends of full names inside one block.
 
     Attributes:
         model_type: ``config.model_type`` of transformers.
-        blocks: Path of the list of transformer blocks.
-        attention: Linear layers of attention, the output projection last.
-        mlp: Linear layers of the feed-forward network, the input projection first, the output projection last.
+        kind: What the architecture reads and writes.
+        blocks: Paths of the lists of transformer blocks, in the order in which text passes through them.
+        attention: Linear layers of attention, cross-attention included.
+        mlp: Linear layers of the feed-forward network.
         key_value: Linear layers that make keys and values.
+        attention_output: Linear layers that end an attention.
+        mlp_input: Linear layers that the feed-forward network's input enters first.
+        mlp_output: The linear layer that ends the feed-forward network.
         norms: Normalisation layers of a block.
-        final_norm: Path of the normalisation after the last block.
+        final_norm: Path of the normalisation after the last block; empty when there is none.
+        outer_norms: Paths of other normalisations outside of blocks.
         embedding: Path of the token embedding.
         head: Path of the vocabulary projection.
-        transposed: Whether linear layers keep their weight as (inputs, outputs), as ``Conv1D`` does.
+        new_heads: Modules that a classification model has on top, new and always trained.
+        inside: Regular expression of what may stand between a block and its parts.
+        purpose: What the model at hand is for; it decides which head it has.
     """
 
     model_type: str
-    blocks: str
+    kind: Kind
+    blocks: tuple[str, ...]
     attention: tuple[str, ...]
     mlp: tuple[str, ...]
     key_value: tuple[str, ...]
+    attention_output: tuple[str, ...]
+    mlp_input: tuple[str, ...]
+    mlp_output: str
     norms: tuple[str, ...]
-    final_norm: str
     embedding: str
+    final_norm: str = ""
+    outer_norms: tuple[str, ...] = ()
     head: str = "lm_head"
-    transposed: bool = False
+    new_heads: tuple[str, ...] = ("score",)
+    inside: str = ""
+    purpose: Purpose = "generation"
 
     @property
-    def attention_output(self) -> str:
-        """The linear layer that ends attention."""
-        return self.attention[-1]
+    def task_type(self) -> str:
+        """PEFT's name of the task."""
+        if self.purpose == "classification":
+            return "SEQ_CLS"
+        return "SEQ_2_SEQ_LM" if self.kind == "encoder-decoder" else "CAUSAL_LM"
 
     @property
-    def mlp_input(self) -> str:
-        """The linear layer that the feed-forward network's input enters first."""
-        return self.mlp[0]
+    def trained_heads(self) -> tuple[str, ...]:
+        """Modules that every method trains in full, because they are new."""
+        return self.new_heads if self.purpose == "classification" else ()
+
+    def within_blocks(self, names: Iterable[str]) -> str:
+        """A regular expression for the full names of these parts in every block.
+
+        A list of name ends would not do: ``output.dense`` of BERT also ends ``attention.output.dense``.
+        """
+        stacks = "|".join(re.escape(path) for path in self.blocks)
+        parts = "|".join(re.escape(name) for name in names)
+        return rf"({stacks})\.\d+\.({self.inside})?({parts})"
 
     @property
-    def mlp_output(self) -> str:
-        """The linear layer that ends the feed-forward network."""
-        return self.mlp[-1]
+    def linear(self) -> str:
+        """A regular expression for all linear layers of all blocks."""
+        return self.within_blocks((*self.attention, *self.mlp))
+
+    def block_of(self, name: str) -> tuple[int, int, str] | None:
+        """Stack, number of the block in it, and name within the block of a full name; None outside of blocks."""
+        for stack, path in enumerate(self.blocks):
+            if name.startswith(f"{path}."):
+                number, _, rest = name.removeprefix(f"{path}.").partition(".")
+                return stack, int(number), re.sub(f"^({self.inside})", "", rest) if self.inside else rest
+        return None
 
 
 _LLAMA = Layout(
     model_type="llama",
-    blocks="model.layers",
+    kind="decoder",
+    blocks=("model.layers",),
     attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
     mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
     key_value=("self_attn.k_proj", "self_attn.v_proj"),
+    attention_output=("self_attn.o_proj",),
+    mlp_input=("mlp.gate_proj",),
+    mlp_output="mlp.down_proj",
     norms=("input_layernorm", "post_attention_layernorm"),
     final_norm="model.norm",
     embedding="model.embed_tokens",
@@ -72,37 +115,134 @@ _PHI3 = replace(
     attention=("self_attn.qkv_proj", "self_attn.o_proj"),
     mlp=("mlp.gate_up_proj", "mlp.down_proj"),
     key_value=("self_attn.qkv_proj",),
+    mlp_input=("mlp.gate_up_proj",),
 )
 _GPT2 = Layout(
     model_type="gpt2",
-    blocks="transformer.h",
+    kind="decoder",
+    blocks=("transformer.h",),
     attention=("attn.c_attn", "attn.c_proj"),
     mlp=("mlp.c_fc", "mlp.c_proj"),
     key_value=("attn.c_attn",),
+    attention_output=("attn.c_proj",),
+    mlp_input=("mlp.c_fc",),
+    mlp_output="mlp.c_proj",
     norms=("ln_1", "ln_2"),
     final_norm="transformer.ln_f",
     embedding="transformer.wte",
-    transposed=True,
 )
 _GPT_NEOX = Layout(
     model_type="gpt_neox",
-    blocks="gpt_neox.layers",
+    kind="decoder",
+    blocks=("gpt_neox.layers",),
     attention=("attention.query_key_value", "attention.dense"),
     mlp=("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
     key_value=("attention.query_key_value",),
+    attention_output=("attention.dense",),
+    mlp_input=("mlp.dense_h_to_4h",),
+    mlp_output="mlp.dense_4h_to_h",
     norms=("input_layernorm", "post_attention_layernorm"),
     final_norm="gpt_neox.final_layer_norm",
     embedding="gpt_neox.embed_in",
 )
 _OPT = Layout(
     model_type="opt",
-    blocks="model.decoder.layers",
+    kind="decoder",
+    blocks=("model.decoder.layers",),
     attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"),
     mlp=("fc1", "fc2"),
     key_value=("self_attn.k_proj", "self_attn.v_proj"),
+    attention_output=("self_attn.out_proj",),
+    mlp_input=("fc1",),
+    mlp_output="fc2",
     norms=("self_attn_layer_norm", "final_layer_norm"),
     final_norm="model.decoder.final_layer_norm",
     embedding="model.decoder.embed_tokens",
+)
+_BERT = Layout(
+    model_type="bert",
+    kind="encoder",
+    blocks=("bert.encoder.layer",),
+    attention=("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
+    mlp=("intermediate.dense", "output.dense"),
+    key_value=("attention.self.key", "attention.self.value"),
+    attention_output=("attention.output.dense",),
+    mlp_input=("intermediate.dense",),
+    mlp_output="output.dense",
+    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    outer_norms=("bert.embeddings.LayerNorm",),
+    embedding="bert.embeddings.word_embeddings",
+    new_heads=("classifier",),
+)
+_ROBERTA = replace(
+    _BERT,
+    model_type="roberta",
+    blocks=("roberta.encoder.layer",),
+    outer_norms=("roberta.embeddings.LayerNorm",),
+    embedding="roberta.embeddings.word_embeddings",
+)
+_DISTILBERT = Layout(
+    model_type="distilbert",
+    kind="encoder",
+    blocks=("distilbert.transformer.layer",),
+    attention=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
+    mlp=("ffn.lin1", "ffn.lin2"),
+    key_value=("attention.k_lin", "attention.v_lin"),
+    attention_output=("attention.out_lin",),
+    mlp_input=("ffn.lin1",),
+    mlp_output="ffn.lin2",
+    norms=("sa_layer_norm", "output_layer_norm"),
+    outer_norms=("distilbert.embeddings.LayerNorm",),
+    embedding="distilbert.embeddings.word_embeddings",
+    new_heads=("pre_classifier", "classifier"),
+)
+_MODERNBERT = Layout(
+    model_type="modernbert",
+    kind="encoder",
+    blocks=("model.layers",),
+    attention=("attn.Wqkv", "attn.Wo"),
+    mlp=("mlp.Wi", "mlp.Wo"),
+    key_value=("attn.Wqkv",),
+    attention_output=("attn.Wo",),
+    mlp_input=("mlp.Wi",),
+    mlp_output="mlp.Wo",
+    norms=("attn_norm", "mlp_norm"),
+    final_norm="model.final_norm",
+    outer_norms=("model.embeddings.norm", "head.norm"),
+    embedding="model.embeddings.tok_embeddings",
+    new_heads=("classifier",),
+)
+_T5 = Layout(
+    model_type="t5",
+    kind="encoder-decoder",
+    blocks=("encoder.block", "decoder.block"),
+    attention=tuple(f"{place}.{name}" for place in ("SelfAttention", "EncDecAttention") for name in "qkvo"),
+    mlp=tuple(f"DenseReluDense.{name}" for name in ("wi", "wi_0", "wi_1", "wo")),  # wi, or wi_0 and wi_1 when gated
+    key_value=tuple(f"{place}.{name}" for place in ("SelfAttention", "EncDecAttention") for name in "kv"),
+    attention_output=("SelfAttention.o", "EncDecAttention.o"),
+    mlp_input=("DenseReluDense.wi", "DenseReluDense.wi_0"),
+    mlp_output="DenseReluDense.wo",
+    norms=("layer_norm",),
+    final_norm="decoder.final_layer_norm",
+    outer_norms=("encoder.final_layer_norm",),
+    embedding="shared",
+    inside=r"layer\.\d+\.",
+)
+_BART = Layout(
+    model_type="bart",
+    kind="encoder-decoder",
+    blocks=("model.encoder.layers", "model.decoder.layers"),
+    attention=tuple(
+        f"{place}.{name}_proj" for place in ("self_attn", "encoder_attn") for name in ("q", "k", "v", "out")
+    ),
+    mlp=("fc1", "fc2"),
+    key_value=tuple(f"{place}.{name}_proj" for place in ("self_attn", "encoder_attn") for name in ("k", "v")),
+    attention_output=("self_attn.out_proj", "encoder_attn.out_proj"),
+    mlp_input=("fc1",),
+    mlp_output="fc2",
+    norms=("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
+    outer_norms=("model.encoder.layernorm_embedding", "model.decoder.layernorm_embedding"),
+    embedding="model.shared",
 )
 
 LAYOUTS: dict[str, Layout] = {
@@ -115,22 +255,41 @@ LAYOUTS: dict[str, Layout] = {
         replace(_GEMMA2, model_type="gemma3_text", norms=(*_GEMMA2.norms, "self_attn.q_norm", "self_attn.k_norm")),
         _PHI3,
         _GPT2,
-        replace(_GPT2, model_type="gpt_bigcode", transposed=False),
+        replace(_GPT2, model_type="gpt_bigcode"),
         _GPT_NEOX,
         _OPT,
+        _BERT,
+        _ROBERTA,
+        replace(_ROBERTA, model_type="camembert"),
+        replace(_ROBERTA, model_type="xlm-roberta"),
+        _DISTILBERT,
+        _MODERNBERT,
+        _T5,
+        _BART,
     )
 }
 
 
-def layout_for(model_type: str) -> Layout:
-    """The layout of an architecture.
+def layout_for(model_type: str, purpose: Purpose = "generation") -> Layout:
+    """The layout of an architecture, for a purpose.
 
     Raises:
         ModelError: The architecture is not one we know the inside of.
+        ConfigError: It cannot serve this purpose.
     """
-    try:
-        return LAYOUTS[model_type]
-    except KeyError:
-        raise ModelError(
-            f"Models of type {model_type!r} are not supported. {did_you_mean(model_type, LAYOUTS)}"
-        ) from None
+    if model_type not in LAYOUTS:
+        raise ModelError(f"Models of type {model_type!r} are not supported. {did_you_mean(model_type, LAYOUTS)}")
+    layout = LAYOUTS[model_type]
+    if purpose == "generation" and layout.kind == "encoder":
+        raise ConfigError(
+            f"A model of type {model_type!r} is an encoder: it cannot write text. Choose a classification task, or a "
+            "decoder or encoder-decoder model.",
+            "task.id",
+        )
+    if purpose == "classification" and layout.kind == "encoder-decoder":
+        raise ConfigError(
+            f"A model of type {model_type!r} writes text and has no classification head here. Choose a generation "
+            "task, or an encoder or decoder model.",
+            "task.id",
+        )
+    return replace(layout, purpose=purpose)

@@ -93,7 +93,7 @@ class NextToken:
 
 @dataclass(frozen=True)
 class MaskedTokens:
-    """An encoder that guesses hidden tokens (RoBERTa: https://arxiv.org/abs/1907.11692).
+    """An encoder that guesses hidden tokens (ModernBERT: https://arxiv.org/abs/2412.13663).
 
     Attributes:
         share: Share of the positions that are hidden; small models learn faster from more than BERT's 15 %.
@@ -105,23 +105,26 @@ class MaskedTokens:
     share: float = 0.2
 
     def build(self, plan: "Plan") -> "PreTrainedModel":
-        """A small RoBERTa, whose classification head needs no pre-trained pooler."""
-        from transformers import RobertaConfig, RobertaForMaskedLM
+        """A small ModernBERT with biases and full attention in every layer."""
+        from transformers import ModernBertConfig, ModernBertForMaskedLM
 
-        return RobertaForMaskedLM(
-            RobertaConfig(
+        return ModernBertForMaskedLM(
+            ModernBertConfig(
                 vocab_size=plan.vocab,
                 hidden_size=plan.hidden,
                 intermediate_size=plan.feed_forward,
                 num_hidden_layers=plan.layers,
                 num_attention_heads=plan.heads,
-                max_position_embeddings=MAX_LENGTH + _PAD + 1,
-                type_vocab_size=1,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
+                max_position_embeddings=MAX_LENGTH,
+                global_attn_every_n_layers=1,
+                attention_bias=True,
+                mlp_bias=True,
+                norm_bias=True,
                 bos_token_id=_BOS,
+                cls_token_id=_BOS,
                 pad_token_id=_PAD,
                 eos_token_id=_EOS,
+                sep_token_id=_EOS,
             )
         )
 
@@ -144,9 +147,9 @@ class MaskedTokens:
 
     def loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Cross entropy of the hidden tokens; the vocabulary projection sees their positions only."""
-        hidden = model.roberta(input_ids=batch["ids"]).last_hidden_state  # (B, T, D)
+        hidden = model.model(input_ids=batch["ids"]).last_hidden_state  # (B, T, D)
         places = batch["places"].unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-        logits = model.lm_head(hidden.gather(1, places))
+        logits = model.decoder(model.head(hidden.gather(1, places)))
         return F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten())
 
 

@@ -26,7 +26,7 @@ MODEL_DIR = Path(__file__).parent / "nano-lm"
 """Where the embedded decoder lies."""
 PLANS = {
     "nano-lm": Plan(),
-    "nano-encoder": Plan(tokens=14_000_000, feed_forward=768, model="nano-encoder"),
+    "nano-encoder": Plan(tokens=14_000_000, model="nano-encoder"),
     "nano-seq2seq": Plan(tokens=12_000_000, layers=8, model="nano-seq2seq"),
 }
 """How each embedded model is made."""

@@ -13,10 +13,10 @@ from peft_studio.config import RunConfig
 from peft_studio.errors import ModelError
 from peft_studio.methods import get_method
 from peft_studio.methods.base import Params
-from peft_studio.models.layouts import layout_for
+from peft_studio.models.layouts import Layout
 from peft_studio.tasks import get_task
-from peft_studio.training.load import attach, load_meta, load_tokenizer, share_base
-from peft_studio.training.param_map import count_parameters, draw_map
+from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
+from peft_studio.training.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.safetensors_size import adapter_file_bytes
 
 BYTES = 4  # float32
@@ -41,7 +41,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     figures, attached = _figures(config, config.method)
     base = _meta_base(config.model.id)
     full, _ = _figures(config, get_method("full").params(name="full"))
-    layout = layout_for(base.config.model_type)
+    layout = layout_of(base)
     drawn = draw_map(attached, base, layout)
     return {**figures, "full": full, "map": drawn, "warnings": find_warnings(config, figures)}
 
@@ -80,7 +80,7 @@ def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
         "total_params": total,
         "base_params": base_params,
         "trainable_share": trainable / total,
-        "adapter_bytes": adapter_file_bytes(model),
+        "adapter_bytes": adapter_file_bytes(model, get_method(params.name).changes_base),
         "memory": {
             "weights": held * BYTES,
             "gradients": trainable * BYTES,
@@ -110,25 +110,33 @@ def activation_bytes(model: Any, base: Any, tokens: int, answers: int) -> int:
     hidden, heads = config.hidden_size, config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or hidden // heads
     keys = (getattr(config, "num_key_value_heads", None) or heads) * head_dim
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * hidden
+    sizes = (getattr(config, name, None) for name in ("intermediate_size", "ffn_dim", "d_ff", "encoder_ffn_dim"))
+    inner = next((size for size in sizes if size), 4 * hidden)
     per_block = 10 * hidden + 2 * keys + 4 * inner
-    blocks = config.num_hidden_layers - lowest_trained_block(model, layout_for(config.model_type).blocks)
-    return BYTES * (tokens * blocks * per_block + answers * 3 * config.vocab_size)
+    layout = layout_of(base)
+    vocabulary = config.vocab_size if layout.purpose == "generation" else 0
+    return BYTES * (tokens * trained_blocks(model, base, layout) * per_block + answers * 3 * vocabulary)
 
 
-def lowest_trained_block(model: Any, blocks: str) -> int:
-    """Number of the first block that the backward pass reaches, from 0; one past the last when none is."""
-    marker = f".{blocks}."
-    depth = model.config.num_hidden_layers
-    lowest = depth
+def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
+    """How many blocks the backward pass goes through: all from the lowest that trains upwards.
+
+    Args:
+        model: The model with its method.
+        base: The model without it.
+        layout: Where its blocks are.
+    """
+    depths = [len(base.get_submodule(path)) for path in layout.blocks]
+    lowest = sum(depths)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            inside = f".{name}".partition(marker)[2]
-            if inside:
-                lowest = min(lowest, int(inside.partition(".")[0]))
-            elif "norm" not in name and "head" not in name and "ln_f" not in name:
-                return 0  # the embedding, or vectors in front of the text
-    return lowest
+            path = name.removeprefix(WRAPPER).removeprefix("base_model.")
+            place = layout.block_of(path)
+            if place:
+                lowest = min(lowest, sum(depths[: place[0]]) + place[1])
+            elif not any(word in path for word in ("norm", "head", "ln_f", "score", "classifier")):
+                lowest = 0  # the embedding, or vectors in front of the text
+    return sum(depths) - lowest
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,7 @@ import time
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from peft_studio.errors import ConfigError, ModelError
-from peft_studio.methods import Params, get_method
+from peft_studio.methods import Method, Params, Site, get_method
 from peft_studio.models.catalog import resolve_model
-from peft_studio.models.layouts import layout_for
+from peft_studio.models.layouts import Layout, Purpose, layout_for
+from peft_studio.training.origin import Origin
 
 # While transformers builds a model it changes its own and torch's global state (which weights are tied, the default
 # dtype), so two threads of the engine must not build models at the same time.
@@ -40,26 +41,77 @@ def load_config(model_id: str) -> Any:
     return _from_pretrained(AutoConfig, model_id)
 
 
-def load_base(model_id: str, dtype: str = "float32") -> tuple[Any, Any]:
+def load_base(model_id: str, dtype: str = "float32", labels: Sequence[str] = ()) -> tuple[Any, Any]:
     """Loads a base model with its tokenizer, in evaluation mode.
 
     Args:
         model_id: Catalogue name, folder or Hub id.
         dtype: Name of the weights' torch dtype.
+        labels: Class names; with them the model gets a new classification head instead of a vocabulary projection.
 
     Returns:
         The ``PreTrainedModel`` and its tokenizer.
 
     Raises:
         ModelError: There is no such model, it has no safetensors weights, or its architecture is not supported.
+        ConfigError: The architecture cannot do this kind of task.
     """
-    from transformers import AutoModelForCausalLM
-
-    layout_for(load_config(model_id).model_type)
+    loader = _loader(load_config(model_id), labels)
     model = _from_pretrained(
-        AutoModelForCausalLM, model_id, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa"
+        loader,
+        model_id,
+        dtype=getattr(torch, dtype),
+        use_safetensors=True,
+        attn_implementation="sdpa",
+        **_label_names(labels),
     )
-    return model.eval(), load_tokenizer(model_id)
+    return linear_everywhere(model).eval(), load_tokenizer(model_id)
+
+
+def _loader(config: Any, labels: Sequence[str]) -> Any:
+    import transformers
+
+    layout = layout_for(config.model_type, "classification" if labels else "generation")
+    if labels:
+        return transformers.AutoModelForSequenceClassification
+    seq2seq = layout.kind == "encoder-decoder"
+    return transformers.AutoModelForSeq2SeqLM if seq2seq else transformers.AutoModelForCausalLM
+
+
+def _label_names(labels: Sequence[str]) -> dict[str, Any]:
+    if not labels:
+        return {}
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+
+
+def layout_of(model: Any) -> Layout:
+    """The layout of a loaded model, with or without a method."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    purpose: Purpose = "classification" if type(base).__name__.endswith("ForSequenceClassification") else "generation"
+    return layout_for(base.config.model_type, purpose)
+
+
+def linear_everywhere(model: Any) -> Any:
+    """Turns GPT-2's transposed linear layers into ordinary ones, which all methods can handle; logits stay equal."""
+    from transformers.pytorch_utils import Conv1D
+
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Conv1D):
+                setattr(parent, name, _as_linear(child))
+    return model
+
+
+def _as_linear(layer: Any) -> nn.Linear:
+    inputs, outputs = layer.weight.shape
+    linear = nn.Linear(inputs, outputs, device="meta")
+    linear.weight = nn.Parameter(layer.weight.detach().t().contiguous())
+    linear.bias = nn.Parameter(layer.bias.detach())
+    return linear
 
 
 def load_tokenizer(model_id: str) -> Any:
@@ -73,18 +125,20 @@ def load_tokenizer(model_id: str) -> Any:
     return _from_pretrained(AutoTokenizer, model_id)
 
 
-def load_meta(model_id: str) -> Any:
+def load_meta(model_id: str, labels: Sequence[str] = ()) -> Any:
     """The model with parameters on the meta device: shapes only, no weights read.
 
     Raises:
         ModelError: There is no such model, or its architecture is not supported.
+        ConfigError: The architecture cannot do this kind of task.
     """
-    from transformers import AutoModelForCausalLM
-
     config = load_config(model_id)
-    layout_for(config.model_type)
+    loader = _loader(config, labels)
+    for name, value in _label_names(labels).items():
+        if name != "num_labels":
+            setattr(config, name, value)
     with _BUILDING, torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return linear_everywhere(loader.from_config(config, dtype=torch.float32))
 
 
 def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:
@@ -118,28 +172,55 @@ def _hub_answers(_period: int) -> bool:
         return False
 
 
-def attach(model: Any, params: Params) -> Any:
+def attach(model: Any, params: Params, steps: int = 1000, batches: Sequence[Mapping[str, Any]] = ()) -> Any:
     """Puts a method on a base model.
+
+    Args:
+        model: From ``load_base`` or ``load_meta``; some methods change its weights.
+        params: The method's parameters.
+        steps: Optimizer steps of the run.
+        batches: A few training batches, for methods that look at data.
 
     Returns:
         A ``PeftModel`` whose adapter is called ``default``.
 
     Raises:
-        ConfigError: The method finds nothing to train in this model.
+        ConfigError: The method does not fit this model, or finds nothing to train in it.
     """
     method = get_method(params.name)
+    layout = layout_of(model)
+    check_fit(method, layout)
     nothing = ConfigError(
-        f"{method.title} has nothing to train in a model of type {model.config.model_type!r}. {method.caveat}",
-        "method.name",
+        f"{method.title} has nothing to train in a model of type {layout.model_type!r}. {method.caveat}", "method.name"
     )
+    on_meta = next(model.parameters()).is_meta
+    origin = Origin.of(model, layout) if method.changes_base and not on_meta else None
     with _peft_warnings():
         try:
-            wrapped = method.attach(model, params, layout_for(model.config.model_type))
+            wrapped = method.attach(model, params, Site(layout, steps, () if on_meta else batches))
         except ValueError as exc:  # PEFT found none of the modules that the method wants
+            if "not found in the base model" not in str(exc):
+                raise
             raise nothing from exc
     if not any(parameter.requires_grad for parameter in wrapped.parameters()):
         raise nothing
+    if origin is not None:
+        origin.remember(wrapped)
     return wrapped
+
+
+def check_fit(method: Method, layout: Layout) -> None:
+    """Makes sure that a method can be put on an architecture.
+
+    Raises:
+        ConfigError: It cannot; the message says why.
+    """
+    reason = method.not_for.get(layout.model_type, "")
+    if reason or layout.kind not in method.kinds:
+        reason = reason or f"It needs {' or '.join(method.kinds)} models; this is an {layout.kind}."
+        raise ConfigError(
+            f"{method.title} cannot be used with models of type {layout.model_type!r}. {reason}", "method.name"
+        )
 
 
 @contextlib.contextmanager
@@ -178,14 +259,33 @@ def share_base(base: nn.Module) -> Any:
 
 @contextlib.contextmanager
 def base_output(model: Any) -> Iterator[Any]:
-    """Yields a model that answers exactly as the base model does.
+    """Yields a model that answers exactly as the base model does (its classification head, if any, untrained).
 
-    Prompt methods keep the base model unchanged inside; others switch their layers off.
+    Prompt methods keep the base model unchanged inside; methods that change base weights have kept a copy of them;
+    others switch their layers off.
     """
+    origin = Origin.known(model)
     if not hasattr(model, "get_base_model"):
         yield model
+    elif origin is not None:
+        yield origin.model
     elif model.active_peft_config.is_prompt_learning:
-        yield model.get_base_model()
+        with _heads_off(model):
+            yield model.get_base_model()
     else:
         with model.disable_adapter():
             yield model
+
+
+@contextlib.contextmanager
+def _heads_off(model: Any) -> Iterator[None]:
+    from peft.utils import ModulesToSaveWrapper
+
+    heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+    for head in heads:
+        head.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for head in heads:
+            head.enable_adapters(True)

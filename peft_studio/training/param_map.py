@@ -29,13 +29,19 @@ def count_parameters(model: Any) -> tuple[int, int]:
 
 def _replacing_modules(model: Any) -> dict[str, dict[str, nn.Parameter]]:
     """Base modules some of whose parameters are replaced by copies: full name -> parameter name -> copy."""
+    from peft.utils import ModulesToSaveWrapper
+
     from peft_studio.methods.partial_tuner import PartialLayer
 
-    return {
-        f"{name}.base_layer": layer.copies("default")
-        for name, layer in model.named_modules()
-        if isinstance(layer, PartialLayer)
-    }
+    replaced: dict[str, dict[str, nn.Parameter]] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, PartialLayer):
+            replaced[f"{name}.base_layer"] = layer.copies("default")
+        elif isinstance(layer, ModulesToSaveWrapper):
+            for inner, module in layer.modules_to_save["default"].named_modules():
+                place = f"{name}.original_module" + (f".{inner}" if inner else "")
+                replaced[place] = dict(module.named_parameters(recurse=False))
+    return replaced
 
 
 def draw_map(model: Any, base: Any, layout: Layout) -> list[dict[str, Any]]:
@@ -53,9 +59,9 @@ def draw_map(model: Any, base: Any, layout: Layout) -> list[dict[str, Any]]:
     cells = {name: _cell(name, layout) for name, _ in _owners(base)}
     for name, count in _owners(base):
         cells[name]["params"] += count
-    if layout.head not in cells:  # tied to the embedding: no parameters of its own
+    if layout.purpose == "generation" and layout.head not in cells:  # tied to the embedding: nothing of its own
         cells[layout.head] = {**_cell(layout.head, layout), "tied": True}
-    return _assemble(model, cells, layout, base.config.num_hidden_layers)
+    return _assemble(model, base, cells, layout)
 
 
 def _owners(base: Any) -> list[tuple[str, int]]:
@@ -71,13 +77,21 @@ def _owners(base: Any) -> list[tuple[str, int]]:
 
 
 def _cell(name: str, layout: Layout) -> dict[str, Any]:
-    inside = name.removeprefix(f"{layout.blocks}.").partition(".")[2] if name.startswith(layout.blocks) else ""
-    if inside:
+    place = layout.block_of(name)
+    if place:
         kinds = (("attention", layout.attention), ("mlp", layout.mlp))
-        kind = next((kind for kind, names in kinds if inside in names), "norm")
+        kind = next((kind for kind, names in kinds if place[2] in names), "norm")
+        shown = place[2]
     else:
-        kind = {layout.head: "head", layout.final_norm: "norm"}.get(name, "embedding")
-    return {"name": inside or name.rpartition(".")[2], "kind": kind, "params": 0, "trainable": 0, "added": 0}
+        kind, shown = _kind_outside(name, layout), name.rpartition(".")[2]
+    return {"name": shown, "kind": kind, "params": 0, "trainable": 0, "added": 0}
+
+
+def _kind_outside(name: str, layout: Layout) -> str:
+    heads = (layout.head, *layout.new_heads, "head", "bert.pooler")
+    if any(name == head or name.startswith(f"{head}.") for head in heads):
+        return "head"
+    return "norm" if name in (layout.final_norm, *layout.outer_norms) else "embedding"
 
 
 def _spread(model: Any, cells: dict[str, dict[str, Any]]) -> int:
@@ -87,31 +101,41 @@ def _spread(model: Any, cells: dict[str, dict[str, Any]]) -> int:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        path = name.removeprefix(WRAPPER)
+        is_head = ".modules_to_save.default." in name
+        path = name.removeprefix(WRAPPER).removeprefix("base_model.").replace(".modules_to_save.default", "")
         owner = max((cell for cell in cells if path.startswith(f"{cell}.")), key=len, default=None)
         if owner is None:
             in_front += parameter.numel()
-        elif WRAPPER + owner in copied and not cells[owner].get("tied"):
+        elif is_head or (WRAPPER + owner in copied and not cells[owner].get("tied")):
             cells[owner]["trainable"] += parameter.numel()
         else:
             cells[owner]["added"] += parameter.numel()
     return in_front
 
 
-def _assemble(model: Any, cells: dict[str, dict[str, Any]], layout: Layout, depth: int) -> list[dict[str, Any]]:
+def _blocks(base: Any, layout: Layout) -> list[list[dict[str, Any]]]:
+    """For each stack its empty blocks."""
+    names = ["layers"] if len(layout.blocks) == 1 else ["encoder", "decoder"]
+    return [
+        [{"name": f"{name}.{number}", "kind": "block", "parts": []} for number in range(len(base.get_submodule(path)))]
+        for name, path in zip(names, layout.blocks, strict=True)
+    ]
+
+
+def _assemble(model: Any, base: Any, cells: dict[str, dict[str, Any]], layout: Layout) -> list[dict[str, Any]]:
     in_front = _spread(model, cells)
     before: list[dict[str, Any]] = []
-    blocks: list[dict[str, Any]] = [
-        {"name": f"layers.{number}", "kind": "block", "parts": []} for number in range(depth)
-    ]
+    stacks = _blocks(base, layout)
     after: list[dict[str, Any]] = []
     for path, cell in cells.items():
-        if path.startswith(f"{layout.blocks}."):
-            number = int(path.removeprefix(f"{layout.blocks}.").partition(".")[0])
-            blocks[number]["parts"].append(cell)
+        place = layout.block_of(path)
+        if place:
+            stacks[place[0]][place[1]]["parts"].append(cell)
         else:
-            (before if cell["kind"] == "embedding" else after).append(cell)
-    _place_virtual_tokens(model, in_front, before, blocks)
+            early = cell["kind"] == "embedding" or "embed" in path
+            (before if early else after).append(cell)
+    _place_virtual_tokens(model, in_front, before, stacks[-1])
+    blocks = [block for stack in stacks for block in stack]
     for block in blocks:
         for key in ("params", "trainable", "added"):
             block[key] = sum(part[key] for part in block["parts"])
@@ -119,7 +143,7 @@ def _assemble(model: Any, cells: dict[str, dict[str, Any]], layout: Layout, dept
 
 
 def _place_virtual_tokens(model: Any, count: int, before: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> None:
-    """Vectors before the text stand before the model; key-value prefixes are shared out among the blocks."""
+    """Vectors before the text stand before the model; key-value prefixes are shared out among the last blocks."""
     from peft import PeftType
 
     if not count:

@@ -13,14 +13,39 @@ _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", to
 _ALIGNMENT = 8
 
 
-def adapter_file_bytes(model: Any) -> int:
-    """Bytes of ``adapter_model.safetensors`` for a PEFT model, which may be on the meta device."""
+def adapter_file_bytes(model: Any, converted: bool = False) -> int:
+    """Bytes of ``adapter_model.safetensors`` for a PEFT model, which may be on the meta device.
+
+    Args:
+        model: The model with its method.
+        converted: Whether the adapter is saved as plain LoRA of twice the rank (``training.origin``).
+    """
     from peft import get_peft_model_state_dict
 
-    if model.active_peft_config.is_prompt_learning:  # what is saved is the finished vectors, under one name
-        vectors = model.prompt_encoder["default"].embedding.weight
-        return safetensors_bytes({"prompt_embeddings": vectors})
-    return safetensors_bytes(get_peft_model_state_dict(model, save_embedding_layers=False))
+    if model.active_peft_config.is_prompt_learning:
+        return safetensors_bytes(_prompt_tensors(model))
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if converted:
+        tensors = {name: _doubled(name, tensor) for name, tensor in tensors.items()}
+    return safetensors_bytes(tensors)
+
+
+def _doubled(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    side = 0 if ".lora_A." in name else 1 if ".lora_B." in name else None
+    return tensor if side is None else torch.cat([tensor, tensor], dim=side)
+
+
+def _prompt_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """What a prompt method saves: the finished vectors under one name, without what made them; and heads."""
+    encoder = model.prompt_encoder["default"]
+    rows, width = encoder.embedding.weight.shape
+    if getattr(encoder, "prefix_projection", False):
+        width = encoder.transform[-1].out_features
+    tensors = {"prompt_embeddings": torch.empty(rows, width, device="meta")}
+    for name, tensor in model.state_dict().items():
+        if ".modules_to_save.default." in name:
+            tensors[name.replace("modules_to_save.default.", "")] = tensor
+    return tensors
 
 
 def safetensors_bytes(tensors: Mapping[str, torch.Tensor]) -> int:

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
-from peft_studio.training.load import attach, base_output
+from peft_studio.training.load import attach, base_output, linear_everywhere
 
 SMALL: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
@@ -34,7 +34,8 @@ SMALL: dict[str, dict[str, Any]] = {
 def tiny(model_type: str) -> Any:
     torch.manual_seed(0)
     ids = {"vocab_size": 100, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SMALL[model_type], **ids)).eval()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SMALL[model_type], **ids))
+    return linear_everywhere(model).eval()
 
 
 @pytest.mark.parametrize("model_type", SMALL)

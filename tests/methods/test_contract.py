@@ -38,6 +38,8 @@ def closed_form(name: str, params: Any, vocabulary: int) -> int:
         "parallel": lambda: LAYERS * (2 * D * params.bottleneck_dim + params.bottleneck_dim + D),
         "bitfit": lambda: BIASES,
         "layernorm_head": lambda: (2 * LAYERS + 1) * D + vocabulary * D,
+        "ln_tuning": lambda: (2 * LAYERS + 1) * D,
+        "head": lambda: vocabulary * D,
         "top_layers": lambda: min(params.layers, LAYERS) * BLOCK + D,
         "full": lambda: LAYERS * BLOCK + D + vocabulary * D,
     }
