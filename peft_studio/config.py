@@ -1,5 +1,6 @@
 """RunConfig: everything that defines a run, strict and frozen. It is what presets, form, CLI and API all make."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import (
 
 from peft_studio.errors import ConfigError, did_you_mean
 from peft_studio.methods import METHODS, Params, get_method
+from peft_studio.models.catalog import known_params
 from peft_studio.tasks import TASKS, get_task
 
 DEFAULT_MODEL = "nano-lm"
@@ -46,7 +48,13 @@ class TrainingConfig(_Strict):
     """How to train. ``learning_rate`` is always set: the method's recommendation fills it in when not given."""
 
     max_steps: int = Field(300, ge=1, le=1_000_000, title="Steps", description="Optimizer steps.")
-    batch_size: int = Field(16, ge=1, le=128, description="Rows per optimizer step.")
+    epochs: int = Field(
+        0, ge=0, le=1000, description="Passes over the training rows; 0 leaves it to the number of steps."
+    )
+    batch_size: int = Field(16, ge=1, le=128, description="Rows per forward pass.")
+    gradient_accumulation: int = Field(
+        1, ge=1, le=64, description="Batches per optimizer step; their gradients add up to those of one large batch."
+    )
     learning_rate: float = Field(
         gt=0, le=10, description="Peak learning rate; the method's recommendation by default."
     )
@@ -55,16 +63,36 @@ class TrainingConfig(_Strict):
     warmup_steps: int = Field(
         10, ge=0, le=100_000, description="Steps over which the learning rate rises to its peak."
     )
-    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW weight decay.")
+    optimizer: Literal["adamw", "adafactor", "sgd"] = Field(
+        "adamw", description="Update rule; a method with an optimizer of its own keeps that."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Pull of the weights towards zero.")
     max_grad_norm: float = Field(1.0, ge=0, le=1000, description="Gradient clipping by norm; 0 switches it off.")
     eval_every: int = Field(50, ge=1, le=1_000_000, description="Steps between validation losses.")
     eval_rows: int = Field(300, ge=1, le=100_000, description="Validation and test rows used at most.")
+    early_stopping: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Evaluations without a better validation loss after which training ends with the best weights; "
+        "0 trains to the end.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 computes in 16 bits with 32-bit weights; it is fast on hardware made for it."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: less memory, more time."
+    )
     max_length: int = Field(
         256,
         ge=8,
         le=8192,
         description="Longest row in tokens; longer ones are cut on the left of the prompt.",
     )
+
+    def steps_for(self, rows: int) -> int:
+        """Optimizer steps of a run on so many training rows."""
+        return math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)) or self.max_steps
 
 
 def _parse_method(value: Any) -> Any:
@@ -89,6 +117,17 @@ class RunConfig(_Strict):
     method: Annotated[SerializeAsAny[Params], BeforeValidator(_parse_method)]
     training: TrainingConfig
 
+    @model_validator(mode="after")
+    def _check_method_and_training(self) -> "RunConfig":
+        method = get_method(self.method.name)
+        if self.training.gradient_checkpointing and not method.checkpointing:
+            raise ConfigError(
+                f"{method.title} gets wrong gradients with gradient checkpointing: its vectors live in the cache, "
+                "which is off then. Switch training.gradient_checkpointing off.",
+                "training.gradient_checkpointing",
+            )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _fill_learning_rate(cls, data: Any) -> Any:
@@ -98,9 +137,17 @@ class RunConfig(_Strict):
         method = data.get("method")
         name = method.get("name") if isinstance(method, Mapping) else getattr(method, "name", None)
         if isinstance(training, Mapping) and training.get("learning_rate") is None and isinstance(name, str):
-            training = {**training, "learning_rate": get_method(name).learning_rate}
+            rate = get_method(name).rate_for(_model_params(data))
+            training = {**training, "learning_rate": rate}
             return {**data, "training": training}
         return data
+
+
+def _model_params(data: Mapping[str, Any]) -> int:
+    """Size of the model of a config that is still to be checked; a large number when it cannot be told."""
+    model = data.get("model")
+    name = model.get("id", DEFAULT_MODEL) if isinstance(model, Mapping) else getattr(model, "id", DEFAULT_MODEL)
+    return known_params(name) if isinstance(name, str) else 0
 
 
 def parse_config(data: Any) -> RunConfig:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
@@ -101,7 +102,8 @@ class Method:
         kinds: Kinds of architectures that it fits.
         not_for: Architectures (``model_type``) that it cannot be put on, and why.
         optimizer: Makes an optimizer of its own, ``(model, params, learning_rate, weight_decay) -> Optimizer``.
-        after_step: Called after every optimizer step with the model and the number of steps done.
+        penalty: Added to the loss of every step, as a scalar tensor made from the model.
+        after_step: Called after every optimizer step, gradients still there, with the model and the steps done.
         caveat: What a user should know before trusting a comparison; may be empty.
         tags: Other words to find it by.
     """
@@ -128,6 +130,7 @@ class Method:
     kinds: "tuple[Kind, ...]" = ("decoder", "encoder", "encoder-decoder")
     not_for: Mapping[str, str] = field(default_factory=dict)
     optimizer: "Callable[[PeftModel, Any, float, float], Optimizer] | None" = None
+    penalty: "Callable[[Any], Tensor] | None" = None
     after_step: "Callable[[PeftModel, int], None] | None" = None
     caveat: str = ""
     tags: tuple[str, ...] = field(default=())

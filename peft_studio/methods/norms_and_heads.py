@@ -110,10 +110,10 @@ HEAD = Method(
     title="Head only",
     summary="Trains the last projection and nothing else: a linear probe.",
     idea=(
-        "Everything that the model computes stays as it is; only the way of reading its last hidden state is learnt. "
-        "For classification this is the classic linear probe, the least that fine-tuning can be.\n\n"
-        "For a language model the head is the vocabulary projection. It can favour words, but it cannot make the model "
-        "look elsewhere, so copying and reasoning stay what they were."
+        "Everything that the model computes stays as it is; only the way of reading its last hidden state is "
+        "learnt. For classification this is the classic linear probe, the least that fine-tuning can be.\n\n"
+        "For a language model the head is the vocabulary projection. It can favour words, but it cannot make the "
+        "model look elsewhere, so copying and reasoning stay what they were."
     ),
     formula=r"p = \mathrm{softmax}(W_\text{head}\, h_L), \qquad \text{only } W_\text{head} \text{ trained}",
     count="All parameters of the head: vocabulary (or classes) times hidden size, and biases where it has them.",

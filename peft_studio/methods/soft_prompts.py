@@ -68,7 +68,8 @@ def geometry(model: "PreTrainedModel", site: Site, heads: bool = False) -> dict[
         "num_layers": layers if in_decoder else config.num_hidden_layers,
         "num_attention_heads": count,
         "token_dim": width,
-        "num_transformer_submodules": 2 if in_decoder else 1,
+        # PEFT gives prompt vectors to the encoder only, whatever this says; key-value prefixes need the 2.
+        "num_transformer_submodules": 2 if in_decoder and heads else 1,
     }
 
 

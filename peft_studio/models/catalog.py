@@ -4,6 +4,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from peft_studio.errors import ModelError, did_you_mean
@@ -57,6 +58,18 @@ def _nano_lm() -> ModelCard:
 
 
 MODELS: dict[str, ModelCard] = {card.id: card for card in (_nano_lm(),)}
+
+
+@lru_cache(maxsize=64)
+def known_params(model_id: str, otherwise: int = 1 << 40) -> int:
+    """Parameters of a model as far as they are known without the network, or ``otherwise``."""
+    if model_id in MODELS:
+        return MODELS[model_id].params
+    folder = Path(model_id).expanduser()
+    try:
+        return sum(count_stored_params(file) for file in folder.glob("*.safetensors")) or otherwise
+    except (OSError, ValueError, struct.error):
+        return otherwise
 
 
 def resolve_model(model_id: str) -> str:

@@ -36,9 +36,14 @@ class Objective(Protocol):
         end: Ids after it.
     """
 
-    specials: tuple[str, ...]
-    start: tuple[int, ...]
-    end: tuple[int, ...]
+    @property
+    def specials(self) -> tuple[str, ...]: ...
+
+    @property
+    def start(self) -> tuple[int, ...]: ...
+
+    @property
+    def end(self) -> tuple[int, ...]: ...
 
     def build(self, plan: "Plan") -> "PreTrainedModel":
         """Makes the model with fresh weights; the caller has set the seed."""

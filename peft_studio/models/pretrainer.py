@@ -99,7 +99,8 @@ def pack(
 ) -> probe.Tokens:
     """Packs documents, each between ``start`` and ``end``, into rows ``(N, length + 1)``.
 
-    Every row begins at a document's start. A document that does not fit loses its tail, so no row begins in the middle of a story whose names it lacks.
+    Every row begins at a document's start. A document that does not fit loses its tail, so no row begins in the
+    middle of a story whose names it lacks.
     """
     rows, row = [], []
     for ids in streams:
@@ -128,7 +129,8 @@ class Pretrainer:
         self.tokenizer = self._tokenizer()
         self.model: Any = build_model(plan)
         self.progress = Progress()
-        inner = [p for name, p in self.model.named_parameters() if p.ndim == 2 and not ("embed" in name or "shared" in name)]
+        named = self.model.named_parameters()
+        inner = [p for name, p in named if p.ndim == 2 and "embed" not in name and "shared" not in name]
         chosen = {id(p) for p in inner}
         rest = [p for p in self.model.parameters() if id(p) not in chosen]
         self.optimizers: list[torch.optim.Optimizer] = [

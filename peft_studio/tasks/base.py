@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+TaskKind = Literal["generation", "classification"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -14,7 +15,8 @@ class Row:
 
     Attributes:
         prompt: What the model is given.
-        target: What it should answer; the loss is taken on these tokens and the end-of-text token only.
+        target: What it should answer; the loss is taken on these tokens and the end-of-text token only. In
+            classification, the name of the right class.
         references: All acceptable answers, for metrics; holds at least ``target``.
         slots: Attribute values that the answer must state, by attribute name; empty when the task has none.
     """
@@ -32,21 +34,23 @@ class Task:
     Attributes:
         name: Identifier in presets and on the command line.
         title: Name shown to people.
-        kind: ``generation``: answer with text.
+        kind: ``generation``: answer with text; ``classification``: choose one of ``labels``.
         description: One or two sentences.
         template: How a prompt looks, for people.
         load: ``split -> rows``; deterministic.
         score: ``(rows, predictions) -> metrics``; every value is a percentage or a score from 0 to 100.
         headline: The metric of ``score`` that stands for the task in tables.
+        labels: Class names of a classification task.
         realised: ``(slots, text) -> attribute -> stated?`` for tasks whose rows have slots.
     """
 
     name: str
     title: str
-    kind: Literal["generation"]
+    kind: TaskKind
     description: str
     template: str
     load: Callable[[Split], list[Row]]
     score: Callable[[Sequence[Row], Sequence[str]], dict[str, float]]
     headline: str
+    labels: tuple[str, ...] = ()
     realised: Callable[[Mapping[str, str], str], dict[str, bool]] | None = None

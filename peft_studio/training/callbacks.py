@@ -14,7 +14,7 @@ class StepCallback(TrainerCallback):
     """Emits one ``step`` event per optimizer step and calls for evaluations.
 
     Attributes:
-        loss: Set by the trainer: loss of the latest batch (a detached scalar tensor).
+        loss: Loss of the latest finished step.
         grad_norm: Set by the trainer: norm of the gradient before clipping; None when it was not computed.
         tokens: Set by the trainer: tokens seen so far, without padding.
         elapsed: Seconds of training so far, evaluations not counted.
@@ -26,10 +26,11 @@ class StepCallback(TrainerCallback):
         self,
         emit: Callable[..., None],
         should_stop: Callable[[], bool],
-        evaluate: Callable[[int, int, float], None],
+        evaluate: Callable[[int, int, float], bool],
         eval_every: int,
+        after_step: Callable[[int], None] | None = None,
     ) -> None:
-        self.loss: Any = None
+        self.loss = 0.0
         self.grad_norm: Any = None
         self.tokens = 0
         self.elapsed = 0.0
@@ -39,7 +40,9 @@ class StepCallback(TrainerCallback):
         self._should_stop = should_stop
         self._evaluate = evaluate
         self._eval_every = eval_every
+        self._after_step = after_step
         self._resumed = 0.0
+        self._shares: Any = None
         self._learning_rate = 0.0
 
     def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
@@ -50,6 +53,15 @@ class StepCallback(TrainerCallback):
         """Remembers the learning rate that this step uses; the scheduler moves on before the step ends."""
         self._learning_rate = kwargs["optimizer"].param_groups[0]["lr"]
 
+    def on_optimizer_step(self, _args: TrainingArguments, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
+        """Lets the method act on the step while its gradients are still there."""
+        if self._after_step is not None:
+            self._after_step(state.global_step + 1)
+
+    def add_loss(self, share: Any) -> None:
+        """Adds one batch's share to the loss of the step."""
+        self._shares = share if self._shares is None else self._shares + share
+
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
     ) -> None:
@@ -58,7 +70,8 @@ class StepCallback(TrainerCallback):
         Raises:
             NonFiniteLossError: The loss is NaN or infinite.
         """
-        loss = float(self.loss)
+        loss, self._shares = float(self._shares), None
+        self.loss = loss
         self.step = state.global_step
         now = time.perf_counter()
         self.elapsed += now - self._resumed
@@ -79,7 +92,8 @@ class StepCallback(TrainerCallback):
             )
         due = state.global_step % self._eval_every == 0 or state.global_step == state.max_steps
         if due and not self._should_stop():
-            self._evaluate(state.global_step, self.tokens, self.elapsed)
+            enough = self._evaluate(state.global_step, self.tokens, self.elapsed)
+            control.should_training_stop = control.should_training_stop or enough
         if self._should_stop():
             self.stopped = control.should_training_stop = True
         self._resumed = time.perf_counter()

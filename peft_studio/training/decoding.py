@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH_ROWS = 150  # rows decoded together: a step costs hardly more than one row's
-DECODING = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+DECODING = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "early_stopping": False,
+    "length_penalty": 1.0,
+}
+"""Plain greedy decoding, whatever a model's own generation settings say."""
 
 
 def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
@@ -58,17 +67,39 @@ def greedy_answers(
     Returns:
         One answer for each prompt, in order; None when stopped.
     """
-    room = max(1, room_for(model, max_new_tokens))
-    encoded = [ids[-room:] for ids in encode_prompts(prompts, tokenizer)]
+    writes_apart = is_encoder_decoder(model)
+    encoded = prompt_ids(model, tokenizer, prompts, max_new_tokens)
     answers = [""] * len(prompts)
-    # Padding would stand between a method's virtual tokens and the text, where it shifts positions.
-    for rows in _groups(encoded, equal_lengths=virtual_tokens(model) > 0):
+    # Padding would stand between a decoder's virtual tokens and the text, where it shifts positions.
+    for rows in _groups(encoded, equal_lengths=virtual_tokens(model) > 0 and not writes_apart):
         if should_stop():
             return None
-        tokens = _decode_batch(model, tokenizer, [encoded[row] for row in rows], max_new_tokens)
+        batch = [encoded[row] for row in rows]
+        tokens = (_write_batch if writes_apart else _decode_batch)(model, tokenizer, batch, max_new_tokens)
         for row, new in zip(rows, tokens, strict=True):
-            answers[row] = completion_text(tokenizer, encoded[row], new)
+            answers[row] = completion_text(tokenizer, [] if writes_apart else encoded[row], new)
     return answers
+
+
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether the model reads with an encoder and writes with a decoder of its own."""
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
+def prompt_ids(
+    model: Any, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], max_new_tokens: int
+) -> list[list[int]]:
+    """Token ids of prompts as the model reads them, cut to what it can: on the left, or an encoder's on the right."""
+    if not is_encoder_decoder(model):
+        room = max(1, room_for(model, max_new_tokens))
+        return [ids[-room:] for ids in encode_prompts(prompts, tokenizer)]
+    room = max(2, room_for(model, 0))
+    return [cut_right(ids, room) for ids in tokenizer(list(prompts), verbose=False)["input_ids"]]
+
+
+def cut_right(ids: list[int], length: int) -> list[int]:
+    """The first ids, with the text's own last one (an end mark) kept."""
+    return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
 
 
 def _groups(encoded: Sequence[Sequence[int]], equal_lengths: bool) -> Iterator[list[int]]:
@@ -98,6 +129,25 @@ def _decode_batch(
             **DECODING,
         )
     return [_until(row, eos) for row in output[:, width:].tolist()]
+
+
+def _write_batch(
+    model: Any, tokenizer: "PreTrainedTokenizerBase", sources: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[list[int]]:
+    width = max(map(len, sources))
+    ids = torch.tensor([[*source, *[pad_id(tokenizer)] * (width - len(source))] for source in sources])
+    mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
+    eos = tokenizer.eos_token_id
+    with torch.inference_mode():
+        output: Tensor = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=pad_id(tokenizer),
+            **DECODING,
+        )
+    return [_until(row, eos) for row in output[:, 1:].tolist()]  # the first is the decoder's start
 
 
 def _until(tokens: list[int], eos: int | None) -> list[int]:

@@ -4,19 +4,20 @@ import contextlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from peft_studio import __version__
 from peft_studio.tasks.base import Row, Task
-from peft_studio.training.data import Example, batches_by_length, collate
-from peft_studio.training.decoding import DECODING, greedy_answers
-from peft_studio.training.loss import target_loss
+from peft_studio.training.decoding import DECODING
+from peft_studio.training.formats import Format
 from peft_studio.training.provenance import fingerprint_of, fingerprint_rows
 
 if TYPE_CHECKING:
@@ -40,17 +41,13 @@ class Loss:
         return found
 
 
-def evaluation_batches(examples: Sequence[Example], padding: int) -> list[dict[str, Any]]:
-    """Collates all examples once, so that repeated evaluations only run the model."""
-    return [collate(batch, padding) for batch in batches_by_length(examples)]
-
-
-def measure_loss(model: nn.Module, batches: Sequence[dict[str, Any]], should_stop: Stop) -> Loss | None:
-    """The exact loss on all rows, token-weighted.
+def measure_loss(model: nn.Module, form: Format, batches: Sequence[dict[str, Any]], should_stop: Stop) -> Loss | None:
+    """The exact loss on all rows, each target token (or label) counting the same.
 
     Args:
         model: With or without an adapter; put into evaluation mode and back.
-        batches: From ``evaluation_batches``.
+        form: How rows meet the model.
+        batches: From ``formats.evaluation_batches``.
         should_stop: Asked before every batch.
 
     Returns:
@@ -65,9 +62,10 @@ def measure_loss(model: nn.Module, batches: Sequence[dict[str, Any]], should_sto
             for batch in batches:
                 if should_stop():
                     return None
-                moved = {"input_ids": batch["input_ids"].to(device), "labels": batch["labels"].to(device)}
-                total += target_loss(model, moved, reduction="sum")
-                tokens += int((batch["labels"][:, 1:] >= 0).sum())
+                moved = {name: part.to(device) for name, part in batch.items() if isinstance(part, Tensor)}
+                logits, targets = form.logits(model, moved)
+                total += F.cross_entropy(logits.float(), targets, reduction="sum")
+                tokens += len(targets)
     finally:
         model.train(was_training)
     return Loss(float(total) / tokens, tokens)
@@ -83,17 +81,17 @@ class TestResult:
 
 def measure_answers(
     model: nn.Module,
-    tokenizer: "PreTrainedTokenizerBase",
+    form: Format,
     task: Task,
     rows: Sequence[Row],
     max_new_tokens: int,
     should_stop: Stop,
 ) -> TestResult | None:
-    """Answers rows greedily and scores the answers with the task's own metrics; None when stopped."""
+    """Answers rows and scores the answers with the task's own metrics; None when stopped."""
     was_training = model.training
     model.eval()
     try:
-        answers = greedy_answers(model, tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
+        answers = form.answers(model, rows, max_new_tokens, should_stop)
     finally:
         model.train(was_training)
     if answers is None:
@@ -105,6 +103,35 @@ def longest_answer(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row]) ->
     """How many new tokens to allow: a quarter more than the longest target of these (training) rows, and the end."""
     targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
     return max(map(len, targets)) * 5 // 4 + 1
+
+
+def always_most_frequent(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> TestResult:
+    """What answering with the most frequent training label scores: a classifier's base has no head to compare with."""
+    (label, _), *_ = Counter(row.target for row in train).most_common(1)
+    answers = [label] * len(rows)
+    return TestResult(dict(task.score(rows, answers)), answers)
+
+
+def loss_of_frequencies(train: Sequence[Row], rows: Sequence[Row]) -> Loss:
+    """The loss of guessing labels by their share in the training rows."""
+    counts = Counter(row.target for row in train)
+    total = sum(-math.log(counts[row.target] / len(train)) for row in rows)
+    return Loss(total / len(rows), len(rows))
+
+
+def write_predictions(path: Path, rows: Sequence[Row], answers: Sequence[str], base: Sequence[str] | None) -> None:
+    """Writes ``predictions.jsonl``: what every reported test figure can be computed from again."""
+    with path.open("w", encoding="utf-8") as file:
+        for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            record: dict[str, Any] = {
+                "prompt": row.prompt,
+                "target": row.target,
+                "references": list(row.references),
+                "prediction": answer,
+            }
+            if base is not None:
+                record["base"] = base[number]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 class BaseFigures:

@@ -26,6 +26,7 @@ from peft_studio.training.origin import Origin
 # dtype), so two threads of the engine must not build models at the same time.
 _BUILDING = threading.RLock()
 
+HEAD_SEED = 0  # layers that a checkpoint lacks are random but the same each time, so adapters need not hold them
 HUB_CHECK_SECONDS = 60
 HUB_TIMEOUT_SECONDS = 4
 
@@ -57,14 +58,16 @@ def load_base(model_id: str, dtype: str = "float32", labels: Sequence[str] = ())
         ConfigError: The architecture cannot do this kind of task.
     """
     loader = _loader(load_config(model_id), labels)
-    model = _from_pretrained(
-        loader,
-        model_id,
-        dtype=getattr(torch, dtype),
-        use_safetensors=True,
-        attn_implementation="sdpa",
-        **_label_names(labels),
-    )
+    with torch.random.fork_rng():
+        torch.manual_seed(HEAD_SEED)
+        model = _from_pretrained(
+            loader,
+            model_id,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            **_label_names(labels),
+        )
     return linear_everywhere(model).eval(), load_tokenizer(model_id)
 
 

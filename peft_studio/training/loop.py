@@ -3,7 +3,7 @@
 A step costs no more than one of a bare script; ``tests/benchmarks/bench_step.py`` measures that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,13 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from peft_studio.batching import LengthGroupedBatches
-from peft_studio.config import TrainingConfig
+from peft_studio.config import RunConfig, TrainingConfig
+from peft_studio.methods import get_method
 from peft_studio.training.callbacks import StepCallback
-from peft_studio.training.data import Example, collate
-from peft_studio.training.loss import target_loss
+from peft_studio.training.data import IGNORED, Example
+from peft_studio.training.formats import Format
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor", "sgd": "sgd"}
 
 
 class StudioTrainer(Trainer):
@@ -23,9 +26,9 @@ class StudioTrainer(Trainer):
 
     Args:
         model: A PEFT model whose trainable parameters are the method's.
-        training: Steps, batch size, learning rate and so on.
+        config: Method and training settings; ``training.max_steps`` counts.
         examples: Training rows.
-        padding: Id of the token to pad with.
+        form: How rows meet the model.
         folder: Where the Trainer may write; nothing is kept.
         callback: Is told loss, gradient norm and tokens of each step.
     """
@@ -33,30 +36,44 @@ class StudioTrainer(Trainer):
     def __init__(
         self,
         model: nn.Module,
-        training: TrainingConfig,
+        config: RunConfig,
         examples: Sequence[Example],
-        padding: int,
+        form: Format,
         folder: str,
         callback: StepCallback,
     ) -> None:
+        training, method = config.training, get_method(config.method.name)
         self._batches = LengthGroupedBatches(
-            [len(example.ids) for example in examples], training.batch_size, training.max_steps, training.seed
+            [len(example.ids) for example in examples],
+            training.batch_size,
+            training.max_steps * training.gradient_accumulation,
+            training.seed,
         )
-        self._padding = padding
+        self._form = form
         self._callback = callback
+        self._penalty = method.penalty
+        self._bf16 = training.precision == "bf16"
+        self._answers = 1  # in the batches of the step at hand
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        own = None
+        if method.optimizer is not None:
+            own = method.optimizer(model, config.method, training.learning_rate, training.weight_decay)
         super().__init__(
-            model, training_arguments(training, folder), train_dataset=list(examples), callbacks=[callback]
+            model,
+            training_arguments(training, folder),
+            train_dataset=list(examples),
+            callbacks=[callback],
+            optimizers=(own, None),
         )
         self.remove_callback(PrinterCallback)
-        self.model_accepts_loss_kwargs = False  # target_loss is already the mean
+        self.model_accepts_loss_kwargs = False  # compute_loss gives a share of the step's mean
 
     def get_train_dataloader(self) -> DataLoader:
         """One pass over all batches of the run; the Trainer sees a single epoch."""
         return DataLoader(
             self.train_dataset,
             batch_sampler=self._batches,
-            collate_fn=lambda examples: collate(examples, self._padding),
+            collate_fn=self._form.collate,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -66,13 +83,23 @@ class StudioTrainer(Trainer):
         inputs: dict[str, Any],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Forward and backward of one batch; returns the detached loss."""
+        """Forward and backward of one batch; returns its detached share of the step's loss."""
         self._callback.tokens += inputs.pop("tokens")
         model.train()
-        loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        moved = self._prepare_inputs(inputs)
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._bf16):
+            loss = self.compute_loss(model, moved)
         loss.backward()
-        self._callback.loss = loss.detach()
-        return self._callback.loss
+        self._callback.add_loss(loss.detach())
+        return loss.detach()
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The batches of one step; counts what they predict, so that accumulated batches equal one large batch."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        self._answers = max(1, sum(int((batch["labels"] != IGNORED).sum()) for batch in batches))
+        return batches, None
 
     def compute_loss(
         self,
@@ -81,8 +108,11 @@ class StudioTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Mean cross entropy on the batch's target tokens."""
-        return target_loss(model, inputs)
+        """Cross entropy on the batch's targets, divided by how many of them the whole step has."""
+        loss = self._form.loss(model, inputs, reduction="sum") / self._answers
+        if self._penalty is not None:
+            loss = loss + self._penalty(model) / self.args.gradient_accumulation_steps
+        return loss
 
     def floating_point_ops(self, inputs: dict[str, Tensor | Any]) -> int:
         """Not counted: counting walks over all parameters at every step."""
@@ -108,7 +138,8 @@ def training_arguments(training: TrainingConfig, folder: str) -> TrainingArgumen
         warmup_steps=training.warmup_steps,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
-        optim="adamw_torch_fused",
+        gradient_accumulation_steps=training.gradient_accumulation,
+        optim=OPTIMIZERS[training.optimizer],
         seed=training.seed,
         use_cpu=not torch.cuda.is_available(),
         logging_strategy="no",

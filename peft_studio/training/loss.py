@@ -27,6 +27,11 @@ def virtual_tokens(model: nn.Module) -> int:
     return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
 
 
+def has_prefix(model: nn.Module) -> bool:
+    """Whether a method puts keys and values into the model's cache."""
+    return virtual_tokens(model) > virtual_positions(model)
+
+
 def target_logits(model: nn.Module, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits where a target token follows.
 

@@ -3,7 +3,7 @@
 The worker calls ``run``; everything it reports goes through ``emit`` into the run's event log.
 """
 
-import json
+import random
 import shutil
 import tempfile
 import time
@@ -19,30 +19,37 @@ from safetensors import SafetensorError
 from peft_studio.config import RunConfig
 from peft_studio.errors import ModelError, StorageError
 from peft_studio.folder import RunFolder
+from peft_studio.methods import get_method
 from peft_studio.tasks import get_task
 from peft_studio.tasks.base import Row
 from peft_studio.training import provenance
+from peft_studio.training.best import BestWeights
 from peft_studio.training.callbacks import StepCallback
-from peft_studio.training.data import Encoded, encode_rows
-from peft_studio.training.decoding import pad_id, room_for
+from peft_studio.training.data import Encoded
+from peft_studio.training.decoding import room_for
 from peft_studio.training.evaluate import (
     BaseFigures,
     Loss,
     TestResult,
-    evaluation_batches,
+    always_most_frequent,
     longest_answer,
+    loss_of_frequencies,
     measure_answers,
     measure_loss,
+    write_predictions,
 )
-from peft_studio.training.load import attach, base_output, load_adapter, load_base
+from peft_studio.training.formats import evaluation_batches, format_for
+from peft_studio.training.load import attach, base_output, layout_of, load_adapter, load_base
 from peft_studio.training.loop import StudioTrainer
-from peft_studio.training.loss import context_length, target_logits, virtual_tokens
+from peft_studio.training.loss import context_length, virtual_tokens
+from peft_studio.training.origin import save_adapter
 from peft_studio.training.param_map import count_parameters
 from peft_studio.training.quiet import be_quiet
 
 Emit = Callable[..., None]
 Stop = Callable[[], bool]
 CHECK_ROWS = 4
+SAMPLE_BATCHES = 8  # that a method may look at before it starts
 
 
 def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Stop, threads: int) -> None:
@@ -102,13 +109,27 @@ class _Session:
         self.emit = emit
         self.should_stop = should_stop
         self.task = get_task(config.task.id)
-        base, self.tokenizer = load_base(config.model.id)
+        base, self.tokenizer = load_base(config.model.id, labels=self.task.labels)
         self.base_fingerprint = provenance.fingerprint_model(base)
-        self.model: Any = attach(base, config.method)
-        self.padding = pad_id(self.tokenizer)
+        self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
+        base.config.pad_token_id = self.form.padding  # classifiers of transformers ask for it
+        self.steps = config.training.steps_for(len(self.task.load("train")))
+        self.model: Any = attach(base, config.method, self.steps, self._sample(base))
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
+        self._best = BestWeights(config.training.early_stopping)
         if torch.cuda.is_available():
             self.model.to("cuda")
+
+    def _sample(self, base: Any) -> list[dict[str, Any]]:
+        """Training batches for a method that looks at data before it starts; none for others."""
+        if not get_method(self.config.method.name).looks_at_data:
+            return []
+        training = self.config.training
+        rows = self.task.load("train")
+        chosen = random.Random(training.seed).sample(rows, min(len(rows), SAMPLE_BATCHES * training.batch_size))
+        examples = self.form.encode(chosen, min(training.max_length, context_length(base))).examples
+        starts = range(0, len(examples), training.batch_size)
+        return [self.form.inputs(examples[start : start + training.batch_size]) for start in starts]
 
     @cached_property
     def max_length(self) -> int:
@@ -134,10 +155,10 @@ class _Session:
     @cached_property
     def validation_batches(self) -> list[dict[str, Any]]:
         """The validation rows, ready for the model."""
-        return evaluation_batches(self.validation_rows.encoded.examples, self.padding)
+        return evaluation_batches(self.validation_rows.encoded.examples, self.form)
 
     def _split(self, rows: list[Row]) -> _Split:
-        return _Split(rows, encode_rows(rows, self.tokenizer, self.max_length))
+        return _Split(rows, self.form.encode(rows, self.max_length))
 
     def announce(self, threads: int) -> None:
         """Emits ``started`` with everything that identifies the run's figures."""
@@ -160,41 +181,50 @@ class _Session:
             },
             trainable_params=trainable,
             total_params=total,
-            max_steps=self.config.training.max_steps,
+            max_steps=self.steps,
         )
 
     def train(self) -> StepCallback:
         """Runs the optimizer steps; validation losses come on the way."""
-        training = self.config.training
-        callback = StepCallback(self.emit, self.should_stop, self.evaluate, training.eval_every)
+        training = self.config.training.model_copy(update={"max_steps": self.steps})
+        after_step = get_method(self.config.method.name).after_step
+        act = None if after_step is None else lambda step: after_step(self.model, step)
+        callback = StepCallback(self.emit, self.should_stop, self.evaluate, training.eval_every, act)
         self.emit("stage", name="training")
+        if training.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
         with tempfile.TemporaryDirectory(prefix=".trainer-", dir=self.paths.root) as folder:
-            trainer = StudioTrainer(
-                self.model, training, self.training_rows.encoded.examples, self.padding, folder, callback
-            )
-            trainer.train()
+            config = self.config.model_copy(update={"training": training})
+            examples = self.training_rows.encoded.examples
+            StudioTrainer(self.model, config, examples, self.form, folder, callback).train()
+        if training.gradient_checkpointing:
+            self.model.gradient_checkpointing_disable()
+        self._best.restore(self.model)
         self._trained = (callback.step, callback.tokens, round(callback.elapsed, 4))
         return callback
 
-    def evaluate(self, step: int, tokens: int, elapsed: float) -> None:
-        """Emits the validation loss; the first time also the base model's, as step 0."""
+    def evaluate(self, step: int, tokens: int, elapsed: float) -> bool:
+        """Emits the validation loss, the first time also the base model's, as step 0; True ends the training."""
         if "base_loss" not in self.__dict__:
             base = self.base_loss
             if base is not None:
                 self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=base.metrics("base/eval"))
-        found = measure_loss(self.model, self.validation_batches, self.should_stop)
-        if found is not None:
-            metrics = found.metrics("eval")
-            self.emit("eval", step=step, tokens=tokens, elapsed=round(elapsed, 4), metrics=metrics)
+        found = measure_loss(self.model, self.form, self.validation_batches, self.should_stop)
+        if found is None:
+            return False
+        self.emit("eval", step=step, tokens=tokens, elapsed=round(elapsed, 4), metrics=found.metrics("eval"))
+        return self._best.seen(self.model, found.loss)
 
     @cached_property
     def base_loss(self) -> Loss | None:
         """The base model's validation loss, measured once per cache."""
+        if self.form.classifies:
+            return loss_of_frequencies(self.training_rows.rows, self.validation_rows.rows)
         figures = self._base_figures(self.validation_rows.rows, max_length=self.max_length)
         if stored := figures.load():
             return Loss(stored["loss"], stored["tokens"])
         with base_output(self.model) as base:
-            found = measure_loss(base, self.validation_batches, self.should_stop)
+            found = measure_loss(base, self.form, self.validation_batches, self.should_stop)
         if found is not None:
             figures.store({"loss": found.loss, "tokens": found.tokens})
         return found
@@ -219,7 +249,7 @@ class _Session:
         draft = self.paths.root / ".adapter"  # appears under its final name when it is complete
         shutil.rmtree(draft, ignore_errors=True)
         try:
-            self.model.save_pretrained(draft, save_embedding_layers=False)
+            save_adapter(self.model, draft)
             shutil.rmtree(self.paths.adapter, ignore_errors=True)
             draft.rename(self.paths.adapter)
         except (SafetensorError, OSError) as exc:
@@ -228,13 +258,14 @@ class _Session:
 
     def _reload_difference(self) -> float:
         """Largest difference of a logit between this model and the saved one, on a few rows."""
-        batch = evaluation_batches(self.training_rows.encoded.examples[:CHECK_ROWS], self.padding)[0]
-        base, _ = load_base(self.config.model.id)
+        batch = self.form.inputs(self.training_rows.encoded.examples[:CHECK_ROWS])
+        base, _ = load_base(self.config.model.id, labels=self.task.labels)
+        base.config.pad_token_id = self.form.padding
         reloaded = load_adapter(base, self.paths.adapter).eval().to(self.model.device)
-        ids, labels = batch["input_ids"].to(self.model.device), batch["labels"].to(self.model.device)
+        moved = {name: part.to(self.model.device) for name, part in batch.items()}
         with torch.inference_mode():
-            ours, _ = target_logits(self.model, ids, labels)
-            theirs, _ = target_logits(reloaded, ids, labels)
+            ours, _ = self.form.logits(self.model, moved)
+            theirs, _ = self.form.logits(reloaded, moved)
         return float((ours - theirs).abs().max())
 
     def test(self) -> bool:
@@ -243,12 +274,12 @@ class _Session:
         rows = self.task.load("test")[: self.config.training.eval_rows]
         limit = longest_answer(self.tokenizer, self.training_rows.rows)
         limit = max(1, min(limit, room_for(self.model, 1)))
-        found = measure_answers(self.model, self.tokenizer, self.task, rows, limit, self.should_stop)
+        found = measure_answers(self.model, self.form, self.task, rows, limit, self.should_stop)
         if found is None:
             return False
         self._emit_test("test", found)
         base = self._base_answers(rows, limit)
-        self._write_predictions(rows, found.answers, base.answers if base else None)
+        write_predictions(self.paths.predictions, rows, found.answers, base.answers if base else None)
         if base is None:
             return False
         self._emit_test("base/test", base)
@@ -260,24 +291,13 @@ class _Session:
         self.emit("eval", step=step, tokens=tokens, elapsed=elapsed, metrics=metrics)
 
     def _base_answers(self, rows: Sequence[Row], limit: int) -> TestResult | None:
+        if self.form.classifies:
+            return always_most_frequent(self.task, self.training_rows.rows, rows)
         figures = self._base_figures(rows, task=self.task.name, max_new_tokens=limit)
         if stored := figures.load():
             return TestResult(stored["metrics"], stored["answers"])
         with base_output(self.model) as base:
-            found = measure_answers(base, self.tokenizer, self.task, rows, limit, self.should_stop)
+            found = measure_answers(base, self.form, self.task, rows, limit, self.should_stop)
         if found is not None:
             figures.store({"metrics": found.metrics, "answers": found.answers})
         return found
-
-    def _write_predictions(self, rows: Sequence[Row], answers: Sequence[str], base: Sequence[str] | None) -> None:
-        with self.paths.predictions.open("w", encoding="utf-8") as file:
-            for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-                record: dict[str, Any] = {
-                    "prompt": row.prompt,
-                    "target": row.target,
-                    "references": list(row.references),
-                    "prediction": answer,
-                }
-                if base is not None:
-                    record["base"] = base[number]
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -31,7 +31,8 @@ from peft_studio.config import parse_config  # noqa: E402
 from peft_studio.jobs.events import EventWriter  # noqa: E402
 from peft_studio.tasks import get_task  # noqa: E402
 from peft_studio.training.callbacks import StepCallback  # noqa: E402
-from peft_studio.training.data import collate, encode_rows  # noqa: E402
+from peft_studio.training.data import collate  # noqa: E402
+from peft_studio.training.formats import Continuation  # noqa: E402
 from peft_studio.training.load import attach, load_base  # noqa: E402
 from peft_studio.training.loop import StudioTrainer  # noqa: E402
 from peft_studio.training.quiet import be_quiet  # noqa: E402
@@ -103,7 +104,7 @@ class BareTrainer(Trainer):
         )
 
 
-def bare(model: Any, config: Any, examples: Any, padding: int, turns: Turns) -> float:
+def bare(model: Any, config: Any, examples: Any, form: Any, turns: Turns) -> float:
     """Trains as a plain script does; returns the last loss."""
     training = config.training
     with tempfile.TemporaryDirectory() as folder:
@@ -115,22 +116,22 @@ def bare(model: Any, config: Any, examples: Any, padding: int, turns: Turns) -> 
         trainer = BareTrainer(model, arguments, train_dataset=examples, callbacks=[turns])
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.batches = batches(config, examples)
-        trainer.padding = padding
+        trainer.padding = form.padding
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return losses[-1]
 
 
-def ours(model: Any, config: Any, examples: Any, padding: int, turns: Turns) -> float:
+def ours(model: Any, config: Any, examples: Any, form: Any, turns: Turns) -> float:
     """Trains as a run does, its events written to a file; returns the last loss."""
     with tempfile.TemporaryDirectory() as folder:
         writer = EventWriter(Path(folder) / "events.jsonl")
-        callback = StepCallback(writer.emit, lambda: False, lambda *_: None, config.training.max_steps)
-        trainer = StudioTrainer(model, config.training, examples, padding, folder, callback)
+        callback = StepCallback(writer.emit, lambda: False, lambda *_: False, config.training.max_steps)
+        trainer = StudioTrainer(model, config, examples, form, folder, callback)
         trainer.add_callback(turns)
         trainer.train()
         writer.close()
-    return float(callback.loss)
+    return callback.loss
 
 
 def make_model(config: Any) -> Any:
@@ -155,13 +156,14 @@ def main() -> None:
     be_quiet()
     config = parse_config({"method": {"name": "lora"}, "training": {"max_steps": options.steps}})
     _, tokenizer = load_base(config.model.id)
-    examples = encode_rows(get_task(config.task.id).load("train"), tokenizer, 256).examples
+    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    examples = form.encode(get_task(config.task.id).load("train"), 256).examples
     baton = Baton(("bare", "ours"))
     turns = {name: Turns(name, baton) for name in ("bare", "ours")}
     models = {name: make_model(config) for name in turns}  # before the threads: PyTorch has one random generator
     with ThreadPoolExecutor(2) as pool:
         losses = {
-            name: pool.submit(loop, models[name], config, examples, tokenizer.pad_token_id, turns[name])
+            name: pool.submit(loop, models[name], config, examples, form, turns[name])
             for name, loop in (("bare", bare), ("ours", ours))
         }
     warm = slice(3, None)

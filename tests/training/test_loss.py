@@ -8,7 +8,8 @@ import torch
 from peft_studio.tasks.base import Row
 from peft_studio.training import loss
 from peft_studio.training.data import collate, encode_rows
-from peft_studio.training.evaluate import evaluation_batches, measure_loss
+from peft_studio.training.evaluate import measure_loss
+from peft_studio.training.formats import Continuation, evaluation_batches
 
 ROWS = [
     Row("food: Thai =>", " A Thai place."),
@@ -52,10 +53,11 @@ def test_models_that_cannot_choose_positions_fall_back(
 
 def test_validation_loss_weighs_tokens_and_does_not_depend_on_batches(adapted: tuple[Any, Any]) -> None:
     model, tokenizer = adapted
-    examples = encode_rows(ROWS, tokenizer, 256).examples
-    together = measure_loss(model, evaluation_batches(examples, tokenizer.pad_token_id), lambda: False)
+    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    examples = form.encode(ROWS, 256).examples
+    together = measure_loss(model, form, evaluation_batches(examples, form), lambda: False)
     assert together is not None
-    alone = [measure_loss(model, evaluation_batches([example], 0), lambda: False) for example in examples]
+    alone = [measure_loss(model, form, evaluation_batches([example], form), lambda: False) for example in examples]
     assert together.tokens == sum(example.targets for example in examples) == sum(one.tokens for one in alone if one)
     expected = sum(one.loss * one.tokens for one in alone if one) / together.tokens
     assert together.loss == pytest.approx(expected, rel=1e-5)
@@ -64,5 +66,6 @@ def test_validation_loss_weighs_tokens_and_does_not_depend_on_batches(adapted: t
 
 def test_evaluation_stops_when_asked(different: tuple[Any, Any]) -> None:
     model, tokenizer = different
-    batches = evaluation_batches(encode_rows(ROWS, tokenizer, 256).examples, 0)
-    assert measure_loss(model, batches, lambda: True) is None
+    form = Continuation(tokenizer, 0)
+    batches = evaluation_batches(form.encode(ROWS, 256).examples, form)
+    assert measure_loss(model, form, batches, lambda: True) is None

@@ -1,0 +1,40 @@
+"""Early stopping: the weights with the lowest validation loss, and when to give up looking for better ones."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class BestWeights:
+    """Remembers the trainable weights of the best evaluation.
+
+    Args:
+        patience: Evaluations without a lower loss that end the training; 0 never ends it and remembers nothing.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._loss = math.inf
+        self._worse = 0
+        self._weights: dict[str, Tensor] = {}
+
+    def seen(self, model: Any, loss: float) -> bool:
+        """Takes note of an evaluation; True when training should end."""
+        if not self._patience:
+            return False
+        if loss < self._loss:
+            self._loss, self._worse = loss, 0
+            trained = ((name, item) for name, item in model.named_parameters() if item.requires_grad)
+            self._weights = {name: item.detach().clone() for name, item in trained}
+        else:
+            self._worse += 1
+        return self._worse >= self._patience
+
+    def restore(self, model: Any) -> None:
+        """Puts the best weights back; without patience, leaves the model as it is."""
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in self._weights.items():
+                parameters[name].copy_(value)
