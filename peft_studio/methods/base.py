@@ -140,12 +140,11 @@ class Method:
         return self.learning_rate if model_params <= NANO_PARAMS else self.learning_rate_large
 
 
-def wrap(model: "PreTrainedModel", site: Site, config_name: str, **fields: Any) -> "PeftModel":
-    """Puts a tuner of PEFT on a model.
+def configure(site: Site, config_name: str, **fields: Any) -> Any:
+    """A configuration of PEFT for a place.
 
     Args:
-        model: The base model, real or on the meta device.
-        site: Where things are in it.
+        site: Where things are in the model.
         config_name: PEFT's configuration class.
         **fields: Its fields; ``target_modules`` is every linear layer of the blocks unless given.
     """
@@ -153,5 +152,23 @@ def wrap(model: "PreTrainedModel", site: Site, config_name: str, **fields: Any) 
 
     fields.setdefault("target_modules", site.layout.linear)
     heads = list(site.layout.trained_heads)
-    config = getattr(peft, config_name)(task_type=site.layout.task_type, modules_to_save=heads or None, **fields)
-    return peft.get_peft_model(model, config)
+    return getattr(peft, config_name)(task_type=site.layout.task_type, modules_to_save=heads or None, **fields)
+
+
+def wrap(model: "PreTrainedModel", site: Site, config_name: str, **fields: Any) -> "PeftModel":
+    """Puts a tuner of PEFT on a model, real or on the meta device; see ``configure``."""
+    from peft import get_peft_model
+
+    return get_peft_model(model, configure(site, config_name, **fields))
+
+
+def wrap_by_value(model: "PreTrainedModel", config: Any) -> "PeftModel":
+    """As ``wrap``, for tuners that compute with numbers while they are made, which the meta device does not have."""
+    from peft import get_peft_model
+
+    if not next(model.parameters()).is_meta:
+        return get_peft_model(model, config)
+    import torch
+
+    with torch.device("cpu"):
+        return get_peft_model(model, config, low_cpu_mem_usage=True)

@@ -136,6 +136,8 @@ class PartialModel(BaseTuner):
         self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
+        if next(target.parameters(), None) is None:
+            return  # ModernBERT's first block has an identity where others have a norm
         layer = target if isinstance(target, PartialLayer) else PartialLayer(target)
         layer.update_layer(adapter_name, peft_config.parameters, self._known_copies, peft_config.inference_mode)
         if layer is not target:

@@ -16,6 +16,20 @@ class PromptParams(Params):
 
     name: Literal["prompt"] = "prompt"
     virtual_tokens: int = Field(20, ge=1, le=128, description="How many trainable vectors stand before the text.")
+    start: Literal["words", "text", "random"] = Field(
+        "words", description="Start from random words of the vocabulary, from a text, or from noise."
+    )
+    text: str = Field(
+        "Answer in the style of the examples.", max_length=500, description="The text to start from, if so chosen."
+    )
+
+
+class PTuningParams(Params):
+    """Parameters of P-tuning."""
+
+    name: Literal["p_tuning"] = "p_tuning"
+    virtual_tokens: int = Field(20, ge=1, le=128, description="How many vectors stand before the text.")
+    width: int = Field(128, ge=8, le=1024, description="Hidden size of the network that makes the vectors.")
 
 
 class PrefixParams(Params):
@@ -23,15 +37,37 @@ class PrefixParams(Params):
 
     name: Literal["prefix"] = "prefix"
     virtual_tokens: int = Field(20, ge=1, le=128, description="How many key-value pairs each layer gets.")
+    projection: bool = Field(
+        False, description="Make keys and values by a small network while training, as the paper does."
+    )
+    width: int = Field(128, ge=8, le=1024, description="Hidden size of that network.")
+
+
+_STARTS = {"words": "SAMPLE_VOCAB", "text": "TEXT", "random": "RANDOM"}
+_ZERO = {"init_weights": "zero"}
 
 
 def _attach_prompt(model: "PreTrainedModel", params: PromptParams, site: Site) -> "PeftModel":
     from peft import PromptTuningConfig, get_peft_model
 
+    start: dict[str, Any] = {"prompt_tuning_init": _STARTS[params.start]}
+    if params.start == "text" and not next(model.parameters()).is_meta:
+        start |= {"prompt_tuning_init_text": params.text, "tokenizer_name_or_path": model.name_or_path}
+    elif params.start == "text":  # the same shapes, without a tokenizer
+        start = {"prompt_tuning_init": "RANDOM"}
     config = PromptTuningConfig(
+        task_type=site.layout.task_type, num_virtual_tokens=params.virtual_tokens, **start, **geometry(model, site)
+    )
+    return get_peft_model(model, config)
+
+
+def _attach_p_tuning(model: "PreTrainedModel", params: PTuningParams, site: Site) -> "PeftModel":
+    from peft import PromptEncoderConfig, get_peft_model
+
+    config = PromptEncoderConfig(
         task_type=site.layout.task_type,
         num_virtual_tokens=params.virtual_tokens,
-        prompt_tuning_init="SAMPLE_VOCAB",
+        encoder_hidden_size=params.width,
         **geometry(model, site),
     )
     return get_peft_model(model, config)
@@ -43,7 +79,7 @@ def _attach_prefix(model: "PreTrainedModel", params: PrefixParams, site: Site) -
     config = PrefixTuningConfig(
         task_type=site.layout.task_type,
         num_virtual_tokens=params.virtual_tokens,
-        init_weights="zero",
+        **({"prefix_projection": True, "encoder_hidden_size": params.width} if params.projection else _ZERO),
         **geometry(model, site, heads=True),
     )
     return get_peft_model(model, config)
@@ -93,12 +129,38 @@ PROMPT = Method(
     ),
     params=PromptParams,
     learning_rate=5e-2,
+    learning_rate_large=1e-2,
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-3 at 3 B; small models "
+    "want more)",
+    tags=("soft prompt",),
     attach=_attach_prompt,
     adds_latency=True,
     caveat=(
         "Weaker than the others on models as small as nano-lm, as its paper shows for all small models: vectors at "
         "the input can only call up what the frozen layers can already do."
     ),
+)
+
+P_TUNING = Method(
+    name="p_tuning",
+    title="P-tuning",
+    summary="Learns vectors before the text through a small network that makes them.",
+    idea=(
+        "Training prompt vectors one by one is slow, since nothing ties them together. P-tuning writes them with a "
+        "small network from as many embeddings, so that they move in concert.\n\n"
+        "The network is only needed for training; what is saved are the finished vectors, as in prompt tuning."
+    ),
+    formula=r"p_i = \mathrm{MLP}(e_i), \qquad \mathrm{LM}\big([\,p_1, \dots, p_t,\ E(x)\,]\big)",
+    count=r"$t\,d + (d h + h) + (h^2 + h) + (h d + d)$ for $t$ virtual tokens and a network of width $h$.",
+    paper=Paper("GPT Understands, Too", "Liu et al.", 2021, "https://arxiv.org/abs/2103.10385"),
+    params=PTuningParams,
+    learning_rate=5e-3,
+    learning_rate_large=1e-3,
+    learning_rate_source="chosen by the project: PEFT's comparison trains it at 1e-4",
+    attach=_attach_p_tuning,
+    adds_latency=True,
+    caveat="What is saved is smaller than what trains: the network is left out.",
+    tags=("soft prompt", "prompt encoder"),
 )
 
 PREFIX = Method(
@@ -112,7 +174,8 @@ PREFIX = Method(
         "draws some attention away from the text but adds nothing, and training begins near the base model."
     ),
     formula=r"\mathrm{Attn}\big(Q,\ [P_K; K],\ [P_V; V]\big), \qquad P_K, P_V \in \mathbb{R}^{t \times d_{kv}}",
-    count=r"$2\,t\,L\,d_{kv}$ for $t$ virtual tokens, $L$ layers and key-value width $d_{kv}$.",
+    count=r"$2\,t\,L\,d_{kv}$ for $t$ virtual tokens, $L$ layers and key-value width $d_{kv}$; with projection to "
+    r"width $h$: $t\,d + d h + h + 2 L d_{kv} (h + 1)$.",
     paper=Paper(
         "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
         "Li, Liang",
@@ -121,6 +184,14 @@ PREFIX = Method(
     ),
     params=PrefixParams,
     learning_rate=3e-2,
+    learning_rate_large=5e-3,
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-3; zero start)",
+    tags=("soft prompt", "key-value cache"),
     attach=_attach_prefix,
     adds_latency=True,
+    checkpointing=False,
+    not_for={
+        "distilbert": "Its attention takes no keys and values from outside.",
+        "modernbert": "Its attention takes no keys and values from outside.",
+    },
 )

@@ -39,7 +39,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         ConfigError: The method does not fit the model.
     """
     figures, attached = _figures(config, config.method)
-    base = _meta_base(config.model.id)
+    base = _meta_base(config.model.id, get_task(config.task.id).labels)
     full, _ = _figures(config, get_method("full").params(name="full"))
     layout = layout_of(base)
     drawn = draw_map(attached, base, layout)
@@ -66,9 +66,8 @@ def find_warnings(config: RunConfig, figures: dict[str, Any]) -> list[str]:
 
 
 def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
-    base = _meta_base(config.model.id)
-    with torch.device("meta"):
-        model = attach(share_base(base), params)
+    labels = get_task(config.task.id).labels
+    model, base = attach_to_shapes(config.model.id, labels, params, config.training.max_steps)
     trainable, total = count_parameters(model)
     base_params = sum(parameter.numel() for parameter in base.parameters())
     held = sum(parameter.numel() for parameter in model.parameters())
@@ -139,9 +138,27 @@ def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
     return sum(depths) - lowest
 
 
+def attach_to_shapes(model_id: str, labels: tuple[str, ...], params: Params, steps: int) -> tuple[Any, Any]:
+    """A model with a method and the same model without, both on the meta device.
+
+    Args:
+        model_id: Catalogue name, folder or Hub id.
+        labels: Class names of a classification task.
+        params: The method's parameters.
+        steps: Optimizer steps of the run.
+
+    Raises:
+        ModelError: The model cannot be read.
+        ConfigError: The method or the task does not fit the model.
+    """
+    base = _meta_base(model_id, labels)
+    with torch.device("meta"):
+        return attach(share_base(base), params, steps), base
+
+
 @lru_cache(maxsize=8)
-def _meta_base(model_id: str) -> Any:
-    return load_meta(model_id)
+def _meta_base(model_id: str, labels: tuple[str, ...] = ()) -> Any:
+    return load_meta(model_id, labels)
 
 
 @lru_cache(maxsize=64)

@@ -7,7 +7,6 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from peft_studio.methods import Method, Params, Site, get_method
 from peft_studio.models.catalog import resolve_model
 from peft_studio.models.layouts import Layout, Purpose, layout_for
 from peft_studio.training.origin import Origin
+from peft_studio.training.quiet import known_warnings
 
 # While transformers builds a model it changes its own and torch's global state (which weights are tied, the default
 # dtype), so two threads of the engine must not build models at the same time.
@@ -198,11 +198,11 @@ def attach(model: Any, params: Params, steps: int = 1000, batches: Sequence[Mapp
     )
     on_meta = next(model.parameters()).is_meta
     origin = Origin.of(model, layout) if method.changes_base and not on_meta else None
-    with _peft_warnings():
+    with known_warnings():
         try:
             wrapped = method.attach(model, params, Site(layout, steps, () if on_meta else batches))
         except ValueError as exc:  # PEFT found none of the modules that the method wants
-            if "not found in the base model" not in str(exc):
+            if not any(words in str(exc) for words in ("not found in the base model", "No modules were targeted")):
                 raise
             raise nothing from exc
     if not any(parameter.requires_grad for parameter in wrapped.parameters()):
@@ -226,17 +226,6 @@ def check_fit(method: Method, layout: Layout) -> None:
         )
 
 
-@contextlib.contextmanager
-def _peft_warnings() -> Iterator[None]:
-    """Silences what PEFT warns of in vain, and makes an error of what must not be passed over."""
-    with warnings.catch_warnings():
-        # Both are meant for others: a deprecation between two libraries, and tied weights, which our tuner handles.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
-        warnings.filterwarnings("error", message="(?s).*Found missing adapter keys", category=UserWarning)
-        yield
-
-
 def load_adapter(base: Any, folder: Path) -> Any:
     """Loads a saved adapter onto a base model, for inference.
 
@@ -248,10 +237,37 @@ def load_adapter(base: Any, folder: Path) -> Any:
     import peft_studio.methods.tuners  # noqa: F401  registers our own tuners
 
     try:
-        with _BUILDING, _peft_warnings():
+        with _BUILDING, known_warnings():
             return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc
+
+
+def merge(model: Any) -> Any:
+    """Folds an adapter into its base model's weights.
+
+    Args:
+        model: From ``load_adapter``; used up.
+
+    Returns:
+        A plain transformers model that answers as the adapter did.
+
+    Raises:
+        ConfigError: This method cannot be merged, or not into layers without a bias.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
+    if not hasattr(model, "merge_and_unload"):
+        raise ConfigError("Vectors before the text cannot be merged into weights.", "method.name")
+    for name, module in list(model.named_modules()):  # PEFT trips over heads that are more than one layer
+        if isinstance(module, ModulesToSaveWrapper):
+            parent = model.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], module.modules_to_save[module.active_adapters[0]])
+    try:
+        with known_warnings():
+            return model.merge_and_unload()
+    except (ValueError, RuntimeError, NotImplementedError) as exc:
+        raise ConfigError(f"The adapter cannot be merged: {' '.join(str(exc).split())[:300]}", "method.name") from exc
 
 
 def share_base(base: nn.Module) -> Any:

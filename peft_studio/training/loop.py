@@ -8,15 +8,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from peft_studio.batching import LengthGroupedBatches
 from peft_studio.config import RunConfig, TrainingConfig
-from peft_studio.methods import get_method
+from peft_studio.methods import Method, Params, get_method
 from peft_studio.training.callbacks import StepCallback
 from peft_studio.training.data import IGNORED, Example
 from peft_studio.training.formats import Format
+
+
+def make_optimizer(
+    method: Method, params: Params, model: Any, learning_rate: float, weight_decay: float = 0.0
+) -> Optimizer:
+    """The method's own optimizer, or AdamW over everything that trains."""
+    if method.optimizer is not None:
+        return method.optimizer(model, params, learning_rate, weight_decay)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
+
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor", "sgd": "sgd"}
 
@@ -57,7 +69,7 @@ class StudioTrainer(Trainer):
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         own = None
         if method.optimizer is not None:
-            own = method.optimizer(model, config.method, training.learning_rate, training.weight_decay)
+            own = make_optimizer(method, config.method, model, training.learning_rate, training.weight_decay)
         super().__init__(
             model,
             training_arguments(training, folder),

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from peft_studio.models.layouts import Layout
+from peft_studio.training.quiet import known_warnings
 
 _ATTRIBUTE = "_studio_origin"
 
@@ -65,7 +66,8 @@ def save_adapter(model: Any, folder: Path) -> None:
     """
     origin = Origin.known(model)
     if origin is None:
-        model.save_pretrained(folder, save_embedding_layers=False)
+        with known_warnings():
+            model.save_pretrained(folder, save_embedding_layers=False)
         return
     folder.mkdir(parents=True, exist_ok=True)
     weights = {

@@ -54,7 +54,8 @@ def draw_map(model: Any, base: Any, layout: Layout) -> list[dict[str, Any]]:
 
     Returns:
         Entries ``{"name", "kind", "params", "trainable", "added"}``; a block has ``parts`` of the same form.
-        ``params`` are the base model's, ``trainable`` how many of those train, ``added`` how many the method brings.
+        ``params`` are the base model's, ``trainable`` how many of those train, ``added`` how many trainable ones the
+        method brings, ``frozen`` how many others it brings.
     """
     cells = {name: _cell(name, layout) for name, _ in _owners(base)}
     for name, count in _owners(base):
@@ -84,7 +85,7 @@ def _cell(name: str, layout: Layout) -> dict[str, Any]:
         shown = place[2]
     else:
         kind, shown = _kind_outside(name, layout), name.rpartition(".")[2]
-    return {"name": shown, "kind": kind, "params": 0, "trainable": 0, "added": 0}
+    return {"name": shown, "kind": kind, "params": 0, "trainable": 0, "added": 0, "frozen": 0}
 
 
 def _kind_outside(name: str, layout: Layout) -> str:
@@ -94,17 +95,21 @@ def _kind_outside(name: str, layout: Layout) -> str:
     return "norm" if name in (layout.final_norm, *layout.outer_norms) else "embedding"
 
 
-def _spread(model: Any, cells: dict[str, dict[str, Any]]) -> int:
-    """Adds every trainable parameter to the cell it belongs to; returns how many stand in front of the text."""
+def _spread(model: Any, base: Any, cells: dict[str, dict[str, Any]]) -> int:
+    """Adds every new parameter to the cell it belongs to; returns how many stand in front of the text."""
     in_front = 0
+    known = {id(parameter) for parameter in base.parameters()}
     copied = {f"{name.removesuffix('.base_layer')}" for name in _replacing_modules(model)}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
+        if id(parameter) in known:
             continue
         is_head = ".modules_to_save.default." in name
         path = name.removeprefix(WRAPPER).removeprefix("base_model.").replace(".modules_to_save.default", "")
         owner = max((cell for cell in cells if path.startswith(f"{cell}.")), key=len, default=None)
-        if owner is None:
+        if not parameter.requires_grad:
+            if owner is not None and not is_head:
+                cells[owner]["frozen"] += parameter.numel()
+        elif owner is None:
             in_front += parameter.numel()
         elif is_head or (WRAPPER + owner in copied and not cells[owner].get("tied")):
             cells[owner]["trainable"] += parameter.numel()
@@ -123,7 +128,7 @@ def _blocks(base: Any, layout: Layout) -> list[list[dict[str, Any]]]:
 
 
 def _assemble(model: Any, base: Any, cells: dict[str, dict[str, Any]], layout: Layout) -> list[dict[str, Any]]:
-    in_front = _spread(model, cells)
+    in_front = _spread(model, base, cells)
     before: list[dict[str, Any]] = []
     stacks = _blocks(base, layout)
     after: list[dict[str, Any]] = []
@@ -137,7 +142,7 @@ def _assemble(model: Any, base: Any, cells: dict[str, dict[str, Any]], layout: L
     _place_virtual_tokens(model, in_front, before, stacks[-1])
     blocks = [block for stack in stacks for block in stack]
     for block in blocks:
-        for key in ("params", "trainable", "added"):
+        for key in ("params", "trainable", "added", "frozen"):
             block[key] = sum(part[key] for part in block["parts"])
     return [*before, *blocks, *after]
 
@@ -148,7 +153,7 @@ def _place_virtual_tokens(model: Any, count: int, before: list[dict[str, Any]], 
 
     if not count:
         return
-    cell = {"name": "virtual tokens", "kind": "virtual", "params": 0, "trainable": 0, "added": count}
+    cell = {"name": "virtual tokens", "kind": "virtual", "params": 0, "trainable": 0, "added": count, "frozen": 0}
     if model.active_peft_config.peft_type != PeftType.PREFIX_TUNING:
         before.insert(0, cell)
         return

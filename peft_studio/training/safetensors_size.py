@@ -9,7 +9,20 @@ from typing import Any
 
 import torch
 
-_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+_NAMES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Names of dtypes in the file, in the order in which it stores them."""
+_ORDER = list(_NAMES)
 _ALIGNMENT = 8
 
 
@@ -56,8 +69,8 @@ def safetensors_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    # The file's order is by falling width of the dtype, then by name; it decides how many digits the offsets have.
-    for name in sorted(tensors, key=lambda key: (-tensors[key].element_size(), key)):
+    # The file's order, by dtype and then by name, decides how many digits the offsets have.
+    for name in sorted(tensors, key=lambda key: (_ORDER.index(tensors[key].dtype), key)):
         tensor = tensors[name]
         end = offset + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}

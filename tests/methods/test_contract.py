@@ -15,6 +15,7 @@ from peft_studio.config import parse_config
 from peft_studio.methods import METHODS, get_method
 from peft_studio.training.efficiency import estimate
 from peft_studio.training.load import attach, base_output, load_adapter, load_base
+from peft_studio.training.origin import save_adapter
 from peft_studio.training.param_map import count_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,10 +30,20 @@ BLOCK = sum(n * m + m for n, m in LINEAR) + 2 * D
 def closed_form(name: str, params: Any, vocabulary: int) -> int:
     """The number of trainable parameters, from the formulas in the papers."""
     forms = {
-        "lora": lambda: LAYERS * sum(params.rank * (n + m) for n, m in LINEAR),
         "ia3": lambda: LAYERS * (4 * D + D + D + F),
         "prefix": lambda: params.virtual_tokens * 2 * LAYERS * D,
         "prompt": lambda: params.virtual_tokens * D,
+        "p_tuning": lambda: (
+            params.virtual_tokens * D
+            + (D + 1) * params.width
+            + (params.width + 1) * params.width
+            + (params.width + 1) * D
+        ),
+        "vblora": lambda: (
+            params.vectors * 32 + LAYERS * sum(params.rank * (n + m) // 32 * params.vectors for n, m in LINEAR)
+        ),
+        "unilora": lambda: params.numbers,
+        "beft": lambda: LAYERS * D,
         "houlsby": lambda: 2 * LAYERS * (2 * D * params.bottleneck_dim + params.bottleneck_dim + D),
         "pfeiffer": lambda: LAYERS * (2 * D * params.bottleneck_dim + params.bottleneck_dim + D),
         "parallel": lambda: LAYERS * (2 * D * params.bottleneck_dim + params.bottleneck_dim + D),
@@ -43,7 +54,44 @@ def closed_form(name: str, params: Any, vocabulary: int) -> int:
         "top_layers": lambda: min(params.layers, LAYERS) * BLOCK + D,
         "full": lambda: LAYERS * BLOCK + D + vocabulary * D,
     }
-    return forms[name]()
+    if name in forms:
+        return forms[name]()
+    return per_layer_form(name, params)
+
+
+LIKE_LORA = {
+    "lora", "lora_plus", "pissa", "olora", "eva", "corda", "lora_ga", "hira", "shira", "deft", "gralora",
+}  # fmt: skip
+
+
+def per_layer_form(name: str, params: Any) -> int:
+    """The same for methods that treat every linear layer alike: from its inputs n and outputs m."""
+    b = 32  # the largest divisor of both widths
+    r = getattr(params, "rank", 0)
+    forms = {
+        "lora_fa": lambda n, m: r * m,
+        "adalora": lambda n, m: params.initial_rank * (n + m + 1),
+        "vera": lambda n, m: r + m,
+        "pvera": lambda n, m: 2 * r + m,
+        "randlora": lambda n, m: math.ceil(min(n, m) / r) * (r + min(n, m)),
+        "tinylora": lambda n, m: params.numbers,
+        "loha": lambda n, m: 2 * r * (n + m),
+        "lokr": lambda n, m: 4 * 4 + (n // 4) * (m // 4),
+        "oft": lambda n, m: n * (b - 1) // 2,
+        "boft": lambda n, m: n * params.block + m,
+        "hra": lambda n, m: r * n,
+        "road": lambda n, m: 2 * m,
+        "psoft": lambda n, m: 32 * 31 // 2 + 2 * 32,
+        "c3a": lambda n, m: n * m // b,
+        "fourierft": lambda n, m: min(params.frequencies, D * D),
+        "waveft": lambda n, m: min(params.coefficients, D * D),
+        "miss": lambda n, m: r * m,
+        "delora": lambda n, m: r * (n + m) + 1,
+        "peanut": lambda n, m: 2 * r * m,
+        "glora": lambda n, m: 2 * r * (n + m) + r * (n + 1) + 2,
+        "supertuning": lambda n, m: int(n * m * params.percent / 100),
+    } | {like: lambda n, m: r * (n + m) for like in LIKE_LORA}
+    return LAYERS * sum(forms[name](n, m) for n, m in LINEAR)
 
 
 def build(name: str, folder: Path) -> Any:
@@ -93,7 +141,7 @@ def test_map_accounts_for_every_parameter(name: str, tiny_model: Path) -> None:
     entries = figures["map"]
     assert sum(entry["params"] for entry in entries) == figures["base_params"]
     assert sum(entry["trainable"] + entry["added"] for entry in entries) == figures["trainable_params"]
-    assert sum(entry["params"] + entry["added"] for entry in entries) == figures["total_params"]
+    assert sum(entry["params"] + entry["added"] + entry["frozen"] for entry in entries) == figures["total_params"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,7 +191,7 @@ def test_reload_in_a_fresh_process_gives_equal_logits(tiny_model: Path, tmp_path
     for name in NAMES:
         model = build(name, tiny_model)
         train_a_little(model, rate=3e-2, steps=3)
-        model.eval().save_pretrained(tmp_path / name, save_embedding_layers=False)
+        save_adapter(model.eval(), tmp_path / name)
         with torch.no_grad():
             expected[name] = model(input_ids=tokens(2)).logits
         written = (tmp_path / name / "adapter_model.safetensors").stat().st_size
@@ -152,7 +200,10 @@ def test_reload_in_a_fresh_process_gives_equal_logits(tiny_model: Path, tmp_path
     subprocess.run([sys.executable, "-c", RELOAD, str(tiny_model), *folders], cwd=ROOT, check=True)
     for name in NAMES:
         found = torch.load(tmp_path / name / "logits.pt", weights_only=True)
-        assert torch.equal(found, expected[name]), name
+        if METHODS[name].changes_base:  # saved as the difference of two products, which rounds
+            assert torch.allclose(found, expected[name], atol=1e-4), name
+        else:
+            assert torch.equal(found, expected[name]), name
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].mergeable])

@@ -1,0 +1,275 @@
+"""LoRA with a better start: PiSSA and OLoRA from the weights, EVA, CorDA and LoRA-GA from the data."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from peft_studio.methods.base import Method, Paper, Site, wrap
+from peft_studio.methods.lora import LowRankParams, lora_fields
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+_AS_LORA = "as LoRA; https://github.com/huggingface/peft/tree/main/method_comparison"
+_CAVEAT = (
+    "It moves a part of the frozen weights into its own matrices; the adapter is saved as plain LoRA of twice the "
+    "rank, which fits the untouched base model."
+)
+
+
+class PissaParams(LowRankParams):
+    """Parameters of PiSSA."""
+
+    name: Literal["pissa"] = "pissa"
+
+
+class OloraParams(LowRankParams):
+    """Parameters of OLoRA."""
+
+    name: Literal["olora"] = "olora"
+
+
+class EvaParams(LowRankParams):
+    """Parameters of EVA."""
+
+    name: Literal["eva"] = "eva"
+
+
+class CordaParams(LowRankParams):
+    """Parameters of CorDA."""
+
+    name: Literal["corda"] = "corda"
+    keep: Literal["knowledge", "instruction"] = Field(
+        "instruction",
+        description="Adapt the directions that the task uses most (instruction), or spare them (knowledge).",
+    )
+
+
+class LoraGAParams(LowRankParams):
+    """Parameters of LoRA-GA."""
+
+    name: Literal["lora_ga"] = "lora_ga"
+
+
+def _on_meta(model: "PreTrainedModel") -> bool:
+    return bool(next(model.parameters()).is_meta)
+
+
+def _attach_pissa(model: "PreTrainedModel", params: PissaParams, site: Site) -> "PeftModel":
+    start = True if _on_meta(model) else "pissa"
+    return wrap(model, site, "LoraConfig", init_lora_weights=start, **lora_fields(params, site))
+
+
+def _attach_olora(model: "PreTrainedModel", params: OloraParams, site: Site) -> "PeftModel":
+    start = True if _on_meta(model) else "olora"
+    return wrap(model, site, "LoraConfig", init_lora_weights=start, **lora_fields(params, site))
+
+
+def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "PeftModel":
+    fields = lora_fields(params, site)
+    if not site.batches:
+        return wrap(model, site, "LoraConfig", **fields)
+    from peft import EvaConfig, initialize_lora_eva_weights
+
+    eva = EvaConfig(rho=1.0, use_label_mask=False)
+    wrapped = wrap(model, site, "LoraConfig", init_lora_weights="eva", eva_config=eva, **fields)
+    initialize_lora_eva_weights(
+        wrapped,
+        site.batches,
+        prepare_model_inputs_fn=lambda batch, _config: batch.get("attention_mask"),
+        prepare_layer_inputs_fn=_positions,
+        show_progress_bar=False,
+    )
+    return wrapped
+
+
+def _positions(inputs: Any, mask: "Tensor | None", _name: str) -> "Tensor":
+    """A layer's inputs as rows ``(N, d)``, padding left out where the mask is of this layer's sequence."""
+    values: Tensor = inputs if hasattr(inputs, "shape") else inputs[0]
+    flat = values.reshape(-1, values.shape[-1])
+    return flat[mask.flatten().bool()] if mask is not None and mask.numel() == len(flat) else flat
+
+
+def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> "PeftModel":
+    fields = lora_fields(params, site)
+    if not site.batches:
+        return wrap(model, site, "LoraConfig", **fields)
+    import torch
+    from peft import LoraConfig
+    from peft.tuners.lora.config import CordaConfig
+    from peft.tuners.lora.corda import preprocess_corda
+
+    corda = CordaConfig(corda_method="kpm" if params.keep == "knowledge" else "ipm")
+    start: dict[str, Any] = {"init_lora_weights": "corda", "corda_config": corda}
+
+    def look() -> None:
+        with torch.no_grad():
+            for batch in site.batches:
+                for row in range(len(batch["input_ids"])):  # CorDA's statistics take one text at a time
+                    model(**{name: part[row : row + 1] for name, part in batch.items()})
+
+    preprocess_corda(model, LoraConfig(**start, **fields), run_model=look)
+    return wrap(model, site, "LoraConfig", **start, **fields)
+
+
+def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) -> "PeftModel":
+    fields = lora_fields(params, site)
+    if not site.batches:
+        return wrap(model, site, "LoraConfig", **fields)
+    from peft import LoraConfig
+    from peft.tuners.lora.config import LoraGAConfig
+    from peft.tuners.lora.loraga import preprocess_loraga
+
+    start: dict[str, Any] = {"init_lora_weights": "lora_ga", "lora_ga_config": LoraGAConfig()}
+
+    def backward() -> None:
+        for batch in site.batches:
+            model(**batch).loss.backward()
+
+    preprocess_loraga(model, LoraConfig(**start, **fields), train_step=backward)
+    model.eval()
+    return wrap(model, site, "LoraConfig", **start, **fields)
+
+
+PISSA = Method(
+    name="pissa",
+    title="PiSSA",
+    summary="LoRA that starts from the strongest directions of each weight matrix.",
+    idea=(
+        "LoRA starts from noise and zero and has to find out where to go. PiSSA takes the singular value "
+        "decomposition of every weight matrix, gives the r strongest directions to the trainable product and freezes "
+        "the rest.\n\n"
+        "Training then moves what matters most in the model, and the loss usually falls faster at first."
+    ),
+    formula=r"W = U S V^\top, \quad h = (W - B_0 A_0)\,x + B A x, \quad B_0 A_0 = U_r S_r V_r^\top",
+    count=r"As LoRA: $\sum r\,(n + m)$.",
+    paper=Paper(
+        "PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models",
+        "Meng, Wang, Zhang", 2024, "https://arxiv.org/abs/2404.02948",
+    ),
+    params=PissaParams,
+    learning_rate=3e-3,
+    learning_rate_large=1e-4,
+    learning_rate_source=_AS_LORA,
+    attach=_attach_pissa,
+    tier="research",
+    mergeable=True,
+    changes_base=True,
+    caveat=_CAVEAT,
+    tags=("low rank", "SVD", "initialisation"),
+)  # fmt: skip
+
+OLORA = Method(
+    name="olora",
+    title="OLoRA",
+    summary="LoRA that starts from an orthonormal basis of each weight matrix.",
+    idea=(
+        "A QR decomposition gives every weight matrix an orthonormal basis. OLoRA starts its two matrices from the "
+        "first r columns and rows, so the update begins well conditioned.\n\n"
+        "It costs less than PiSSA's singular values and helps early convergence in the same way."
+    ),
+    formula=r"W = Q R, \quad h = (W - B_0 A_0)\,x + B A x, \quad B_0 = Q_{:, :r},\; A_0 = R_{:r, :}",
+    count=r"As LoRA: $\sum r\,(n + m)$.",
+    paper=Paper(
+        "OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", "Büyükakyüz", 2024,
+        "https://arxiv.org/abs/2406.01775",
+    ),
+    params=OloraParams,
+    learning_rate=3e-3,
+    learning_rate_large=1e-4,
+    learning_rate_source=_AS_LORA,
+    attach=_attach_olora,
+    tier="research",
+    mergeable=True,
+    changes_base=True,
+    caveat=_CAVEAT,
+    tags=("low rank", "QR", "initialisation"),
+)  # fmt: skip
+
+EVA = Method(
+    name="eva",
+    title="EVA",
+    summary="LoRA whose first matrix starts from what the task's own texts look like inside the model.",
+    idea=(
+        "EVA runs a few batches of the training data through the model and looks at the inputs of every adapted "
+        "layer. Their main directions become the rows of A; B starts at zero.\n\n"
+        "The model itself is left as it is, so EVA is the safest of the data-driven starts."
+    ),
+    formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A_0 = V_r^\top \text{ of the layer's inputs } X = U S V^\top",
+    count=r"As LoRA: $\sum r\,(n + m)$.",
+    paper=Paper(
+        "Parameter Efficient Fine-tuning via Explained Variance Adaptation", "Paischer et al.", 2024,
+        "https://arxiv.org/abs/2410.07170",
+    ),
+    params=EvaParams,
+    learning_rate=1e-2,
+    learning_rate_large=2e-4,
+    learning_rate_source=_AS_LORA,
+    attach=_attach_eva,
+    tier="research",
+    mergeable=True,
+    mixed_batch=True,
+    looks_at_data=True,
+    caveat="It looks at eight batches before the first step, which takes a moment on larger models.",
+    tags=("low rank", "SVD", "data-driven", "initialisation"),
+)  # fmt: skip
+
+CORDA = Method(
+    name="corda",
+    title="CorDA",
+    summary="LoRA that starts from directions of the weights, ordered by how the task's texts use them.",
+    idea=(
+        "Singular values say which directions of a weight matrix are large, not which the task needs. CorDA weighs "
+        "them by the covariance of the layer's inputs on the task's own texts.\n\n"
+        "In instruction mode the most used directions train, for the best fit. In knowledge mode the least used ones "
+        "do, so that what the model knows is spared."
+    ),
+    formula=r"W C = U S V^\top, \quad C = X X^\top, \quad B_0 A_0 = U_r S_r V_r^\top C^{-1}",
+    count=r"As LoRA: $\sum r\,(n + m)$.",
+    paper=Paper(
+        "CorDA: Context-Oriented Decomposition Adaptation of Large Language Models", "Yang et al.", 2024,
+        "https://arxiv.org/abs/2406.05223",
+    ),
+    params=CordaParams,
+    learning_rate=3e-3,
+    learning_rate_large=1e-4,
+    learning_rate_source=_AS_LORA,
+    attach=_attach_corda,
+    tier="research",
+    mergeable=True,
+    looks_at_data=True,
+    changes_base=True,
+    caveat=_CAVEAT,
+    tags=("low rank", "SVD", "data-driven", "initialisation"),
+)  # fmt: skip
+
+LORA_GA = Method(
+    name="lora_ga",
+    title="LoRA-GA",
+    summary="LoRA that starts along the gradient that full fine-tuning would follow.",
+    idea=(
+        "LoRA-GA measures the gradient of every adapted weight on a few batches and starts its two matrices from the "
+        "gradient's main directions.\n\n"
+        "The first steps then move the model nearly as full fine-tuning would, which shortens the warm-up phase of "
+        "plain LoRA."
+    ),
+    formula=r"\nabla_W L = U S V^\top, \quad A_0 \sim V_{:r}^\top,\; B_0 \sim U_{r:2r}",
+    count=r"As LoRA: $\sum r\,(n + m)$.",
+    paper=Paper(
+        "LoRA-GA: Low-Rank Adaptation with Gradient Approximation", "Wang, Yu, Li", 2024,
+        "https://arxiv.org/abs/2407.05000",
+    ),
+    params=LoraGAParams,
+    learning_rate=3e-3,
+    learning_rate_large=1e-4,
+    learning_rate_source=_AS_LORA,
+    attach=_attach_lora_ga,
+    tier="research",
+    mergeable=True,
+    looks_at_data=True,
+    changes_base=True,
+    caveat=_CAVEAT,
+    tags=("low rank", "gradient", "data-driven", "initialisation"),
+)  # fmt: skip
