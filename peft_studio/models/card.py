@@ -18,11 +18,11 @@ class CardFacts:
         seconds: Wall time of training, measuring excluded.
         text_bytes: Bytes of training text.
         digest: SHA-256 fingerprint of the training text.
-        losses: Nats per token on held-out text, by model and baseline.
-        bits: The same in bits per byte.
-        probe: Copy-probe shares, 0 to 1.
+        losses: Nats per predicted token on held-out text, by model and baseline.
+        bits: The same in bits per byte; empty for models that rebuild broken text.
+        probe: Copy-probe shares, 0 to 1; empty for the same.
         curve: Points of the run: ``tokens``, ``loss``, and probe figures where they were taken.
-        samples: Greedy continuations by prompt.
+        samples: Greedy answers by prompt.
         machine: Processor threads, precision and library versions.
     """
 
@@ -46,7 +46,7 @@ _FRONT = """---
 license: apache-2.0
 language: en
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {pipeline}
 tags:
 - tiny
 - peft
@@ -54,6 +54,32 @@ tags:
 """
 
 
+@dataclass(frozen=True)
+class _Kind:
+    pipeline: str
+    what: str
+    architecture: str
+    learns: str
+
+
+_KINDS = {
+    "nano-lm": _Kind(
+        "text-generation", "decoder",
+        "tied embeddings, biases on every linear layer. An ordinary Llama: `AutoModelForCausalLM` loads it",
+        "It predicts every next token.",
+    ),
+    "nano-encoder": _Kind(
+        "fill-mask", "encoder",
+        "tied embeddings, biases on every linear layer, full attention. An ordinary ModernBERT: `AutoModelForMaskedLM`"
+        "\nand `AutoModelForSequenceClassification` load it",
+        "It guesses hidden tokens: 20 % of all, most of them shown as `<mask>`.",
+    ),
+    "nano-seq2seq": _Kind(
+        "text2text-generation", "encoder-decoder",
+        "half of the layers on each side, tied embeddings. An ordinary BART: `AutoModelForSeq2SeqLM` loads it",
+        "It writes texts again of which 30 % have fallen into holes of about three tokens, one `<mask>` for each.",
+    ),
+}  # fmt: skip
 _WORLD_ONLY = """All of it comes from a generated small world (`peft_studio/models/forms.py`): stories, letters, news,
 questions, lists, records and corrections about invented people and places."""
 _SOURCES = """About 80 % of the characters come from a generated small world (`peft_studio/models/forms.py`): stories,
@@ -64,12 +90,17 @@ the CPython {python} standard library with all docstrings and comments removed, 
 
 
 def _figures(facts: CardFacts) -> str:
+    if not facts.bits:
+        lines = ["| on held-out text | nats per predicted token |", "|---|---|"]
+        return "\n".join(lines + [f"| {who} | {loss:.3f} |" for who, loss in facts.losses.items()])
     lines = ["| on held-out text | nats/token | bits/byte |", "|---|---|---|"]
     lines += [f"| {who} | {loss:.3f} | {facts.bits[who]:.3f} |" for who, loss in facts.losses.items()]
     return "\n".join(lines)
 
 
 def _probe(facts: CardFacts) -> str:
+    if not facts.probe:
+        return "The same tokens are hidden for both."
     return "\n".join(
         [
             "| copy probe on names never seen in training | share |",
@@ -82,6 +113,10 @@ def _probe(facts: CardFacts) -> str:
 
 
 def _curve(facts: CardFacts) -> str:
+    if not facts.probe:
+        points = facts.curve[:: max(1, len(facts.curve) // 12)]
+        lines = ["| tokens (M) | training loss |", "|---|---|"]
+        return "\n".join(lines + [f"| {point['tokens'] / 1e6:.1f} | {point['loss']:.3f} |" for point in points])
     points = [point for point in facts.curve if "restate" in point]
     chosen = points[:: max(1, len(points) // 12)]
     if points and points[-1] not in chosen:
@@ -97,19 +132,28 @@ def _curve(facts: CardFacts) -> str:
 def render_card(facts: CardFacts) -> str:
     """Writes the card as Markdown with the Hub's front matter."""
     plan = facts.plan
-    samples = "\n\n".join(f"> **{prompt}**{text}" for prompt, text in facts.samples.items())
+    samples = "\n\n".join(
+        f"> **{prompt}**{'' if facts.probe else ' → '}{text}" for prompt, text in facts.samples.items()
+    )
     shape = (
         f"{plan['layers']} layers, width {plan['hidden']}, {plan['heads']} heads, feed-forward {plan['feed_forward']},"
         f" vocabulary {plan['vocab']:,}"
     )
     sources = _SOURCES.format(python=platform.python_version()) if plan["library"] else _WORLD_ONLY
     repeats = "library text recurs, the rest is seen once" if plan["library"] else "seen once"
-    return f"""{_FRONT}
+    kind = _KINDS.get(facts.name, _KINDS["nano-lm"])
+    baselines = (
+        "Baselines are fitted on the same training text with the same tokenizer; the trigram is interpolated"
+        " (Witten-Bell)."
+        if facts.probe
+        else "The baseline is fitted on the same training text with the same tokenizer."
+    )
+    return f"""{_FRONT.format(pipeline=kind.pipeline)}
 # {facts.name}
 
-A small English-like decoder for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters,
+A small English-like {kind.what} for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters,
 {shape},
-tied embeddings, biases on every linear layer. An ordinary Llama: `AutoModelForCausalLM` loads it, in float32; the file
+{kind.architecture}, in float32; the file
 holds float16. Made by PEFT Studio from scratch; no other model's output or weights were used.
 
 ## Data
@@ -121,7 +165,7 @@ Chained SHA-256 of the text's shards: `{facts.digest}`.
 
 ## Training
 
-Seed {plan["seed"]}, {facts.seconds:.0f} s of wall time, {facts.machine}.
+{kind.learns} Seed {plan["seed"]}, {facts.seconds:.0f} s of wall time, {facts.machine}.
 Muon for matrices, AdamW for the rest, learning rate {plan["lr"]} (warm-up, stable, linear to zero over the last
 {float(str(plan["decay_share"])):.0%}), {plan["batch_tokens"]} tokens per update, contexts of {plan["short"]} tokens,
 then {plan["long"]} in the falling phase.
@@ -130,13 +174,13 @@ then {plan["long"]} in the falling phase.
 
 ## Results
 
-Baselines are fitted on the same training text with the same tokenizer; the trigram is interpolated (Witten-Bell).
+{baselines}
 
 {_figures(facts)}
 
 {_probe(facts)}
 
-Greedy continuations:
+Greedy answers:
 
 {samples}
 

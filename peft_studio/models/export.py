@@ -26,7 +26,8 @@ def export_model(model: "PreTrainedModel", tokenizer: "Tokenizer", folder: Path)
     model.config.architectures = [type(model).__name__]
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
     weights, stored = {}, set()
     for name, value in model.state_dict().items():
         if value.data_ptr() not in stored:  # tied weights are stored once

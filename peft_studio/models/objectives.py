@@ -19,7 +19,7 @@ from peft_studio.models.tokenizer import CAUSAL_SPECIALS, MAX_LENGTH, TEXT_SPECI
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from peft_studio.models.pretrainer import Plan
+    from peft_studio.models.plan import Plan
 
 Rows = NDArray[np.int64]
 _BOS, _PAD, _EOS, _MASK = range(4)  # ids of TEXT_SPECIALS

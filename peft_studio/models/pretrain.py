@@ -1,6 +1,7 @@
-"""The ``pretrain`` command: makes the embedded decoder ``nano-lm`` again, with its model card.
+"""The ``pretrain`` command: makes the embedded models again, with their model cards.
 
-``python -m peft_studio pretrain nano-lm`` trains (``pretrainer.py``), measures (``probe.py``) and writes an ordinary
+``python -m peft_studio pretrain nano-lm`` (or ``nano-encoder``, ``nano-seq2seq``) trains (``pretrainer.py``),
+measures (``probe.py``, ``rebuild.py``) and writes an ordinary
 Hugging Face folder whose card (``card.py``) holds the figures of that very run.
 """
 
@@ -9,14 +10,17 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from peft_studio.models import probe
 from peft_studio.models.card import CardFacts, render_card
-from peft_studio.models.pretrainer import Plan, Pretrainer
+from peft_studio.models.objectives import Denoising, MaskedTokens
+from peft_studio.models.plan import Plan
+from peft_studio.models.pretrainer import Pretrainer
+from peft_studio.models.rebuild import rebuild_figures, unigram_loss
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,6 +40,11 @@ SAMPLE_PROMPTS = (
     "The Golden Zorvil is cheap and Biox Mill is expensive. Which one is cheap?",
     "def __init__(self",
 )
+BROKEN_TEXTS = (
+    "Biox Mill is a cheap<mask> near the river.",
+    "The old mill is<mask> and the food is good.",
+    "Zorvil walked to the<mask> and bought a loaf.",
+)
 
 
 @torch.no_grad()
@@ -51,13 +60,47 @@ def continue_text(model: "LlamaForCausalLM", tokenizer: "Tokenizer", prompt: str
     return str(tokenizer.decode(ids[start:]))
 
 
-def _facts(run: Pretrainer, name: str) -> CardFacts:
+@torch.no_grad()
+def rebuild_text(run: Pretrainer, broken: str) -> str:
+    """What an encoder or encoder-decoder makes of a text in which ``<mask>`` stands for something."""
+    marks = f"{run.objective.specials[0]}{broken}{run.objective.specials[2]}"
+    ids = torch.tensor([run.tokenizer.encode(marks, add_special_tokens=False).ids])
+    if isinstance(run.objective, Denoising):
+        made = run.model.generate(ids, max_new_tokens=60, do_sample=False, num_beams=1)[0].tolist()
+        return str(run.tokenizer.decode(made))
+    mask = run.tokenizer.token_to_id("<mask>")
+    best = run.model(input_ids=ids).logits.argmax(-1)
+    return str(run.tokenizer.decode(torch.where(ids == mask, best, ids)[0].tolist()))
+
+
+def _decoder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
     _, rows = run.held_out()
+    losses = {run.plan.model: probe.held_out_loss(run.model, rows)}
+    losses |= probe.NGrams(streams, run.plan.vocab).losses(rows)
+    return {
+        "losses": losses,
+        "bits": {who: probe.bits_per_byte(loss, rows, run.tokenizer) for who, loss in losses.items()},
+        "samples": {prompt: continue_text(run.model, run.tokenizer, prompt) for prompt in SAMPLE_PROMPTS},
+    }
+
+
+def _rebuilder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
+    _, rows = run.held_out()
+    found = rebuild_figures(run.model, run.objective, rows)["held_out"]
+    frequencies = unigram_loss(streams, rows, run.objective, run.plan.vocab)
+    return {
+        "losses": {run.plan.model: found, "token frequencies": frequencies},
+        "bits": {},
+        "samples": {text: rebuild_text(run, text) for text in BROKEN_TEXTS},
+    }
+
+
+def _facts(run: Pretrainer, name: str) -> CardFacts:
     figures = run.measure()
     run.model.eval()
     streams = [np.load(run.work / f"tokens-{number:04d}.npy") for number in range(run.progress.shard)]
-    grams = probe.NGrams(streams, run.plan.vocab)
-    losses = {name: probe.held_out_loss(run.model, rows), **grams.losses(rows)}
+    rebuilds = isinstance(run.objective, MaskedTokens | Denoising)
+    measured = (_rebuilder_figures if rebuilds else _decoder_figures)(run, streams)
     seed = f" --seed {run.plan.seed}" if run.plan.seed else ""
     precision = "bfloat16 autocast, compiled" if run.fast else "float32"
     return CardFacts(
@@ -69,11 +112,11 @@ def _facts(run: Pretrainer, name: str) -> CardFacts:
         seconds=run.progress.seconds,
         text_bytes=run.progress.text_bytes,
         digest=run.progress.digest,
-        losses=losses,
-        bits={who: probe.bits_per_byte(loss, rows, run.tokenizer) for who, loss in losses.items()},
-        probe=figures,
+        losses=measured["losses"],
+        bits=measured["bits"],
+        probe={} if rebuilds else figures,
         curve=run.progress.curve,
-        samples={prompt: continue_text(run.model, run.tokenizer, prompt) for prompt in SAMPLE_PROMPTS},
+        samples=measured["samples"],
         machine=f"{torch.get_num_threads()} CPU threads (shared machine), {precision}, torch {torch.__version__}",
     )
 

@@ -4,16 +4,19 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.models import pretrain, probe
+from peft_studio.models.objectives import Denoising, MaskedTokens
+from peft_studio.models.plan import Plan
 from peft_studio.models.pretrain import MODEL_DIR
-from peft_studio.models.pretrainer import Plan, Pretrainer, pack
+from peft_studio.models.pretrainer import Pretrainer, pack
 
 
 def tiny(tokens: int, **changes: object) -> Plan:
@@ -133,6 +136,44 @@ def test_trigram_probabilities_sum_to_one() -> None:
             full = grams.losses(np.array([[*context, word]], dtype=np.uint16))["trigram"]
             total += math.exp(-(2 * full - short))
         assert total == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "loader"), [("nano-encoder", AutoModelForMaskedLM), ("nano-seq2seq", AutoModelForSeq2SeqLM)]
+)
+def test_models_that_rebuild_broken_text_are_made_in_the_same_way(name: str, loader: Any, tmp_path: Path) -> None:
+    run = Pretrainer(tiny(6000, layers=2, model=name), tmp_path / "work", silent, compiled=False)
+    run.train()
+    pretrain.finish(run, tmp_path / "out", name)
+    assert run.progress.curve[-1]["held_out"] < math.log(300) - 0.2
+    model, tokenizer = loader.from_pretrained(tmp_path / "out"), AutoTokenizer.from_pretrained(tmp_path / "out")
+    for (key, ours), theirs in zip(run.model.named_parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours.half().float(), theirs), key
+    ids = tokenizer("Zorvil")["input_ids"]
+    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    record = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
+    assert set(record["losses"]) == {name, "token frequencies"}
+    assert "Greedy answers" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_masks_hide_a_fixed_share_of_the_text_and_never_marks() -> None:
+    rows = np.random.default_rng(0).integers(4, 300, (5, 41))
+    rows[:, 0] = 0
+    batch = MaskedTokens().prepare(rows, np.random.default_rng(1))
+    assert batch["places"].shape == (5, 8)
+    assert (batch["places"] > 0).all()
+    assert torch.equal(batch["targets"], torch.from_numpy(rows[:, :-1]).gather(1, batch["places"]))
+
+
+def test_holes_show_one_mask_each_and_the_rest_stays_in_order() -> None:
+    rows = np.random.default_rng(0).integers(4, 300, (5, 61))
+    batch = Denoising().prepare(rows, np.random.default_rng(1))
+    for source, true in zip(batch["source"].tolist(), batch["targets"].tolist(), strict=True):
+        kept = [token for token in source if token not in (1, 3)]
+        assert 3 in source and 0.6 * len(true) < len(kept) < 0.75 * len(true)
+        remaining = iter(true)
+        assert all(token in remaining for token in kept)
+    assert torch.equal(batch["given"][:, 1:], batch["targets"][:, :-1])
 
 
 def test_command_line() -> None:
