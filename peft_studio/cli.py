@@ -118,9 +118,11 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.store import RunStore
     from peft_studio.models.catalog import resolve_model
     from peft_studio.presets import parse_preset
+    from peft_studio.tasks import task_of
 
     config = parse_preset(options.preset, options.set)
-    resolve_model(config.model.id)  # a wrong name is told before anything is created
+    resolve_model(config.model.id)  # a wrong name or file is told before anything is created
+    task_of(config.task)
     prepare_home(settings)
     paths = RunStore(settings.runs_dir).create(config, options.name)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
@@ -186,15 +188,21 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     model = options.model or (adapters[0][1] if adapters else DEFAULT_MODEL)
     import torch
 
+    from peft_studio.tasks import task_of
+    from peft_studio.training.classify import label_columns
     from peft_studio.training.generate import stream_columns
-    from peft_studio.training.pool import ModelPool, columns_of
+    from peft_studio.training.pool import ModelPool, columns_of, common_labels
     from peft_studio.training.quiet import be_quiet
 
     be_quiet()
     torch.set_num_threads(settings.threads)
     pool = ModelPool()
-    models, tokenizer = columns_of(pool, model, adapters), pool.base(model)[1]
-    *_, columns = stream_columns(models, tokenizer, options.prompt, sampling)
+    labels = common_labels([task_of(store.config(run).task).labels for run in options.run])
+    models, tokenizer = columns_of(pool, model, adapters, labels), pool.base(model, labels)[1]
+    if labels:
+        columns = label_columns(models, tokenizer, options.prompt, labels)
+    else:
+        *_, columns = stream_columns(models, tokenizer, options.prompt, sampling)
     if options.json:
         _print_json({"columns": columns})
     else:

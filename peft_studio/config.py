@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,7 +19,7 @@ from pydantic import (
 from peft_studio.errors import ConfigError, did_you_mean
 from peft_studio.methods import METHODS, Params, get_method
 from peft_studio.models.catalog import known_params
-from peft_studio.tasks import TASKS, get_task
+from peft_studio.tasks import CUSTOM, TASKS, get_task
 
 DEFAULT_MODEL = "nano-lm"
 
@@ -35,13 +37,48 @@ class ModelConfig(_Strict):
 
 
 def _known_task(name: Any) -> Any:
-    return get_task(name).name if isinstance(name, str) else name
+    return get_task(name).name if isinstance(name, str) and name != CUSTOM else name
+
+
+def _whole_path(file: str) -> str:
+    return str(Path(file).expanduser().absolute()) if file else ""
+
+
+DataFile = Annotated[str, AfterValidator(_whole_path), Field(max_length=1000)]
+Column = Annotated[str, Field(max_length=500)]
 
 
 class TaskConfig(_Strict):
-    """Which task."""
+    """Which task. All fields but ``id`` belong to ``custom``, a task made from the user's own files."""
 
-    id: Annotated[str, BeforeValidator(_known_task)] = Field(next(iter(TASKS)), description="Name of a built-in task.")
+    id: Annotated[str, BeforeValidator(_known_task)] = Field(
+        next(iter(TASKS)), description="Name of a built-in task, or custom for your own files."
+    )
+    kind: Literal["generation", "classification"] | None = Field(
+        None, description="Answer with text, or choose a label; guessed from the target column when not given."
+    )
+    train_file: DataFile = Field("", description="CSV, TSV, JSON, JSONL or Parquet file with the training rows.")
+    validation_file: DataFile = Field(
+        "", description="Validation rows; set aside from the training rows if not given."
+    )
+    test_file: DataFile = Field("", description="Test rows; set aside from the training rows if not given.")
+    input_column: Column = Field("", description="What the model is given; guessed when not given.")
+    target_column: Column = Field("", description="What it should answer; guessed when not given.")
+    references_column: Column = Field("", description="More accepted answers, for the metrics.")
+    template: str = Field("", max_length=10_000, description="The prompt, with {column} in place of a column's text.")
+
+    @model_validator(mode="after")
+    def _files_where_they_belong(self) -> "TaskConfig":
+        given = [name for name in type(self).model_fields if name != "id" and getattr(self, name)]
+        if self.id == CUSTOM and not self.train_file:
+            raise ConfigError(
+                "task.id = 'custom' needs task.train_file, a file with the training rows.", "task.train_file"
+            )
+        if self.id != CUSTOM and given:
+            raise ConfigError(
+                f"task.{given[0]} belongs to task.id = {CUSTOM!r}, but the task is {self.id!r}.", f"task.{given[0]}"
+            )
+        return self
 
 
 class TrainingConfig(_Strict):

@@ -30,9 +30,11 @@ from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.jobs.store import RunStore
 from peft_studio.methods import METHODS
 from peft_studio.sampling import parse_sampling
+from peft_studio.tasks import task_of
+from peft_studio.training.classify import label_columns
 from peft_studio.training.efficiency import estimate
 from peft_studio.training.generate import stream_columns
-from peft_studio.training.pool import ModelPool, Recent, columns_of
+from peft_studio.training.pool import ModelPool, Recent, columns_of, common_labels
 from peft_studio.training.quiet import be_quiet
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
@@ -109,17 +111,23 @@ class Engine:
 
     def _generate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         sampling = parse_sampling(request.get("sampling") or {})
-        columns, tokenizer = self._columns(request)
+        columns, tokenizer, labels = self._columns(request)
         prompt = str(request.get("prompt") or "")
+        if labels:
+            yield {"columns": label_columns(columns, tokenizer, prompt, labels)}
+            return
         for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way):
             yield {"columns": states}
 
-    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any]:
+    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any, tuple[str, ...]]:
         runs = [str(run) for run in request.get("runs") or []]
-        bases = {run: self._store.config(run).model.id for run in runs}
+        configs = {run: self._store.config(run) for run in runs}
+        bases = {run: config.model.id for run, config in configs.items()}
+        labels = common_labels([task_of(config.task).labels for config in configs.values()])
         model = str(request.get("model") or next(iter(bases.values()), DEFAULT_MODEL))
         adapters = [(run, bases[run], self._store.paths(run).adapter) for run in runs]
-        return columns_of(self._pool, model, adapters), self._pool.base(model)[1]
+        columns = columns_of(self._pool, model, adapters, labels)
+        return columns, self._pool.base(model, labels)[1], labels
 
 
 def serve(engine: Engine, listener: socket.socket, parent: int) -> None:

@@ -17,7 +17,7 @@ from peft_studio.export_script import reproduce_script
 from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
 from peft_studio.models.catalog import MODELS
-from peft_studio.tasks import get_task
+from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Row
 
 TUNERS = "peft_studio.methods.tuners"  # importing it teaches PEFT the project's own adapter types
@@ -36,6 +36,7 @@ class Run:
     summary: Mapping[str, Any]
     steps: int
     tuner_import: str
+    task_type: str = "CAUSAL_LM"
 
     @property
     def base(self) -> tuple[str, str]:
@@ -51,7 +52,8 @@ def export_zip(paths: RunFolder, out: Path | BinaryIO) -> None:
     """Packs a run's adapter.
 
     The zip holds the adapter as PEFT saved it, ``README.md`` (model card), ``preset.yaml``, ``metrics.json``,
-    ``reproduce.py``, its data ``train.jsonl`` and ``validation.jsonl``, and ``predictions.jsonl`` when there are any.
+    ``reproduce.py`` (for decoders that any Trainer trains in the same way), its data ``train.jsonl`` and
+    ``validation.jsonl``, and ``predictions.jsonl`` when there are any.
 
     Args:
         paths: The run.
@@ -73,8 +75,9 @@ def export_zip(paths: RunFolder, out: Path | BinaryIO) -> None:
         archive.writestr("README.md", model_card(run))
         archive.writestr("preset.yaml", _preset(run))
         archive.writestr("metrics.json", json.dumps(_facts(run), indent=2, ensure_ascii=False) + "\n")
-        archive.writestr("reproduce.py", _script(run))
-        task = get_task(run.config.task.id)
+        if repeats_plainly(run.config, run.task_type):
+            archive.writestr("reproduce.py", _script(run))
+        task = task_of(run.config.task)
         archive.writestr("train.jsonl", _jsonl(task.load("train")))
         archive.writestr("validation.jsonl", _jsonl(task.load("validation")[: run.config.training.eval_rows]))
         if paths.predictions.is_file():
@@ -101,7 +104,9 @@ def _read(paths: RunFolder) -> Run:
                 summary, steps = event.get("summary", {}), int(event.get("step") or 0)
     title = str(record.get("name") or "") or get_method(config.method.name).title
     adapter = json.loads((paths.adapter / "adapter_config.json").read_bytes())
-    return Run(paths.id, title, config, started, metrics, summary, steps, tuner_import(adapter))
+    return Run(
+        paths.id, title, config, started, metrics, summary, steps, tuner_import(adapter), str(adapter["task_type"])
+    )
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
@@ -143,7 +148,7 @@ def _script(run: Run) -> str:
 
 def model_card(run: Run) -> str:
     """The zip's ``README.md``: what was trained, on what, how well, and how to load it."""
-    method, task = get_method(run.config.method.name), get_task(run.config.task.id)
+    method, task = get_method(run.config.method.name), task_of(run.config.task)
     base, where = run.base
     head = {"library_name": "peft", "tags": ["peft-studio", method.name, task.name]}
     if where == "hub":
@@ -165,22 +170,42 @@ def model_card(run: Run) -> str:
         "## Metrics\n\n" + _table(run.metrics),
         "Names that begin with `base/` are the base model's own figures. Test answers are decoded greedily.",
         "## Load it\n\n" + _loading(run),
-        "## Repeat it\n\n`python reproduce.py` trains it again in plain transformers and peft.",
+        "## Repeat it\n\n" + _repeating(run),
         "## Versions\n\n" + _listing(run.started.get("versions", {})),
     ]
     return "\n\n".join(sections) + "\n"
 
 
+def repeats_plainly(config: RunConfig, task_type: str) -> bool:
+    """Whether a stock Trainer over one text per row does the same as our loop did."""
+    method, training = get_method(config.method.name), config.training
+    own = (method.optimizer, method.penalty, method.after_step)
+    usual = {"epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0, "precision": "fp32"}
+    plain = all(getattr(training, name) == value for name, value in usual.items())
+    return task_type == "CAUSAL_LM" and plain and not any(own) and not (method.looks_at_data or method.changes_base)
+
+
+def _repeating(run: Run) -> str:
+    if repeats_plainly(run.config, run.task_type):
+        return "`python reproduce.py` trains it again in plain transformers and peft."
+    return "`python -m peft_studio train preset.yaml` trains it again."
+
+
+_LOADERS = {"SEQ_CLS": "SequenceClassification", "SEQ_2_SEQ_LM": "Seq2SeqLM"}
+
+
 def _loading(run: Run) -> str:
+    loader = "AutoModelFor" + _LOADERS.get(run.task_type, "CausalLM")
+    labels = f", num_labels={len(task_of(run.config.task).labels)}" if run.task_type == "SEQ_CLS" else ""
     base, where = run.base
     name = {"hub": base, "catalogue": f"peft_studio/models/{base}", "folder": f"path/to/{base}"}[where]
     first = f"{run.tuner_import}  # registers the adapter's type with PEFT\n" if run.tuner_import else ""
     return (
         "```python\n"
         "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        f"from transformers import {loader}, AutoTokenizer\n"
         f"{first}\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{name}")\n'
+        f'base = {loader}.from_pretrained("{name}"{labels})\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
         'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n'
         "```"

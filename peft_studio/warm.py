@@ -60,7 +60,8 @@ def load_rows() -> None:
     """Makes the built-in tasks' training rows, which every forked worker then has at hand."""
     tasks = importlib.import_module("peft_studio.tasks")
     for task in tasks.TASKS.values():
-        task.load("train")
+        if not task.reads_library:
+            task.load("train")
 
 
 def serve(control: socket.socket) -> None:

@@ -24,6 +24,7 @@ from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.store import RunStore, Status
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.settings import Settings, prepare_home
+from peft_studio.tasks import task_of
 
 STOP_GRACE = 30.0  # seconds to save the adapter and end
 SECOND_STOP = 2.0  # seconds within which a second click is taken for a double click
@@ -95,8 +96,10 @@ class JobManager:
             The run's id.
 
         Raises:
+            DataError: A data file cannot be used; the message names file, row and column.
             StorageError: The disk is full or the folder is not writable.
         """
+        task_of(config.task)
         run_id = self.store.create(config, name).id
         self._changed()
         return run_id

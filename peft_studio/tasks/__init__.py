@@ -1,14 +1,46 @@
 """The task registry. Adding a task: one file that defines a ``Task``, and one line here."""
 
-from peft_studio.errors import ConfigError, did_you_mean
-from peft_studio.tasks.base import Task
-from peft_studio.tasks.bistro import BISTRO
+from typing import Protocol
 
-TASKS: dict[str, Task] = {task.name: task for task in (BISTRO,)}
+from peft_studio.errors import ConfigError, did_you_mean
+from peft_studio.tasks.base import Task, TaskKind
+from peft_studio.tasks.bistro import BISTRO
+from peft_studio.tasks.defects import DEFECTS
+from peft_studio.tasks.docstrings import DOCSTRINGS
+from peft_studio.tasks.headlines import HEADLINES
+from peft_studio.tasks.reviews import REVIEWS
+
+TASKS: dict[str, Task] = {task.name: task for task in (BISTRO, HEADLINES, DOCSTRINGS, REVIEWS, DEFECTS)}
+"""All built-in tasks by name, in the order of the form."""
+CUSTOM = "custom"
+"""The name of a task made from the user's own files."""
+
+
+class TaskSource(Protocol):
+    """What names a task: ``config.TaskConfig``."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> TaskKind | None: ...
+    @property
+    def train_file(self) -> str: ...
+    @property
+    def validation_file(self) -> str: ...
+    @property
+    def test_file(self) -> str: ...
+    @property
+    def input_column(self) -> str: ...
+    @property
+    def target_column(self) -> str: ...
+    @property
+    def references_column(self) -> str: ...
+    @property
+    def template(self) -> str: ...
 
 
 def get_task(name: str) -> Task:
-    """Looks a task up.
+    """Looks a built-in task up.
 
     Raises:
         ConfigError: No task has this name.
@@ -16,4 +48,33 @@ def get_task(name: str) -> Task:
     try:
         return TASKS[name]
     except KeyError:
-        raise ConfigError(f"There is no task {name!r}. {did_you_mean(name, TASKS)}", "task.id") from None
+        hint = did_you_mean(name, [*TASKS, CUSTOM])
+        raise ConfigError(f"There is no task {name!r}. {hint}", "task.id") from None
+
+
+def task_of(source: TaskSource) -> Task:
+    """The task that a config names, built-in or made from files.
+
+    Raises:
+        ConfigError: No task has this name.
+        DataError: A file cannot be used; the message names file, row and column.
+    """
+    if source.id != CUSTOM:
+        return get_task(source.id)
+    from pathlib import Path
+
+    from peft_studio.tasks.columns import guess
+    from peft_studio.tasks.custom import CustomData, cached_table, make_task
+
+    return make_task(
+        CustomData(
+            kind=source.kind or guess(cached_table(Path(source.train_file))).kind,
+            train_file=source.train_file,
+            validation_file=source.validation_file,
+            test_file=source.test_file,
+            input_column=source.input_column,
+            target_column=source.target_column,
+            references_column=source.references_column,
+            template=source.template,
+        )
+    )

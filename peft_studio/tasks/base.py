@@ -41,6 +41,7 @@ class Task:
         score: ``(rows, predictions) -> metrics``; every value is a percentage or a score from 0 to 100.
         headline: The metric of ``score`` that stands for the task in tables.
         labels: Class names of a classification task.
+        reads_library: Whether the rows come from Python's standard library, which takes some seconds to read.
         realised: ``(slots, text) -> attribute -> stated?`` for tasks whose rows have slots.
     """
 
@@ -53,4 +54,5 @@ class Task:
     score: Callable[[Sequence[Row], Sequence[str]], dict[str, float]]
     headline: str
     labels: tuple[str, ...] = ()
+    reads_library: bool = False
     realised: Callable[[Mapping[str, str], str], dict[str, bool]] | None = None

@@ -1,8 +1,25 @@
-"""Metrics of generated text, through the field's own libraries so that they match what papers report."""
+"""Metrics of generated text and of classes, through the field's own libraries so that they match what papers report.
 
+The libraries are imported where they are used: a process that only lists tasks never loads them.
+"""
+
+from collections import Counter
 from collections.abc import Sequence
 
 from peft_studio.errors import DataError
+
+
+def _check_counts(rows: int, predictions: int) -> None:
+    if not rows:
+        raise DataError("Scoring needs at least one row.")
+    if rows != predictions:
+        raise DataError(f"{predictions} predictions were given for {rows} rows.")
+
+
+def _check_references(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> None:
+    _check_counts(len(references), len(predictions))
+    if not all(references):
+        raise DataError("Scoring needs at least one reference in every row.")
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
@@ -28,10 +45,7 @@ def corpus_scores(references: Sequence[Sequence[str]], predictions: Sequence[str
     Raises:
         DataError: There are no rows, a row has no reference, or the lengths differ.
     """
-    if not references or not all(references):
-        raise DataError("Scoring needs at least one row, and at least one reference in every row.")
-    if len(references) != len(predictions):
-        raise DataError(f"{len(predictions)} predictions were given for {len(references)} rows.")
+    _check_references(references, predictions)
     from sacrebleu.metrics import BLEU, CHRF
 
     streams = reference_streams([[text.strip() for text in row] for row in references])
@@ -40,6 +54,80 @@ def corpus_scores(references: Sequence[Sequence[str]], predictions: Sequence[str
         "bleu": BLEU().corpus_score(texts, streams).score,  # type: ignore[arg-type]  # None means no more references
         "chrf": CHRF().corpus_score(texts, streams).score,  # type: ignore[arg-type]
     }
+
+
+def rouge_scores(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
+    """ROUGE-1, ROUGE-2 and ROUGE-L with rouge_score, without stemming, from 0 to 100.
+
+    Each row counts with the best F-measure over its references; a score is the mean over rows. The library compares
+    runs of the letters a to z and of digits only, so text in other scripts scores 0.
+
+    Args:
+        references: For each row its accepted answers.
+        predictions: One answer for each row; may be empty.
+
+    Returns:
+        ``rouge1``, ``rouge2`` and ``rougeL``.
+
+    Raises:
+        DataError: There are no rows, a row has no reference, or the lengths differ.
+    """
+    _check_references(references, predictions)
+    from rouge_score.rouge_scorer import RougeScorer
+
+    names = ["rouge1", "rouge2", "rougeL"]
+    scorer = RougeScorer(names, use_stemmer=False)
+    totals = dict.fromkeys(names, 0.0)
+    for row, text in zip(references, predictions, strict=True):
+        found = [scorer.score(reference, text) for reference in row]
+        for name in names:
+            totals[name] += max(scores[name].fmeasure for scores in found)
+    return {name: 100.0 * total / len(references) for name, total in totals.items()}
+
+
+def classification_scores(
+    targets: Sequence[str], predictions: Sequence[str], labels: Sequence[str]
+) -> dict[str, float]:
+    """Accuracy and macro-averaged F1 with scikit-learn, from 0 to 100.
+
+    Args:
+        targets: The right class of each row.
+        predictions: One answer for each row; what is none of the labels counts as wrong.
+        labels: Names of all classes; each weighs the same in the macro average.
+
+    Returns:
+        ``accuracy`` and ``macro_f1``.
+
+    Raises:
+        DataError: There are no rows, or the lengths differ.
+    """
+    _check_counts(len(targets), len(predictions))
+    from sklearn.metrics import accuracy_score, f1_score
+
+    truth, answers, names = list(targets), list(predictions), list(labels)
+    return {
+        "accuracy": 100.0 * float(accuracy_score(truth, answers)),
+        "macro_f1": 100.0 * float(f1_score(truth, answers, average="macro", labels=names, zero_division=0)),
+    }
+
+
+def confusion_matrix(targets: Sequence[str], predictions: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
+    """How often each class was answered, for each true class.
+
+    Args:
+        targets: The right class of each row.
+        predictions: One answer for each row; what is none of the labels is left out.
+        labels: Names of all classes, in the order of rows and columns.
+
+    Returns:
+        One list for each true class, with one count for each answered class.
+
+    Raises:
+        DataError: There are no rows, or the lengths differ.
+    """
+    _check_counts(len(targets), len(predictions))
+    counts = Counter(zip(targets, predictions, strict=True))
+    return [[counts[truth, answer] for answer in labels] for truth in labels]
 
 
 def percent(flags: Sequence[bool]) -> float:

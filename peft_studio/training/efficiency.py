@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from peft_studio.config import RunConfig
+from peft_studio.config import RunConfig, TaskConfig
 from peft_studio.errors import ModelError
 from peft_studio.methods import get_method
 from peft_studio.methods.base import Params
 from peft_studio.models.layouts import Layout
-from peft_studio.tasks import get_task
+from peft_studio.tasks import task_of
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.safetensors_size import adapter_file_bytes
@@ -39,7 +39,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         ConfigError: The method does not fit the model.
     """
     figures, attached = _figures(config, config.method)
-    base = _meta_base(config.model.id, get_task(config.task.id).labels)
+    base = _meta_base(config.model.id, task_of(config.task).labels)
     full, _ = _figures(config, get_method("full").params(name="full"))
     layout = layout_of(base)
     drawn = draw_map(attached, base, layout)
@@ -56,7 +56,7 @@ def find_warnings(config: RunConfig, figures: dict[str, Any]) -> list[str]:
     import psutil
 
     warnings = []
-    typical, longest = sum(_typical_lengths(config.model.id, config.task.id)), config.training.max_length
+    typical, longest = sum(_typical_lengths(config.model.id, config.task)), config.training.max_length
     if typical > longest:
         warnings.append(f"Rows have about {typical} tokens, so prompts will be cut to fit max_length = {longest}.")
     needed, there = sum(figures["memory"].values()) / 1e9, psutil.virtual_memory().total / 1e9
@@ -66,12 +66,12 @@ def find_warnings(config: RunConfig, figures: dict[str, Any]) -> list[str]:
 
 
 def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
-    labels = get_task(config.task.id).labels
+    labels = task_of(config.task).labels
     model, base = attach_to_shapes(config.model.id, labels, params, config.training.max_steps)
     trainable, total = count_parameters(model)
     base_params = sum(parameter.numel() for parameter in base.parameters())
     held = sum(parameter.numel() for parameter in model.parameters())
-    prompt, answer = _typical_lengths(config.model.id, config.task.id)
+    prompt, answer = _typical_lengths(config.model.id, config.task)
     rows = config.training.batch_size
     length, answer = min(prompt + answer, config.training.max_length), min(answer, config.training.max_length)
     figures = {
@@ -162,13 +162,13 @@ def _meta_base(model_id: str, labels: tuple[str, ...] = ()) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _typical_lengths(model_id: str, task_id: str) -> tuple[int, int]:
+def _typical_lengths(model_id: str, task: TaskConfig) -> tuple[int, int]:
     """Mean tokens of a row's prompt and of its answer, over a sample; round numbers without a tokenizer to ask."""
     try:
         tokenizer = load_tokenizer(model_id)
     except ModelError:
         return 64, 64
-    rows = get_task(task_id).load("train")[:256]
+    rows = task_of(task).load("train")[:256]
     prompts = tokenizer([row.prompt for row in rows])["input_ids"]
     answers = tokenizer([row.target for row in rows])["input_ids"]
     answer = sum(len(ids) + 1 for ids in answers) / len(rows)

@@ -30,7 +30,7 @@ from transformers.generation.streamers import BaseStreamer
 from peft_studio.errors import ConfigError
 from peft_studio.sampling import Sampling
 from peft_studio.training.data import encode_prompts
-from peft_studio.training.decoding import DECODING, completion_text, pad_id, room_for
+from peft_studio.training.decoding import DECODING, completion_text, is_encoder_decoder, pad_id, room_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,13 +124,16 @@ def make_request(
     """
     if not prompt.strip():
         raise ConfigError("The prompt is empty. Write some text for the models to continue.", "prompt")
-    ids = encode_prompts([prompt], tokenizer)[0]
-    room = room_for(model, len(ids))
+    apart = is_encoder_decoder(model)
+    ids = tokenizer(prompt, verbose=False)["input_ids"] if apart else encode_prompts([prompt], tokenizer)[0]
+    room = room_for(model, 0 if apart else len(ids))
+    if apart and len(ids) > room:
+        raise ConfigError(f"The prompt has {len(ids)} tokens, but {name} reads {room} at most. Shorten it.", "prompt")
     if sampling.max_new_tokens > room:
         fits = f"At most {room} new tokens fit." if room > 0 else "Shorten the prompt."
         raise ConfigError(
-            f"The prompt has {len(ids)} tokens, and {sampling.max_new_tokens} more are wanted, but {name} reads "
-            f"{room + len(ids)} in all. {fits}",
+            f"The prompt has {len(ids)} tokens, and {sampling.max_new_tokens} more are wanted, but {name} "
+            + (f"writes {room} at most. {fits}" if apart else f"reads {room + len(ids)} in all. {fits}"),
             "sampling.max_new_tokens",
         )
     return Request(ids, sampling)
@@ -170,7 +173,8 @@ class Column:
         ids = list(self._tokens.ids)
         eos = self._tokenizer.eos_token_id
         kept = ids[: ids.index(eos)] if eos in ids else ids
-        text = completion_text(self._tokenizer, self._request.ids, kept)
+        before = [] if is_encoder_decoder(self._model) else self._request.ids
+        text = completion_text(self._tokenizer, before, kept)
         return {
             "name": self.name,
             "text": text.rstrip(_INCOMPLETE),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from peft_studio.errors import ConfigError, JobError
+from peft_studio.training.decoding import pad_id
 from peft_studio.training.load import load_adapter, load_base, share_base
 
 if TYPE_CHECKING:
@@ -48,27 +49,33 @@ class ModelPool:
         self._bases: Recent[tuple[PreTrainedModel, PreTrainedTokenizerBase]] = Recent(bases)
         self._adapters: Recent[Any] = Recent(adapters)
 
-    def base(self, model_id: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    def base(self, model_id: str, labels: Sequence[str] = ()) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """A base model in evaluation mode, and its tokenizer.
+
+        Args:
+            model_id: Catalogue name, folder or Hub id.
+            labels: Class names, for a model with a classification head.
 
         Raises:
             ModelError: There is no such model.
         """
 
         def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-            model, tokenizer = load_base(model_id)
+            model, tokenizer = load_base(model_id, labels=labels)
+            model.config.pad_token_id = pad_id(tokenizer)
             if torch.cuda.is_available():
                 model.to("cuda")
             return model.eval().requires_grad_(False), tokenizer
 
-        return self._bases.get(model_id, make)
+        return self._bases.get((model_id, tuple(labels)), make)
 
-    def adapter(self, model_id: str, folder: Path) -> Any:
+    def adapter(self, model_id: str, folder: Path, labels: Sequence[str] = ()) -> Any:
         """An adapter on a copy of its base model that shares the base's weights.
 
         Args:
             model_id: The base model it was trained on.
             folder: As ``save_pretrained`` wrote it.
+            labels: Class names, for a model with a classification head.
 
         Raises:
             JobError: Nothing was saved there.
@@ -78,21 +85,24 @@ class ModelPool:
             saved = weights.stat().st_mtime_ns
         except OSError:
             raise JobError(f"The run {folder.parent.name} has not saved an adapter.") from None
-        base, _ = self.base(model_id)
+        base, _ = self.base(model_id, labels)
 
         def make() -> Any:
             return load_adapter(share_base(base), folder).to(base.device).eval()
 
-        return self._adapters.get((model_id, str(folder), saved), make)
+        return self._adapters.get((model_id, tuple(labels), str(folder), saved), make)
 
 
-def columns_of(pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]]) -> list[tuple[str, Any]]:
+def columns_of(
+    pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]], labels: Sequence[str] = ()
+) -> list[tuple[str, Any]]:
     """The columns of a comparison: the base model first, then adapters.
 
     Args:
         pool: Where models come from.
         model_id: The base model.
         adapters: Name, base model and folder of each.
+        labels: Class names, when all adapters classify.
 
     Raises:
         ConfigError: An adapter belongs to another base model, or the same one is asked for twice.
@@ -105,5 +115,19 @@ def columns_of(pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str
             raise ConfigError(
                 f"The run {name} was trained on {other!r}, so it cannot stand beside {model_id!r}.", "runs"
             )
-    columns: list[tuple[str, Any]] = [("base", pool.base(model_id)[0])]
-    return columns + [(name, pool.adapter(model_id, folder)) for name, _, folder in adapters]
+    columns: list[tuple[str, Any]] = [("base", pool.base(model_id, labels)[0])]
+    return columns + [(name, pool.adapter(model_id, folder, labels)) for name, _, folder in adapters]
+
+
+def common_labels(labels: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The class names that all runs of a comparison share; empty when they write text.
+
+    Raises:
+        ConfigError: They do different things.
+    """
+    kinds = {tuple(names) for names in labels}
+    if len(kinds) > 1:
+        raise ConfigError(
+            "The chosen runs answer differently: all must write text, or choose among the same labels.", "runs"
+        )
+    return next(iter(kinds), ())

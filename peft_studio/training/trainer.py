@@ -20,7 +20,7 @@ from peft_studio.config import RunConfig
 from peft_studio.errors import ModelError, StorageError
 from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
-from peft_studio.tasks import get_task
+from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Row
 from peft_studio.training import provenance
 from peft_studio.training.best import BestWeights
@@ -108,7 +108,7 @@ class _Session:
         self.paths = paths
         self.emit = emit
         self.should_stop = should_stop
-        self.task = get_task(config.task.id)
+        self.task = task_of(config.task)
         base, self.tokenizer = load_base(config.model.id, labels=self.task.labels)
         self.base_fingerprint = provenance.fingerprint_model(base)
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)

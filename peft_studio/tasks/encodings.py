@@ -1,0 +1,72 @@
+"""Finds out how the bytes of a text file are encoded."""
+
+import re
+
+from peft_studio.errors import DataError
+
+_BOMS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_ASCII = re.compile(r"[\x00-\x7f]+")
+_SAVE_AS_UTF8 = "Save the file as UTF-8 and try again."
+
+
+def decode(data: bytes, name: str) -> tuple[str, str]:
+    """Turns the bytes of a text file into text.
+
+    Tried in turn: a byte order mark, UTF-8, then by plausibility GB18030 and Windows-1252.
+
+    Args:
+        data: The whole file.
+        name: The file's name, for messages.
+
+    Returns:
+        The text, and the name of the encoding that was used.
+
+    Raises:
+        DataError: No encoding fits, or the bytes are not text; names the first byte at fault.
+    """
+    encoding = next((coding for mark, coding in _BOMS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        encoding = "" if encoding != "utf-8" else _guess_encoding(data)
+        if not encoding:
+            at = len(data) - len(error.object) + error.start  # its object lacks the mark of UTF-8
+            raise DataError(
+                f"{name} cannot be read as text: byte {at:,} (0x{data[at]:02x}) is not valid "
+                f"{error.encoding.upper()}, and no other encoding fits. {_SAVE_AS_UTF8}"
+            ) from None
+        text = data.decode(encoding)
+    if "\0" in text:
+        raise DataError(
+            f"{name} is not a text file: it holds a NUL at character {text.index(chr(0)):,}. {_SAVE_AS_UTF8}"
+        )
+    return text, encoding.removesuffix("-sig")
+
+
+def _guess_encoding(data: bytes) -> str:
+    """``gb18030``, ``cp1252``, or nothing when neither is plausible."""
+    as_utf8 = _ASCII.sub("", data.decode("utf-8", "replace"))
+    damaged = as_utf8.count("\ufffd")
+    if len(as_utf8) - damaged > 4 * damaged:
+        return ""  # UTF-8 with a few damaged bytes: any other reading garbles the rest
+    # Western text can decode as GB18030 by accident, but then into characters that hardly any Chinese text uses.
+    high = _ASCII.sub("", _try(data, "gb18030"))
+    if high and len(high.encode("gb2312", "ignore")) // 2 >= 0.8 * len(high):
+        return "gb18030"
+    western = _try(data, "cp1252")
+    if western and len(_ASCII.sub("", western)) <= 0.3 * len("".join(western.split())):
+        return "cp1252"
+    return ""
+
+
+def _try(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return ""

@@ -1,0 +1,278 @@
+"""``reviews``: tell whether a restaurant guest was content, from a few generated sentences.
+
+Counting good and bad words does not do: a review praises and blames at once, denies what it names, or reports what was
+expected. Its label is the guest's own, final verdict. A fifth of the opinion words occurs in validation and test only.
+Rows are generated from a fixed seed. Pure Python.
+"""
+
+import random
+import re
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import peft_studio.tasks.metrics as metrics
+from peft_studio.models.world import words
+from peft_studio.tasks.base import SPLITS, Row, Split, Task
+
+NEGATIVE, POSITIVE = LABELS = ("negative", "positive")
+SIZES: dict[Split, int] = {"train": 3000, "validation": 300, "test": 300}
+_SEED = 2017
+_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou])")
+
+
+class _Topic(NamedTuple):
+    things: tuple[str, ...]
+    opinions: dict[str, tuple[str, ...]]
+
+
+_FOOD = _Topic(
+    (
+        "the soup", "the curry", "the pie", "the stew", "the fish", "the salad", "the pasta", "the bread",
+        "my main course", "the pudding", "the roast", "what was on my plate",
+    ),
+    {
+        POSITIVE: words(
+            "tasty delicious fresh tender flavourful crisp fragrant superb juicy savoury moreish balanced appetising "
+            "mouth-watering well-seasoned"
+        ),
+        NEGATIVE: words(
+            "bland stale soggy burnt greasy tasteless undercooked rubbery watery lukewarm sour leathery inedible "
+            "oversalted flavourless"
+        ),
+    },
+)  # fmt: skip
+_SERVICE = _Topic(
+    (
+        "the waiter", "the waitress", "the owner", "the man at the bar", "the woman who served us",
+        "the young man at the door", "the cook who came out", "everybody who served us",
+    ),
+    {
+        POSITIVE: words(
+            "friendly attentive prompt polite helpful cheerful patient courteous efficient thoughtful kind gracious "
+            "obliging good-humoured hospitable"
+        ),
+        NEGATIVE: words(
+            "rude slow careless surly clumsy forgetful impatient grumpy arrogant sluggish indifferent sullen "
+            "inattentive bad-tempered offhand"
+        ),
+    },
+)  # fmt: skip
+_ROOM = _Topic(
+    (
+        "the dining room", "the terrace", "the room upstairs", "the garden", "the corner we sat in", "the bar",
+        "the courtyard", "the place itself",
+    ),
+    {
+        POSITIVE: words(
+            "lovely cosy charming bright spotless elegant inviting comfortable pretty welcoming restful airy tidy "
+            "snug handsome"
+        ),
+        NEGATIVE: words(
+            "dirty noisy cramped gloomy shabby draughty dingy smelly stuffy ugly cluttered grimy bleak run-down chilly"
+        ),
+    },
+)  # fmt: skip
+_WHOLE = _Topic(
+    ("the evening", "the meal", "our visit", "our lunch", "the dinner", "the whole thing"),
+    {
+        POSITIVE: words(
+            "wonderful excellent delightful splendid memorable enjoyable pleasant great brilliant marvellous perfect "
+            "glorious first-rate fantastic magnificent"
+        ),
+        NEGATIVE: words(
+            "awful dreadful terrible disappointing dismal poor horrible miserable dull forgettable tedious unpleasant "
+            "wretched appalling second-rate"
+        ),
+    },
+)
+_TOPICS = (_FOOD, _FOOD, _SERVICE, _ROOM, _WHOLE)
+
+
+def _unseen(opinions: Sequence[str]) -> list[str]:
+    return sorted(opinions, key=lambda word: zlib.crc32(word.encode()))[: len(opinions) // 5]
+
+
+HELD_OUT = frozenset(word for topic in _TOPICS for opinions in topic.opinions.values() for word in _unseen(opinions))
+"""Opinion words that occur in no training row: a fifth of those of every topic and both classes."""
+
+# {same} is an opinion word of the row's class, {other} one of the opposite class; every sentence serves both classes.
+_DIRECT = (
+    "{Thing} was {same}.",
+    "{Thing} was {same} from first to last.",
+    "I found {thing} {same}.",
+    "I must say that {thing} was {same}.",
+    "{Thing} turned out to be {same}, as I had been told.",
+    "My sister had called {thing} {same}, and I agree.",
+    "We expected {thing} to be {same}, and we were not wrong.",
+    "The guidebook calls {thing} {same}, and for once it is right.",
+    "{Thing} could not have been more {same}.",
+    "Never have I known {thing} to be so {same}.",
+    "{Thing} was not just {same} but {same2}.",
+    "Nobody could deny that {thing} was {same}.",
+)
+_REVERSED = (
+    "{Thing} was not {other} at all.",
+    "{Thing} was anything but {other}.",
+    "{Thing} was not what I would call {other}.",
+    "I cannot say that {thing} was {other}.",
+    "{Thing} was far from {other}.",
+    "{Thing} was never once {other}.",
+    "My sister had called {thing} {other}, and I do not agree.",
+    "We expected {thing} to be {other}, and we were wrong.",
+    "The guidebook calls {thing} {other}, and once again it is mistaken.",
+    "Whoever told me that {thing} was {other} must have meant another house.",
+    "{Thing} was much less {other} than I had been told.",
+    "Nobody could claim that {thing} was {other}.",
+    "{Thing} was neither {other} nor {other2}.",
+)
+_CONTRAST = (
+    "I had been told that {thing} was {other}, but {same} is the right word.",
+    "Everyone expects {thing} to be {other}, yet I would say {same}.",
+    "{Thing} was not {other} but {same}.",
+    "{Thing} was {same}, not {other}.",
+    "{Thing} was {other} last year, but {same} this time.",
+    "{Thing} used to be {other} and is now {same}.",
+    "I was prepared for something {other}, yet {thing} was {same}.",
+    "My friends thought {thing} {other}, while I would say {same}.",
+)
+# {Aside} is another thing with its opposite opinion word {against}, which the verdict outweighs.
+_OUTWEIGHED = (
+    "{Aside} was {against}, but what counts for me is that {thing} was {same}.",
+    "Although {aside} was {against}, {thing} was {same}, and that decides it for me.",
+    "{Thing} was {same}, which matters more to me than that {aside} was {against}.",
+    "{Aside} was {against}, I admit. Still, {thing} was {same}, and so my verdict stands.",
+    "That {aside} was {against} is soon forgotten, for {thing} was {same}.",
+    "{Aside} may have been {against}. In the end {thing} was not {other}, and I go by that.",
+    "I could write about {aside}, which was {against}, but I will remember that {thing} was anything but {other}.",
+)
+_PLANS = (_DIRECT, _REVERSED, _CONTRAST, _OUTWEIGHED)
+_PLAN_WEIGHTS = (28, 28, 22, 22)
+_CLOSINGS = {
+    POSITIVE: ("My brother would not go again, but I would.", "We will be back, and not only for the view.",
+               "I would not think twice about another visit.", "Not going back would be a mistake."),
+    NEGATIVE: ("My brother would go again, but I would not.", "We will not be back, and not only for the view.",
+               "I would think twice about another visit.", "Going back would be a mistake."),
+}  # fmt: skip
+_OPENINGS = (
+    "We came on a {day} with {guests}.",
+    "I went there for {occasion}.",
+    "{guests} and I had booked a table for {hour}.",
+    "It was {occasion}, and we had walked all the way.",
+    "We sat by the {spot}.",
+    "This was my {count} visit.",
+    "The bill came to {price} for two.",
+    "There were {number} of us at the table.",
+)
+_FILLERS = {
+    "day": words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+    "guests": ("two friends", "my parents", "a colleague", "our neighbours", "my cousin", "the children"),
+    "occasion": ("a birthday", "lunch after work", "an anniversary", "a Sunday dinner", "a family party"),
+    "hour": ("noon", "six", "seven", "half past seven", "eight"),
+    "spot": words("window kitchen door fireplace stairs"),
+    "count": words("first second third fourth"),
+    "price": tuple(f"{pounds} pounds" for pounds in range(24, 90, 6)),
+    "number": words("three four five six seven"),
+}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _opposite(label: str) -> str:
+    return POSITIVE if label == NEGATIVE else NEGATIVE
+
+
+def _opinions(rng: random.Random, topic: _Topic, label: str, split: Split) -> list[str]:
+    """Two different words of one class that the split may use."""
+    allowed = [word for word in topic.opinions[label] if split != "train" or word not in HELD_OUT]
+    return rng.sample(allowed, 2)
+
+
+def _verdict(rng: random.Random, label: str, split: Split) -> str:
+    """One or two sentences from which the label follows."""
+    plan = rng.choice(rng.choices(_PLANS, _PLAN_WEIGHTS)[0])
+    topic, aside = rng.choice(_TOPICS), rng.choice((_FOOD, _SERVICE, _ROOM))
+    while aside is topic:
+        aside = rng.choice((_FOOD, _SERVICE, _ROOM))
+    thing, other_thing = rng.choice(topic.things), rng.choice(aside.things)
+    same, other = (_opinions(rng, topic, side, split) for side in (label, _opposite(label)))
+    return plan.format(
+        thing=thing,
+        Thing=_capital(thing),
+        aside=other_thing,
+        Aside=_capital(other_thing),
+        same=same[0],
+        same2=same[1],
+        other=other[0],
+        other2=other[1],
+        against=_opinions(rng, aside, _opposite(label), split)[0],
+    )
+
+
+def _review(rng: random.Random, label: str, split: Split) -> str:
+    sentences = [_verdict(rng, label, split)]
+    if rng.random() < 0.6:
+        filler = {key: rng.choice(values) for key, values in _FILLERS.items()}
+        sentences.insert(rng.choice((0, 0, 1)), _capital(rng.choice(_OPENINGS).format(**filler)))
+    if rng.random() < 0.3:
+        sentences.append(rng.choice(_CLOSINGS[label]))
+    return _ARTICLE.sub(r"\1n ", " ".join(sentences))
+
+
+@lru_cache(maxsize=1)
+def _rows() -> dict[Split, tuple[Row, ...]]:
+    """All rows; made together so that no review is in two splits."""
+    known: set[str] = set()
+    made: dict[Split, tuple[Row, ...]] = {}
+    for split in SPLITS:
+        rng = random.Random(f"reviews/{_SEED}/{split}")
+        rows: list[Row] = []
+        while len(rows) < SIZES[split]:
+            label = LABELS[len(rows) % 2]
+            text = _review(rng, label, split)
+            if text not in known:
+                known.add(text)
+                rows.append(Row(text, label, (label,)))
+        rng.shuffle(rows)
+        made[split] = tuple(rows)
+    return made
+
+
+def load(split: Split) -> list[Row]:
+    """The rows of one split, half of them of each class."""
+    return list(_rows()[split])
+
+
+def score(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
+    """Scores answers against the classes.
+
+    Args:
+        rows: Rows of the task.
+        predictions: One class name for each row.
+
+    Returns:
+        ``accuracy`` and ``macro_f1`` in percent.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as rows.
+    """
+    return metrics.classification_scores([row.target for row in rows], predictions, LABELS)
+
+
+REVIEWS = Task(
+    name="reviews",
+    title="Reviews: is a guest content?",
+    kind="classification",
+    description=(
+        "Say whether a restaurant guest was content in the end. Reviews deny, concede and report expectations, so "
+        "counting good and bad words does not do, and some opinion words occur nowhere in training."
+    ),
+    template="{review}",
+    load=load,
+    score=score,
+    headline="accuracy",
+    labels=LABELS,
+)

@@ -1,0 +1,91 @@
+"""Sets rows aside for validation and test where no files are given for these."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from peft_studio.errors import DataError
+from peft_studio.tasks.base import Row, Split
+
+MAX_HELD_OUT = 300
+"""Most rows that are set aside for one split."""
+_SEED = 2017
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row and where it came from.
+
+    Attributes:
+        row: The row.
+        place: File and line, for messages.
+    """
+
+    row: Row
+    place: str
+
+
+def set_aside(
+    train: Sequence[Example], missing: Sequence[Split], name: str, labelled: bool
+) -> dict[Split, list[Example]]:
+    """Moves a tenth of the training rows, but at least one, to each missing split.
+
+    A prompt moves with all its rows, so that none is in two splits, and the rest keeps the order of the file. The
+    same rows always give the same splits.
+
+    Args:
+        train: All rows of the training file.
+        missing: Splits to be made.
+        name: The training file's name, for messages.
+        labelled: Targets are class names; every one of them then keeps a training row.
+
+    Returns:
+        The training rows that are left, and the rows of the missing splits.
+
+    Raises:
+        DataError: There are too few rows for that.
+    """
+    groups: dict[str, Counter[str]] = {}
+    for example in train:
+        groups.setdefault(example.row.prompt, Counter())[example.row.target if labelled else ""] += 1
+    # Without labels, the texts of one prompt become the references of one row.
+    weights = {prompt: rows.total() if labelled else 1 for prompt, rows in groups.items()}
+    size = max(min(weights.values()), min(MAX_HELD_OUT, sum(weights.values()) // 10))
+    goals = _goals(groups, weights, dict.fromkeys(missing, size))
+    parts: dict[Split, list[Example]] = {split: [] for split in ("train", *missing)}
+    for example in train:
+        parts[goals.get(example.row.prompt, "train")].append(example)
+    if not all(parts.values()):
+        raise DataError(
+            f"{name} has too few usable rows ({len(train)}) to set some aside for {' and '.join(missing)}. Add rows"
+            f"{' of every label' if labelled else ''}, or give these rows as files of their own."
+        )
+    return parts
+
+
+def _goals(groups: dict[str, Counter[str]], weights: dict[str, int], room: dict[Split, int]) -> dict[str, Split]:
+    """Which split each moved prompt goes to; stops short of moving the last row of any target."""
+    left = sum(groups.values(), Counter[str]())
+    prompts = list(groups)
+    random.Random(f"custom/{_SEED}").shuffle(prompts)
+    goals: dict[str, Split] = {}
+    for prompt in prompts:
+        rows = groups[prompt]
+        split = next((split for split, free in room.items() if free >= weights[prompt]), None)
+        if split and all(left[target] > count for target, count in rows.items()):
+            left -= rows
+            room[split] -= weights[prompt]
+            goals[prompt] = split
+    return goals
+
+
+def merge(rows: Iterable[Row]) -> list[Row]:
+    """One row for each prompt, with the answers of all its rows as references."""
+    same: dict[str, list[Row]] = {}
+    for row in rows:
+        same.setdefault(row.prompt, []).append(row)
+    return [
+        replace(group[0], references=tuple(dict.fromkeys(text for row in group for text in row.references)))
+        for group in same.values()
+    ]

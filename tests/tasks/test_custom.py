@@ -1,0 +1,236 @@
+"""Tasks from the user's own files."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from peft_studio.errors import DataError
+from peft_studio.tasks import custom, metrics, splitting
+from peft_studio.tasks.base import SPLITS
+from peft_studio.tasks.custom import CustomData, load_rows, make_task
+
+
+def put(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def texts(folder: Path, count: int = 50) -> str:
+    return put(folder / "train.jsonl", [{"source": f"row {at}", "target": f"answer {at}"} for at in range(count)])
+
+
+def labelled(folder: Path, labels: Sequence[object], name: str = "train.jsonl") -> str:
+    return put(folder / name, [{"text": f"row {at}", "label": label} for at, label in enumerate(labels)])
+
+
+def refuse(data: CustomData, *parts: str) -> None:
+    with pytest.raises(DataError) as caught:
+        make_task(data)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_generation(tmp_path: Path) -> None:
+    task = make_task(CustomData("generation", texts(tmp_path)))
+    rows = {split: task.load(split) for split in SPLITS}
+    assert [len(rows[split]) for split in SPLITS] == [40, 5, 5]
+    assert sorted(row.prompt for part in rows.values() for row in part) == sorted(f"row {at}\n" for at in range(50))
+    row = rows["test"][0]
+    assert row.target == row.prompt.strip().replace("row", "answer")
+    assert row.references == (row.target,)
+    assert (task.name, task.kind, task.headline, task.labels) == ("custom", "generation", "bleu", ())
+    assert task.template == "{source}\n"
+    assert "40 train, 5 validation, 5 test" in task.description
+    assert "Skipped" not in task.description
+
+
+def test_splits_depend_on_the_rows_alone(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    first, second = (make_task(CustomData("generation", texts(folder))) for folder in (tmp_path, tmp_path / "copy"))
+    assert all(first.load(split) == second.load(split) for split in SPLITS)
+
+
+def test_small_and_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitting, "MAX_HELD_OUT", 7)
+    for count, sizes in ((3, [1, 1, 1]), (19, [17, 1, 1]), (100, [86, 7, 7])):
+        task = make_task(CustomData("generation", texts(tmp_path, count)))
+        assert [len(task.load(split)) for split in SPLITS] == sizes
+    refuse(
+        CustomData("generation", texts(tmp_path, 2)), "train.jsonl", "too few usable rows (2)", "validation and test"
+    )
+
+
+def test_given_files_are_kept_whole(tmp_path: Path) -> None:
+    test = put(tmp_path / "test.jsonl", [{"source": "s", "target": "t"}] * 2 + [{"source": "u", "target": "v"}])
+    task = make_task(CustomData("generation", texts(tmp_path, 20), test_file=test))
+    assert [len(task.load(split)) for split in SPLITS] == [18, 2, 2]
+    task = make_task(CustomData("generation", texts(tmp_path, 20), test, test))
+    assert [row.prompt for row in task.load("train")] == [f"row {at}\n" for at in range(20)]
+
+
+def test_template_and_spaces(tmp_path: Path) -> None:
+    rows = [{"mr": "a", "ref": " led"}, {"mr": "b", "ref": "bare "}, {"mr": "c", "ref": "中文"}]
+    data = CustomData("generation", *[put(tmp_path / "t.jsonl", rows)] * 3, template="{mr} =>")
+    task = make_task(data)
+    assert [(row.prompt, row.target) for row in task.load("train")] == [
+        ("a =>", " led"),
+        ("b =>", " bare"),
+        ("c =>", "中文"),
+    ]
+    assert task.template == "{mr} =>"
+
+
+def test_references(tmp_path: Path) -> None:
+    rows = [
+        {"mr": "a", "ref": "one", "references": ["one", "two"]},
+        {"mr": "b", "ref": "four", "references": []},
+        {"mr": "a", "ref": "three", "references": "one"},
+    ]
+    task = make_task(CustomData("generation", *[put(tmp_path / "t.jsonl", rows)] * 3))
+    assert [row.references for row in task.load("train")] == [("one", "two"), ("four",), ("three", "one")]
+    for split in SPLITS[1:]:
+        merged = [(row.prompt, row.target, row.references) for row in task.load(split)]
+        assert merged == [("a\n", "one", ("one", "two", "three")), ("b\n", "four", ("four",))]
+
+
+def test_targets_may_be_lists(tmp_path: Path) -> None:
+    rows = [{"mr": str(at), "refs": ["x", "y"]} for at in range(3)]
+    task = make_task(CustomData("generation", put(tmp_path / "t.jsonl", rows), "", "", "mr", "refs"))
+    assert {(row.target, row.references) for row in task.load("train")} == {("x", ("x", "y"))}
+
+
+def test_one_prompt_is_in_one_split(tmp_path: Path) -> None:
+    rows = [{"mr": f"m{at % 10}", "ref": f"r{at}"} for at in range(80)]
+    task = make_task(CustomData("generation", put(tmp_path / "t.jsonl", rows)))
+    prompts = [{row.prompt for row in task.load(split)} for split in SPLITS]
+    assert [len(part) for part in prompts] == [8, 1, 1]
+    assert not prompts[0] & (prompts[1] | prompts[2])
+    assert [len(task.load(split)) for split in SPLITS] == [64, 1, 1]
+    assert len(task.load("test")[0].references) == 8
+
+
+def test_classification(tmp_path: Path) -> None:
+    labels: list[object] = [at % 11 for at in range(98)] + ["12", ["13"]]
+    task = make_task(CustomData("classification", labelled(tmp_path, labels)))
+    assert task.labels == (*map(str, range(11)), "12", "13")
+    assert (task.kind, task.headline, task.template) == ("classification", "accuracy", "{text}")
+    assert {row.target for row in task.load("train")} == set(task.labels)
+    assert [len(task.load(split)) for split in SPLITS] == [80, 10, 10]
+    row = task.load("test")[0]
+    assert row.prompt == f"row {row.prompt.split()[1]}"
+    assert row.references == (row.target,)
+
+
+def test_repeated_texts_of_classification_stay_rows(tmp_path: Path) -> None:
+    rows = [{"text": f"t{at % 30}", "label": "ab"[at % 2]} for at in range(60)]
+    for count, sizes in ((60, [48, 6, 6]), (6, [4, 1, 1])):
+        task = make_task(CustomData("classification", put(tmp_path / "t.jsonl", rows[:count])))
+        assert [len(task.load(split)) for split in SPLITS] == sizes
+        prompts = [{row.prompt for row in task.load(split)} for split in SPLITS]
+        assert sum(map(len, prompts)) == min(count, 30)
+    task = make_task(CustomData("classification", put(tmp_path / "t.jsonl", [*rows[:4], *rows[30:34]] * 2)))
+    assert [len(task.load(split)) for split in SPLITS] == [8, 4, 4]
+
+
+def test_skipped_rows_are_counted(tmp_path: Path) -> None:
+    labels: list[object] = ["a", "b"] * 10 + [None, ["a", "b"], " "]
+    data = CustomData("classification", labelled(tmp_path, labels), input_column="text", target_column="label")
+    assert load_rows(data).skipped == {"an empty target": 2, "more than one label": 1}
+    assert "Skipped: 2 with an empty target, 1 with more than one label." in make_task(data).description
+
+
+def test_no_usable_rows(tmp_path: Path) -> None:
+    rows = [{"text": "", "label": "a"}, {"text": "x", "label": " "}, {"text": "x", "label": ""}]
+    data = CustomData("generation", put(tmp_path / "t.jsonl", rows), "", "", "text", "label")
+    refuse(data, "t.jsonl has no usable rows", "1 with an empty input, 2 with an empty target", "'text'", "'label'")
+
+
+def test_numbers_of_classes(tmp_path: Path) -> None:
+    columns = {"input_column": "text", "target_column": "label"}
+    refuse(
+        CustomData("classification", labelled(tmp_path, ["a"] * 9), **columns),  # type: ignore[arg-type]
+        "train.jsonl, column 'label' has one class only, 'a'",
+        "2 to 200",
+    )
+    refuse(
+        CustomData("classification", labelled(tmp_path, [f"c{at}" for at in range(201)]), **columns),  # type: ignore[arg-type]
+        "201 different values",
+        "choose generation",
+    )
+    refuse(
+        CustomData("classification", labelled(tmp_path, ["a", "b", "b"])), "too few usable rows (3)", "of every label"
+    )
+
+
+def test_label_that_training_lacks(tmp_path: Path) -> None:
+    train = labelled(tmp_path, [f"c{at % 12}" for at in range(60)])
+    valid = labelled(tmp_path, ["c1", "c1", "new", "c1"], "valid.jsonl")
+    refuse(
+        CustomData("classification", train, valid),
+        "valid.jsonl, line 3 has the label 'new', which no training row has",
+        "c0, c1, c10, c11, c2",
+        "c7 and 2 more",
+    )
+
+
+def test_columns_and_templates_that_are_wrong(tmp_path: Path) -> None:
+    train = texts(tmp_path)
+    other = put(tmp_path / "valid.jsonl", [{"sources": "a", "target": "b"}])
+    refuse(CustomData("generation", train, other), "valid.jsonl has no column 'source'", "Did you mean 'sources'")
+    refuse(CustomData("generation", train, references_column="refs"), "no column 'refs'", "references column")
+    refuse(CustomData("generation", train, template="{sauce} =>"), "train.jsonl", "'sauce'", "Did you mean 'source'")
+    refuse(CustomData("generation", train, template="{source =>"), "train.jsonl", "lone '{' at character 1")
+    refuse(CustomData("generation", train, template="Say: "), "uses no column", "source, target")
+    refuse(CustomData("generation", train, "", "", "target", "target"), "both the column 'target'")
+    refuse(CustomData("generation", ""), "No training file")
+    refuse(CustomData("generation", str(tmp_path / "none.csv")), "none.csv is missing")
+
+
+def test_one_column_given(tmp_path: Path) -> None:
+    train = texts(tmp_path)
+    assert load_rows(CustomData("generation", train, input_column="target")).data.target_column == "source"
+    assert load_rows(CustomData("generation", train, target_column="source")).data.input_column == "target"
+    assert load_rows(CustomData("generation", train, target_column="target")).data.input_column == "source"
+
+
+def test_guess_brings_its_template(tmp_path: Path) -> None:
+    rows = [{"instruction": f"do {at}", "input": "x" * at, "output": "done"} for at in range(9)]
+    task = make_task(CustomData("generation", put(tmp_path / "t.jsonl", rows)))
+    assert task.template == "{instruction}\n{input}\n"
+
+
+def test_files_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    original = custom.read_table
+    monkeypatch.setattr(custom, "read_table", lambda path: read.append(path) or original(path))
+    data = CustomData("generation", texts(tmp_path, 20))
+    make_task(data)
+    make_task(data)
+    make_task(CustomData("generation", data.train_file, template="{source} ->"))
+    assert len(read) == 1
+    os.utime(data.train_file, ns=(1, 1))
+    make_task(data)
+    assert len(read) == 2
+
+
+def test_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        metrics, "rouge_scores", lambda references, texts: {"rouge_l": float(len(texts))}, raising=False
+    )
+    monkeypatch.setattr(
+        metrics,
+        "classification_scores",
+        lambda targets, texts, labels: {"accuracy": float(targets == texts), "classes": float(len(labels))},
+        raising=False,
+    )
+    task = make_task(CustomData("generation", texts(tmp_path)))
+    rows = task.load("test")
+    scores = task.score(rows, [row.target for row in rows])
+    assert scores.keys() == {"bleu", "chrf", "rouge_l"}
+    assert scores["chrf"] == pytest.approx(100)
+    task = make_task(CustomData("classification", labelled(tmp_path, ["a", "b"] * 20)))
+    rows = task.load("test")
+    assert task.score(rows, [row.target for row in rows]) == {"accuracy": 1.0, "classes": 2.0}
