@@ -73,8 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_generate(add("generate", _generate, "Let a base model and adapters continue a prompt."))
     add("runs", _runs, "List the runs.")
     add("methods", _methods, "List the methods.")
-    add("models", _models, "List the built-in base models.")
     add("tasks", _tasks, "List the tasks.")
+    _add_hub(
+        add("models", _models, "List the base models of the catalogue, or search the Hub."),
+        add("data", _data, "List or search data sets of the Hub; 'data fetch ID' makes files of one."),
+    )
     for name, run_command, words in (
         ("metrics", _metrics, "Print every recorded value of a run."),
         ("export", _export, "Pack a run's adapter with its model card and reproduce.py."),
@@ -102,6 +105,16 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def _add_hub(models: argparse.ArgumentParser, data: argparse.ArgumentParser) -> None:
+    for parser in (models, data):
+        parser.add_argument("--search", default="", metavar="TEXT", help="search the Hub instead")
+    data.add_argument("action", nargs="?", choices=("fetch",), help="get a data set and say how to use it")
+    data.add_argument("id", nargs="?", default="", metavar="ID", help="name of the list, Hub id, or a folder")
+    data.add_argument("--config", default="", metavar="NAME", help="which configuration of the data set")
+    data.add_argument("--input", default="", metavar="COLUMN", help="what the model is given; guessed by default")
+    data.add_argument("--target", default="", metavar="COLUMN", help="what it should answer; guessed by default")
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
 
@@ -116,12 +129,12 @@ def _print_table(rows: Sequence[Sequence[Any]]) -> None:
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.follow import Follower, start_worker
     from peft_studio.jobs.store import RunStore
-    from peft_studio.models.catalog import resolve_model
+    from peft_studio.models.fit import check_model
     from peft_studio.presets import parse_preset
     from peft_studio.tasks import task_of
 
     config = parse_preset(options.preset, options.set)
-    resolve_model(config.model.id)  # a wrong name or file is told before anything is created
+    check_model(config.model.id)  # a wrong name or file is told before anything is created
     task_of(config.task)
     prepare_home(settings)
     paths = RunStore(settings.runs_dir).create(config, options.name)
@@ -249,12 +262,52 @@ def _methods(options: argparse.Namespace, _settings: Settings) -> int:
 
 def _models(options: argparse.Namespace, _settings: Settings) -> int:
     from peft_studio.models.catalog import MODELS
+    from peft_studio.models.hub import search_models
 
+    cards = search_models(options.search) if options.search else list(MODELS.values())
     if options.json:
-        cards = [{name: value for name, value in asdict(card).items() if name != "path"} for card in MODELS.values()]
-        _print_json(cards)
+        found = [{**asdict(card), "kind": card.kind, "suits": card.suits} for card in cards]
+        _print_json([{name: value for name, value in card.items() if name != "path"} for card in found])
     else:
-        _print_table([(card.id, f"{card.params:,}", card.summary) for card in MODELS.values()])
+        rows = [(card.id, card.size, card.kind, card.licence, card.good_for or card.summary) for card in cards]
+        _print_table([("model", "parameters", "kind", "licence", "good for"), *rows])
+    return 0
+
+
+def _data(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.models.hub import search_datasets
+    from peft_studio.tasks.hub_catalogue import HUB_DATA
+
+    if options.action:
+        return _fetch(options, settings)
+    rows: list[Sequence[Any]]
+    if options.search:
+        hits = search_datasets(options.search)
+        found = [asdict(hit) for hit in hits]
+        rows = [(hit.id, ", ".join(hit.tasks), hit.licence, hit.title) for hit in hits]
+    else:
+        found = [asdict(entry) for entry in HUB_DATA.values()]
+        rows = [(entry.id, entry.kind, entry.licence, entry.summary) for entry in HUB_DATA.values()]
+    _print_json(found) if options.json else _print_table([("data set", "kind", "licence", "about"), *rows])
+    return 0
+
+
+def _fetch(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.tasks.hub_catalogue import find_data
+    from peft_studio.tasks.hub_data import fetch, task_settings
+
+    if not options.id:
+        raise ConfigError("Which data set? Give a name of the list, a Hub id, or a folder with data files.")
+    prepare_home(settings)
+    data = find_data(options.id, options.config, options.input, options.target)
+    files = fetch(data, settings.home)
+    task = task_settings(data, files)
+    if options.json:
+        _print_json({"files": {split: str(file) for split, file in files.items()}, "task": task})
+    else:
+        _print_table([(split, file) for split, file in files.items()])
+        print("In a preset:\ntask:")
+        print("\n".join(f"  {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in task.items()))
     return 0
 
 

@@ -174,7 +174,7 @@ class RunConfig(_Strict):
         method = data.get("method")
         name = method.get("name") if isinstance(method, Mapping) else getattr(method, "name", None)
         if isinstance(training, Mapping) and training.get("learning_rate") is None and isinstance(name, str):
-            rate = get_method(name).rate_for(_model_params(data))
+            rate = get_method(name).rate_for(_model_params(data), _classifies(data.get("task")))
             training = {**training, "learning_rate": rate}
             return {**data, "training": training}
         return data
@@ -185,6 +185,13 @@ def _model_params(data: Mapping[str, Any]) -> int:
     model = data.get("model")
     name = model.get("id", DEFAULT_MODEL) if isinstance(model, Mapping) else getattr(model, "id", DEFAULT_MODEL)
     return known_params(name) if isinstance(name, str) else 0
+
+
+def _classifies(task: Any) -> bool:
+    """Whether a task that is still to be checked asks for labels."""
+    held = task if isinstance(task, Mapping) else {} if task is None else task.model_dump()
+    known = TASKS.get(str(held.get("id")))
+    return "classification" in (held.get("kind"), known.kind if known else None)
 
 
 def parse_config(data: Any) -> RunConfig:

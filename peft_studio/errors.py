@@ -4,6 +4,7 @@
     ├── ConfigError            a value in a config, form or command line is not allowed
     │   └── PresetError        the same, in a preset file
     ├── ModelError             no such model, or a directory that is not one
+    ├── HubOfflineError        the Hugging Face Hub cannot be reached
     ├── DataError              rows that cannot be used
     ├── StorageError           the home folder is full, locked or not writable
     ├── JobError
@@ -43,6 +44,13 @@ class PresetError(ConfigError):
 
 class ModelError(StudioError):
     """No such model, or a directory that does not hold one."""
+
+
+class HubOfflineError(StudioError):
+    """The Hugging Face Hub cannot be reached, or is switched off for this machine."""
+
+    def __init__(self) -> None:
+        super().__init__("The Hub cannot be reached from here; embedded models and local folders work.")
 
 
 class DataError(StudioError):

@@ -71,12 +71,12 @@ def test_generate_puts_the_base_first(lora_run: Any, ask: Any) -> None:
     assert all(isinstance(column["text"], str) and column["done"] for column in columns)
 
 
-@pytest.mark.parametrize("what", ["methods", "models", "tasks"])
+@pytest.mark.parametrize("what", ["methods", "models", "tasks", "data"])
 def test_lists_need_no_heavy_library(what: str) -> None:
     code = (
         "import sys\nfrom peft_studio.cli import main\n"
         f"assert main([{what!r}, '--json'], {{}}) == 0\n"
-        "print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     listed, heavy = done.stdout.splitlines()
@@ -96,6 +96,7 @@ def test_lists_need_no_heavy_library(what: str) -> None:
         (("generate", "--prompt", "  "), "prompt is empty"),
         (("generate", "--prompt", "x", "--temperature", "-1"), "sampling.temperature = -1.0"),
         (("generate", "--prompt", "x", "--run", "nope"), "no run 'nope'"),
+        (("data", "fetch"), "Which data set?"),
         (("metrics", "nope"), "no run 'nope'"),
         (("export", "../x"), "no run '../x'"),
         (("stop", "nope"), "no run 'nope'"),
@@ -108,6 +109,55 @@ def test_errors_are_one_line_and_code_2(home: Path, argv: tuple[str, ...], expec
     assert captured.err.startswith("error: ") and expected in captured.err
     assert captured.out == ""
     assert not list((home / "runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    "argv", [("models", "--search", "smol"), ("data", "--search", "news"), ("data", "fetch", "GEM/dart")]
+)
+def test_without_the_hub_its_commands_say_so(home: Path, argv: tuple[str, ...], monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(list(argv), {"PEFT_STUDIO_HOME": str(home)}) == 2
+    assert capsys.readouterr().err == (
+        "error: The Hub cannot be reached from here; embedded models and local folders work.\n"
+    )
+
+
+def test_found_models_and_data_sets_are_listed(monkeypatch: Any, capsys: Any) -> None:
+    from peft_studio.models import hub
+    from peft_studio.models.entries import HUB_CARDS
+
+    hit = hub.DatasetHit("a/b", "A B", "mit", ("summarization",), 7)
+    monkeypatch.setattr(hub, "search_models", lambda words: list(HUB_CARDS[:1]) if words == "smol" else [])
+    monkeypatch.setattr(hub, "search_datasets", lambda words: [hit] if words == "news" else [])
+    for command, words, name in (("models", "smol", HUB_CARDS[0].id), ("data", "news", "a/b")):
+        assert main([command, "--search", words, "--json"], {}) == 0
+        (found,) = json.loads(capsys.readouterr().out)
+        assert found["id"] == name and "path" not in found
+        assert main([command, "--search", words], {}) == 0
+        assert name in capsys.readouterr().out
+        assert main([command, "--search", "nothing", "--json"], {}) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_fetched_data_set_is_ready_for_a_preset(home: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    import datasets
+    import yaml
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [{"question": f"What is {at} and {at}?", "reply": f"It is {at + at}."} for at in range(30)]
+    (tmp_path / "sums").mkdir()
+    (tmp_path / "sums" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv, env = ["data", "fetch", str(tmp_path / "sums")], {"PEFT_STUDIO_HOME": str(home)}
+    assert main([*argv, "--json"], env) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert Path(result["files"]["train"]).parent.parent == home / "datasets"
+    task = result["task"]
+    assert (task["input_column"], task["target_column"], task["kind"]) == ("question", "reply", "generation")
+    sets = [f"task.{name}={json.dumps(value)}" for name, value in task.items()]
+    assert parse_preset("bistro-lora", sets).task.train_file == result["files"]["train"]
+    assert main([*argv, "--target", "question", "--input", "reply"], env) == 0
+    section = capsys.readouterr().out.split("In a preset:\n")[1]
+    assert yaml.safe_load(section)["task"]["target_column"] == "question"
 
 
 def test_a_directory_that_is_no_model_is_refused_in_words(home: Path, tmp_path: Path, capsys: Any) -> None:

@@ -8,6 +8,7 @@ from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError, PresetError
 from peft_studio.methods import METHODS
 from peft_studio.presets import apply_overrides, list_presets, load_preset, parse_preset
+from peft_studio.tasks import TASKS
 
 
 @pytest.mark.parametrize("name", list_presets())
@@ -16,8 +17,10 @@ def test_shipped_presets_are_valid(name: str) -> None:
     assert name == f"{config.task.id}-{config.method.name}"
 
 
-def test_every_method_has_a_preset() -> None:
-    assert {f"bistro-{name}" for name in METHODS} <= set(list_presets())
+def test_every_common_method_and_every_task_has_a_preset() -> None:
+    common = {f"bistro-{name}" for name, method in METHODS.items() if method.tier == "common"}
+    assert common <= set(list_presets())
+    assert {name.partition("-")[0] for name in list_presets()} == set(TASKS)
 
 
 def test_override_types() -> None:

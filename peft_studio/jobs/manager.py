@@ -23,6 +23,7 @@ from peft_studio.jobs.scheduler import Scheduler
 from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.store import RunStore, Status
 from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.models.fit import check_model
 from peft_studio.settings import Settings, prepare_home
 from peft_studio.tasks import task_of
 
@@ -96,9 +97,11 @@ class JobManager:
             The run's id.
 
         Raises:
+            ModelError: There is no such model, or it is too large for this machine.
             DataError: A data file cannot be used; the message names file, row and column.
             StorageError: The disk is full or the folder is not writable.
         """
+        check_model(config.model.id)
         task_of(config.task)
         run_id = self.store.create(config, name).id
         self._changed()

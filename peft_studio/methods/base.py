@@ -23,6 +23,9 @@ Targets = Literal["attention", "attention+mlp"]
 NANO_PARAMS = 20_000_000
 """Up to this size a model counts as nano: such models want learning rates far above the published ones."""
 
+NANO_CLASSIFICATION = 0.3
+"""Share of a nano learning rate that classification wants."""
+
 
 class Params(BaseModel):
     """Base of every method's parameters; subclasses pin ``name`` to a literal and add bounded fields.
@@ -135,9 +138,17 @@ class Method:
     caveat: str = ""
     tags: tuple[str, ...] = field(default=())
 
-    def rate_for(self, model_params: int) -> float:
-        """The recommended learning rate for a model of this many parameters."""
-        return self.learning_rate if model_params <= NANO_PARAMS else self.learning_rate_large
+    def rate_for(self, model_params: int, classification: bool = False) -> float:
+        """The recommended learning rate.
+
+        Args:
+            model_params: The model's size.
+            classification: Whether a new head trains with the method. Nano models then want less: at a decoder's
+                rate, the nano-encoder does not leave the loss of guessing.
+        """
+        if model_params > NANO_PARAMS:
+            return self.learning_rate_large
+        return float(f"{self.learning_rate * NANO_CLASSIFICATION:.1g}") if classification else self.learning_rate
 
 
 def configure(site: Site, config_name: str, **fields: Any) -> Any:

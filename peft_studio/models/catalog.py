@@ -3,34 +3,11 @@
 import json
 import math
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from peft_studio.errors import ModelError, did_you_mean
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What the form shows of a model.
-
-    Attributes:
-        id: Name in configs.
-        title: Name shown to people.
-        path: Folder of an embedded model; None for one on the Hub.
-        params: Number of parameters.
-        architecture: ``model_type`` of transformers.
-        licence: SPDX identifier.
-        summary: One or two sentences.
-    """
-
-    id: str
-    title: str
-    path: Path | None
-    params: int
-    architecture: str
-    licence: str
-    summary: str
+from peft_studio.models.entries import HUB_CARDS, ModelCard
 
 
 def count_stored_params(file: Path) -> int:
@@ -44,27 +21,44 @@ def count_stored_params(file: Path) -> int:
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-def _nano_lm() -> ModelCard:
-    folder = Path(__file__).parent / "nano-lm"
-    return ModelCard(
-        id="nano-lm",
-        title="nano-lm",
-        path=folder,
-        params=count_stored_params(folder / "model.safetensors"),
-        architecture="llama",
-        licence="Apache-2.0",
-        summary="A small decoder that ships with PEFT Studio, pre-trained by the project itself. Needs no network.",
-    )
+def _embedded(name: str, architecture: str, summary: str, good_for: str) -> list[ModelCard]:
+    """The card of a model that ships with the app, or none while its weights are not there."""
+    folder = Path(__file__).parent / name
+    try:
+        params = count_stored_params(folder / "model.safetensors")
+    except (OSError, ValueError, struct.error):  # not there, or only half copied
+        return []
+    return [ModelCard(name, name, folder, params, architecture, "Apache-2.0", summary, good_for)]
 
 
-MODELS: dict[str, ModelCard] = {card.id: card for card in (_nano_lm(),)}
+_SHIPPED = "ships with PEFT Studio, pre-trained by the project itself. Needs no network."
+_EMBEDDED = (
+    *_embedded("nano-lm", "llama", f"A small decoder that {_SHIPPED}", "first runs and data-to-text on any machine"),
+    *_embedded("nano-encoder", "modernbert", f"A small encoder that {_SHIPPED}", "classification on any machine"),
+    *_embedded(
+        "nano-seq2seq", "bart", f"A small encoder-decoder that {_SHIPPED}", "turning one text into another anywhere"
+    ),
+)
+MODELS: dict[str, ModelCard] = {card.id: card for card in (*_EMBEDDED, *HUB_CARDS)}
+"""All models of the catalogue by id, embedded ones first."""
+SHORT_NAMES: dict[str, str] = {card.id.rpartition("/")[2]: card.id for card in MODELS.values()}
+"""Ids by their part after the owner: ``gpt2`` is ``openai-community/gpt2``."""
+
+
+def find_card(model_id: str) -> ModelCard | None:
+    """The catalogue's entry of a model, by id or by its short name unless a folder has that; None without one."""
+    if model_id in MODELS:
+        return MODELS[model_id]
+    if model_id in SHORT_NAMES and not Path(model_id).exists():
+        return MODELS[SHORT_NAMES[model_id]]
+    return None
 
 
 @lru_cache(maxsize=64)
 def known_params(model_id: str, otherwise: int = 1 << 40) -> int:
     """Parameters of a model as far as they are known without the network, or ``otherwise``."""
-    if model_id in MODELS:
-        return MODELS[model_id].params
+    if card := find_card(model_id):
+        return card.params
     folder = Path(model_id).expanduser()
     try:
         return sum(count_stored_params(file) for file in folder.glob("*.safetensors")) or otherwise
@@ -78,8 +72,8 @@ def resolve_model(model_id: str) -> str:
     Raises:
         ModelError: A bare name that the catalogue does not have, or a folder that does not hold a model.
     """
-    if model_id in MODELS and MODELS[model_id].path is not None:
-        return str(MODELS[model_id].path)
+    if card := find_card(model_id):
+        return str(card.path) if card.path is not None else card.id
     path = Path(model_id).expanduser()
     if path.exists():
         check_folder(path)
@@ -89,7 +83,7 @@ def resolve_model(model_id: str) -> str:
         raise ModelError(f"There is no folder {model_id!r}. A model is a catalogue name, a folder or a Hub id.")
     if "/" not in model_id:
         raise ModelError(
-            f"There is no model {model_id!r}. {did_you_mean(model_id, MODELS)} "
+            f"There is no model {model_id!r}. {did_you_mean(model_id, SHORT_NAMES)} "
             "Or give a folder, or a Hub id such as owner/name."
         )
     return model_id

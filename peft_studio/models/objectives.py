@@ -125,6 +125,7 @@ class MaskedTokens:
                 attention_bias=True,
                 mlp_bias=True,
                 norm_bias=True,
+                classifier_pooling="mean",  # the first token learns nothing of its own before fine-tuning
                 bos_token_id=_BOS,
                 cls_token_id=_BOS,
                 pad_token_id=_PAD,

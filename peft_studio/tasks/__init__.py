@@ -1,6 +1,6 @@
 """The task registry. Adding a task: one file that defines a ``Task``, and one line here."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from peft_studio.errors import ConfigError, did_you_mean
 from peft_studio.tasks.base import Task, TaskKind
@@ -9,6 +9,9 @@ from peft_studio.tasks.defects import DEFECTS
 from peft_studio.tasks.docstrings import DOCSTRINGS
 from peft_studio.tasks.headlines import HEADLINES
 from peft_studio.tasks.reviews import REVIEWS
+
+if TYPE_CHECKING:
+    from peft_studio.tasks.custom import CustomData
 
 TASKS: dict[str, Task] = {task.name: task for task in (BISTRO, HEADLINES, DOCSTRINGS, REVIEWS, DEFECTS)}
 """All built-in tasks by name, in the order of the form."""
@@ -61,20 +64,29 @@ def task_of(source: TaskSource) -> Task:
     """
     if source.id != CUSTOM:
         return get_task(source.id)
+    from peft_studio.tasks.custom import make_task
+
+    return make_task(custom_data(source))
+
+
+def custom_data(source: TaskSource) -> "CustomData":
+    """The files and columns of a task made from files, with the kind guessed where it is not given.
+
+    Raises:
+        DataError: A file cannot be used; the message names file, row and column.
+    """
     from pathlib import Path
 
     from peft_studio.tasks.columns import guess
-    from peft_studio.tasks.custom import CustomData, cached_table, make_task
+    from peft_studio.tasks.custom import CustomData, cached_table
 
-    return make_task(
-        CustomData(
-            kind=source.kind or guess(cached_table(Path(source.train_file))).kind,
-            train_file=source.train_file,
-            validation_file=source.validation_file,
-            test_file=source.test_file,
-            input_column=source.input_column,
-            target_column=source.target_column,
-            references_column=source.references_column,
-            template=source.template,
-        )
+    return CustomData(
+        kind=source.kind or guess(cached_table(Path(source.train_file))).kind,
+        train_file=source.train_file,
+        validation_file=source.validation_file,
+        test_file=source.test_file,
+        input_column=source.input_column,
+        target_column=source.target_column,
+        references_column=source.references_column,
+        template=source.template,
     )

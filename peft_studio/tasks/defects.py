@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import peft_studio.tasks.metrics as metrics
-from peft_studio.tasks import stdlib
+import peft_studio.tasks.stdlib as stdlib
 from peft_studio.tasks.base import Row, Split, Task
 
 CLEAN, DEFECTIVE = LABELS = ("clean", "defective")

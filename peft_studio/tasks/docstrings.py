@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import peft_studio.tasks.metrics as metrics
-from peft_studio.tasks import stdlib
+import peft_studio.tasks.stdlib as stdlib
 from peft_studio.tasks.base import Row, Split, Task
 
 _FEWEST_WORDS, _MOST_WORDS = 3, 30

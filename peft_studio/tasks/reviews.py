@@ -148,7 +148,7 @@ _OUTWEIGHED = (
     "I could write about {aside}, which was {against}, but I will remember that {thing} was anything but {other}.",
 )
 _PLANS = (_DIRECT, _REVERSED, _CONTRAST, _OUTWEIGHED)
-_PLAN_WEIGHTS = (28, 28, 22, 22)
+_PLAN_WEIGHTS = (55, 17, 14, 14)
 _CLOSINGS = {
     POSITIVE: ("My brother would not go again, but I would.", "We will be back, and not only for the view.",
                "I would not think twice about another visit.", "Not going back would be a mistake."),

@@ -69,6 +69,10 @@ def _can_choose(model: nn.Module) -> bool:
 
 def context_length(model: nn.Module, default: int = 1 << 30) -> int:
     """Longest text of a model in tokens, or ``default`` when its config names no limit."""
-    config = model.config
+    return context_of(model.config, default)
+
+
+def context_of(config: Any, default: int = 1 << 30) -> int:
+    """The same, of a model's transformers config."""
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     return int(limit) if limit else default

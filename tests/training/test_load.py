@@ -13,6 +13,14 @@ from peft_studio.errors import ModelError
 from peft_studio.methods import METHODS
 from peft_studio.training import load
 from peft_studio.training.load import attach, load_adapter, load_base, load_config, load_meta, share_base
+from peft_studio.training.origin import save_adapter
+from peft_studio.training.quiet import known_warnings
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:
+    """Bit for bit, unless the adapter was converted on saving, which rounds."""
+    assert torch.allclose(found, expected, atol=1e-4) if METHODS[name].changes_base else torch.equal(found, expected)
+
 
 ROWS = torch.arange(2, 14).reshape(2, 6)
 
@@ -25,7 +33,7 @@ def adapter(name: str, base: Any, folder: Path) -> torch.Tensor:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-        model.eval().save_pretrained(folder, save_embedding_layers=False)
+        save_adapter(model.eval(), folder)
         return model(input_ids=ROWS).logits
 
 
@@ -81,23 +89,23 @@ def test_two_adapters_share_one_base(name: str, tiny_model: Path, tmp_path: Path
     base, _ = load_base(str(tiny_model))
     with torch.no_grad():
         before = base(input_ids=ROWS).logits
-    said = adapter(name, share_base(base), tmp_path)
+    said = adapter(name, load_base(str(tiny_model))[0], tmp_path)
     first, second = (load_adapter(share_base(base), tmp_path) for _ in range(2))
     embedding = base.get_input_embeddings().weight
     for model in (first, second):
         assert any(parameter is embedding for parameter in model.parameters())
         with torch.no_grad():
-            assert torch.equal(model(input_ids=ROWS).logits, said)
+            assert_same(model(input_ids=ROWS).logits, said, name)
     with torch.no_grad():
         assert torch.equal(base(input_ids=ROWS).logits, before)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", [name for name in sorted(METHODS) if not METHODS[name].changes_base])
 def test_second_adapter_is_added_deleted_and_added_again(name: str, tiny_model: Path, tmp_path: Path) -> None:
     said = adapter(name, load_base(str(tiny_model))[0], tmp_path)
     model = attach(load_base(str(tiny_model))[0], METHODS[name].params(name=name)).eval()
     for _ in range(2):
-        with load._peft_warnings():
+        with known_warnings():
             model.load_adapter(str(tmp_path), "other")
         model.set_adapter("other")
         with torch.no_grad():
@@ -106,7 +114,7 @@ def test_second_adapter_is_added_deleted_and_added_again(name: str, tiny_model: 
         model.delete_adapter("other")
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(METHODS) if name not in ("prefix", "prompt")])
+@pytest.mark.parametrize("name", [name for name in sorted(METHODS) if name not in ("prefix", "prompt", "p_tuning")])
 def test_unloading_gives_the_base_back(name: str, tiny_model: Path, tmp_path: Path) -> None:
     base, _ = load_base(str(tiny_model))
     with torch.no_grad():

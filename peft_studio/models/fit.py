@@ -1,0 +1,56 @@
+"""Refuses a model that this machine cannot hold, before a job starts."""
+
+import psutil
+
+from peft_studio.errors import ModelError
+from peft_studio.models.catalog import known_params, resolve_model
+
+WEIGHT_BYTES = 4
+"""Weights are loaded with 32 bits each, whatever the file holds."""
+OVERHEAD = 1.2
+"""A few trained weights with gradients and optimizer state, activations of one short batch, and the libraries."""
+
+
+def bytes_needed(params: int) -> int:
+    """The least memory with which any method could tune a model of this size."""
+    return int(params * WEIGHT_BYTES * OVERHEAD)
+
+
+def refuse_too_large(params: int, available_bytes: int, model_id: str) -> None:
+    """Makes sure that a model fits into memory.
+
+    Args:
+        params: Its number of parameters.
+        available_bytes: Memory of the machine that will train it.
+        model_id: Its name, for the message.
+
+    Raises:
+        ModelError: It does not fit; the message has the numbers.
+    """
+    needed = bytes_needed(params)
+    if needed > available_bytes:
+        raise ModelError(
+            f"The model {model_id!r} is too large for this machine: it has {params:,} parameters, which need at least "
+            f"{needed / 1e9:,.1f} GB ({WEIGHT_BYTES} bytes each and a fifth more for training), and there are "
+            f"{available_bytes / 1e9:,.1f} GB. Choose a model with at most "
+            f"{available_bytes / WEIGHT_BYTES / OVERHEAD / 1e6:,.0f} million parameters."
+        )
+
+
+def check_model(model_id: str, available_bytes: int = 0) -> str:
+    """Resolves a model and makes sure that it fits, as far as its size is known without the network.
+
+    Args:
+        model_id: Catalogue name, folder or Hub id.
+        available_bytes: Memory of the machine that will train it; that of this machine when 0.
+
+    Returns:
+        What ``from_pretrained`` takes.
+
+    Raises:
+        ModelError: There is no such model, or it is too large.
+    """
+    source = resolve_model(model_id)
+    if params := known_params(model_id, otherwise=0):
+        refuse_too_large(params, available_bytes or int(psutil.virtual_memory().total), model_id)
+    return source
