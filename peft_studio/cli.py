@@ -201,19 +201,18 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     model = options.model or (adapters[0][1] if adapters else DEFAULT_MODEL)
     import torch
 
-    from peft_studio.tasks import task_of
     from peft_studio.training.classify import label_columns
     from peft_studio.training.generate import stream_columns
-    from peft_studio.training.pool import ModelPool, columns_of, common_labels
+    from peft_studio.training.pool import ModelPool, columns_of, common_kind
     from peft_studio.training.quiet import be_quiet
 
     be_quiet()
     torch.set_num_threads(settings.threads)
     pool = ModelPool()
-    labels = common_labels([task_of(store.config(run).task).labels for run in options.run])
-    models, tokenizer = columns_of(pool, model, adapters, labels), pool.base(model, labels)[1]
-    if labels:
-        columns = label_columns(models, tokenizer, options.prompt, labels)
+    kind = common_kind([store.config(run) for run in options.run])
+    models, tokenizer = columns_of(pool, model, adapters, kind), pool.base(model, kind)[1]
+    if kind.labels:
+        columns = label_columns(models, tokenizer, options.prompt, kind.labels)
     else:
         *_, columns = stream_columns(models, tokenizer, options.prompt, sampling)
     if options.json:

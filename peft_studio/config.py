@@ -34,6 +34,11 @@ class ModelConfig(_Strict):
     id: str = Field(
         DEFAULT_MODEL, min_length=1, max_length=500, description="Catalogue name, local directory or Hub id."
     )
+    attention: Literal["full", "lsg"] = Field(
+        "full",
+        description="lsg (local, sparse, global) lets an encoder read texts of training.max_length tokens, however "
+        "short the texts it was made for, in time that grows with the length only.",
+    )
 
 
 def _known_task(name: Any) -> Any:
@@ -153,6 +158,11 @@ class RunConfig(_Strict):
     task: TaskConfig = TaskConfig()
     method: Annotated[SerializeAsAny[Params], BeforeValidator(_parse_method)]
     training: TrainingConfig
+
+    @property
+    def lsg_length(self) -> int:
+        """Tokens that LSG attention is to read; 0 with the model's own attention."""
+        return self.training.max_length if self.model.attention == "lsg" else 0
 
     @model_validator(mode="after")
     def _check_method_and_training(self) -> "RunConfig":

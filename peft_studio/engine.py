@@ -5,6 +5,7 @@ stops the work. Models stay in memory between requests.
 
     {"op": "ping"}                                             -> {"ok": true}
     {"op": "estimate", "config": {...}}                        -> see training.efficiency.estimate
+    {"op": "preview", "config": {...}}                         -> see training.preview.preview
     {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
                                                                -> {"columns": [{"name", "text", "done", ...}]}, often
     any error                                                  -> {"error": {"type": class, "message": words}}
@@ -30,11 +31,11 @@ from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.jobs.store import RunStore
 from peft_studio.methods import METHODS
 from peft_studio.sampling import parse_sampling
-from peft_studio.tasks import task_of
 from peft_studio.training.classify import label_columns
 from peft_studio.training.efficiency import estimate
 from peft_studio.training.generate import stream_columns
-from peft_studio.training.pool import ModelPool, Recent, columns_of, common_labels
+from peft_studio.training.pool import Kind, ModelPool, Recent, columns_of, common_kind
+from peft_studio.training.preview import preview
 from peft_studio.training.quiet import be_quiet
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
@@ -81,6 +82,7 @@ class Engine:
         self._operations: dict[str, Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]] = {
             "ping": self._ping,
             "estimate": self._estimate,
+            "preview": self._preview,
             "generate": self._generate,
         }
 
@@ -109,25 +111,28 @@ class Engine:
         with self._urgent:
             yield self._estimates.get(config.model_dump_json(), lambda: estimate(config))
 
+    def _preview(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        yield preview(parse_config(request.get("config")))
+
     def _generate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         sampling = parse_sampling(request.get("sampling") or {})
-        columns, tokenizer, labels = self._columns(request)
+        columns, tokenizer, kind = self._columns(request)
         prompt = str(request.get("prompt") or "")
-        if labels:
-            yield {"columns": label_columns(columns, tokenizer, prompt, labels)}
+        if kind.labels:
+            yield {"columns": label_columns(columns, tokenizer, prompt, kind.labels)}
             return
         for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way):
             yield {"columns": states}
 
-    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any, tuple[str, ...]]:
+    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any, Kind]:
         runs = [str(run) for run in request.get("runs") or []]
         configs = {run: self._store.config(run) for run in runs}
         bases = {run: config.model.id for run, config in configs.items()}
-        labels = common_labels([task_of(config.task).labels for config in configs.values()])
+        kind = common_kind(list(configs.values()))
         model = str(request.get("model") or next(iter(bases.values()), DEFAULT_MODEL))
         adapters = [(run, bases[run], self._store.paths(run).adapter) for run in runs]
-        columns = columns_of(self._pool, model, adapters, labels)
-        return columns, self._pool.base(model, labels)[1], labels
+        columns = columns_of(self._pool, model, adapters, kind)
+        return columns, self._pool.base(model, kind)[1], kind
 
 
 def serve(engine: Engine, listener: socket.socket, parent: int) -> None:

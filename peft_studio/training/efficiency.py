@@ -39,7 +39,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         ConfigError: The method does not fit the model.
     """
     figures, attached = _figures(config, config.method)
-    base = _meta_base(config.model.id, task_of(config.task).labels)
+    base = _meta_base(config.model.id, task_of(config.task).labels, config.lsg_length)
     full, _ = _figures(config, get_method("full").params(name="full"))
     layout = layout_of(base)
     drawn = draw_map(attached, base, layout)
@@ -67,7 +67,8 @@ def find_warnings(config: RunConfig, figures: dict[str, Any]) -> list[str]:
 
 def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
     labels = task_of(config.task).labels
-    model, base = attach_to_shapes(config.model.id, labels, params, config.training.max_steps)
+    place = (config.model.id, labels, config.lsg_length)
+    model, base = attach_to_shapes(place, params, config.training.max_steps)
     trainable, total = count_parameters(model)
     base_params = sum(parameter.numel() for parameter in base.parameters())
     held = sum(parameter.numel() for parameter in model.parameters())
@@ -138,12 +139,12 @@ def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
     return sum(depths) - lowest
 
 
-def attach_to_shapes(model_id: str, labels: tuple[str, ...], params: Params, steps: int) -> tuple[Any, Any]:
+def attach_to_shapes(place: tuple[str, tuple[str, ...], int], params: Params, steps: int) -> tuple[Any, Any]:
     """A model with a method and the same model without, both on the meta device.
 
     Args:
-        model_id: Catalogue name, folder or Hub id.
-        labels: Class names of a classification task.
+        place: The base model: catalogue name, folder or Hub id; class names of a classification task; tokens that
+            LSG attention reads, or 0.
         params: The method's parameters.
         steps: Optimizer steps of the run.
 
@@ -151,14 +152,14 @@ def attach_to_shapes(model_id: str, labels: tuple[str, ...], params: Params, ste
         ModelError: The model cannot be read.
         ConfigError: The method or the task does not fit the model.
     """
-    base = _meta_base(model_id, labels)
+    base = _meta_base(*place)
     with torch.device("meta"):
         return attach(share_base(base), params, steps), base
 
 
 @lru_cache(maxsize=8)
-def _meta_base(model_id: str, labels: tuple[str, ...] = ()) -> Any:
-    return load_meta(model_id, labels)
+def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg_length: int = 0) -> Any:
+    return load_meta(model_id, labels, lsg_length)
 
 
 @lru_cache(maxsize=64)

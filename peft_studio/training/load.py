@@ -42,13 +42,16 @@ def load_config(model_id: str) -> Any:
     return _from_pretrained(AutoConfig, model_id)
 
 
-def load_base(model_id: str, dtype: str = "float32", labels: Sequence[str] = ()) -> tuple[Any, Any]:
+def load_base(
+    model_id: str, dtype: str = "float32", labels: Sequence[str] = (), lsg_length: int = 0
+) -> tuple[Any, Any]:
     """Loads a base model with its tokenizer, in evaluation mode.
 
     Args:
         model_id: Catalogue name, folder or Hub id.
         dtype: Name of the weights' torch dtype.
         labels: Class names; with them the model gets a new classification head instead of a vocabulary projection.
+        lsg_length: Tokens that LSG attention is to read; 0 leaves the model its own attention.
 
     Returns:
         The ``PreTrainedModel`` and its tokenizer.
@@ -68,7 +71,16 @@ def load_base(model_id: str, dtype: str = "float32", labels: Sequence[str] = ())
             attn_implementation="sdpa",
             **_label_names(labels),
         )
-    return linear_everywhere(model).eval(), load_tokenizer(model_id)
+    return _with_lsg(linear_everywhere(model).eval(), lsg_length), load_tokenizer(model_id)
+
+
+def _with_lsg(model: Any, length: int) -> Any:
+    if length:
+        from peft_studio.training.lsg import enable_lsg, extend_positions
+
+        enable_lsg(model)
+        extend_positions(model, length)
+    return model
 
 
 def _loader(config: Any, labels: Sequence[str]) -> Any:
@@ -128,7 +140,7 @@ def load_tokenizer(model_id: str) -> Any:
     return _from_pretrained(AutoTokenizer, model_id)
 
 
-def load_meta(model_id: str, labels: Sequence[str] = ()) -> Any:
+def load_meta(model_id: str, labels: Sequence[str] = (), lsg_length: int = 0) -> Any:
     """The model with parameters on the meta device: shapes only, no weights read.
 
     Raises:
@@ -141,7 +153,7 @@ def load_meta(model_id: str, labels: Sequence[str] = ()) -> Any:
         if name != "num_labels":
             setattr(config, name, value)
     with _BUILDING, torch.device("meta"):
-        return linear_everywhere(loader.from_config(config, dtype=torch.float32))
+        return _with_lsg(linear_everywhere(loader.from_config(config, dtype=torch.float32)), lsg_length)
 
 
 def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:

@@ -75,4 +75,8 @@ def context_length(model: nn.Module, default: int = 1 << 30) -> int:
 def context_of(config: Any, default: int = 1 << 30) -> int:
     """The same, of a model's transformers config."""
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(limit) if limit else default
+    if not limit:
+        return default
+    # RoBERTa and its kin number positions from behind the padding token's id.
+    reserved = config.pad_token_id + 1 if config.model_type in ("roberta", "camembert", "xlm-roberta") else 0
+    return int(limit) - reserved

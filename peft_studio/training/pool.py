@@ -3,12 +3,15 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
+from peft_studio.config import RunConfig
 from peft_studio.errors import ConfigError, JobError
+from peft_studio.tasks import task_of
 from peft_studio.training.decoding import pad_id
 from peft_studio.training.load import load_adapter, load_base, share_base
 
@@ -16,6 +19,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a base model is loaded for.
+
+    Attributes:
+        labels: Class names, for a model with a classification head.
+        lsg_length: Tokens that LSG attention reads; 0 with the model's own attention.
+    """
+
+    labels: tuple[str, ...] = ()
+    lsg_length: int = 0
+
+
+_PLAIN = Kind()
 
 
 class Recent(Generic[Value]):
@@ -49,33 +68,33 @@ class ModelPool:
         self._bases: Recent[tuple[PreTrainedModel, PreTrainedTokenizerBase]] = Recent(bases)
         self._adapters: Recent[Any] = Recent(adapters)
 
-    def base(self, model_id: str, labels: Sequence[str] = ()) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    def base(self, model_id: str, kind: Kind = _PLAIN) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """A base model in evaluation mode, and its tokenizer.
 
         Args:
             model_id: Catalogue name, folder or Hub id.
-            labels: Class names, for a model with a classification head.
+            kind: Head and attention.
 
         Raises:
             ModelError: There is no such model.
         """
 
         def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-            model, tokenizer = load_base(model_id, labels=labels)
+            model, tokenizer = load_base(model_id, labels=kind.labels, lsg_length=kind.lsg_length)
             model.config.pad_token_id = pad_id(tokenizer)
             if torch.cuda.is_available():
                 model.to("cuda")
             return model.eval().requires_grad_(False), tokenizer
 
-        return self._bases.get((model_id, tuple(labels)), make)
+        return self._bases.get((model_id, kind), make)
 
-    def adapter(self, model_id: str, folder: Path, labels: Sequence[str] = ()) -> Any:
+    def adapter(self, model_id: str, folder: Path, kind: Kind = _PLAIN) -> Any:
         """An adapter on a copy of its base model that shares the base's weights.
 
         Args:
             model_id: The base model it was trained on.
             folder: As ``save_pretrained`` wrote it.
-            labels: Class names, for a model with a classification head.
+            kind: Head and attention.
 
         Raises:
             JobError: Nothing was saved there.
@@ -85,16 +104,16 @@ class ModelPool:
             saved = weights.stat().st_mtime_ns
         except OSError:
             raise JobError(f"The run {folder.parent.name} has not saved an adapter.") from None
-        base, _ = self.base(model_id, labels)
+        base, _ = self.base(model_id, kind)
 
         def make() -> Any:
             return load_adapter(share_base(base), folder).to(base.device).eval()
 
-        return self._adapters.get((model_id, tuple(labels), str(folder), saved), make)
+        return self._adapters.get((model_id, kind, str(folder), saved), make)
 
 
 def columns_of(
-    pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]], labels: Sequence[str] = ()
+    pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]], kind: Kind = _PLAIN
 ) -> list[tuple[str, Any]]:
     """The columns of a comparison: the base model first, then adapters.
 
@@ -102,7 +121,7 @@ def columns_of(
         pool: Where models come from.
         model_id: The base model.
         adapters: Name, base model and folder of each.
-        labels: Class names, when all adapters classify.
+        kind: Head and attention, the same for all.
 
     Raises:
         ConfigError: An adapter belongs to another base model, or the same one is asked for twice.
@@ -115,19 +134,22 @@ def columns_of(
             raise ConfigError(
                 f"The run {name} was trained on {other!r}, so it cannot stand beside {model_id!r}.", "runs"
             )
-    columns: list[tuple[str, Any]] = [("base", pool.base(model_id, labels)[0])]
-    return columns + [(name, pool.adapter(model_id, folder, labels)) for name, _, folder in adapters]
+    columns: list[tuple[str, Any]] = [("base", pool.base(model_id, kind)[0])]
+    return columns + [(name, pool.adapter(model_id, folder, kind)) for name, _, folder in adapters]
 
 
-def common_labels(labels: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """The class names that all runs of a comparison share; empty when they write text.
+def common_kind(configs: Sequence[RunConfig]) -> Kind:
+    """What the base models of several runs have in common.
 
     Raises:
-        ConfigError: They do different things.
+        ConfigError: They answer in different ways.
+        DataError: The labels come from a file that cannot be read any more.
     """
-    kinds = {tuple(names) for names in labels}
+    kinds = {Kind(task_of(config.task).labels, config.lsg_length) for config in configs}
     if len(kinds) > 1:
         raise ConfigError(
-            "The chosen runs answer differently: all must write text, or choose among the same labels.", "runs"
+            "The chosen runs answer differently: all must write, or choose among the same labels, with the same "
+            "attention.",
+            "runs",
         )
-    return next(iter(kinds), ())
+    return next(iter(kinds), Kind())

@@ -109,7 +109,7 @@ class _Session:
         self.emit = emit
         self.should_stop = should_stop
         self.task = task_of(config.task)
-        base, self.tokenizer = load_base(config.model.id, labels=self.task.labels)
+        base, self.tokenizer = self._fresh_base()
         self.base_fingerprint = provenance.fingerprint_model(base)
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
         base.config.pad_token_id = self.form.padding  # classifiers of transformers ask for it
@@ -119,6 +119,9 @@ class _Session:
         self._best = BestWeights(config.training.early_stopping)
         if torch.cuda.is_available():
             self.model.to("cuda")
+
+    def _fresh_base(self) -> tuple[Any, Any]:
+        return load_base(self.config.model.id, labels=self.task.labels, lsg_length=self.config.lsg_length)
 
     def _sample(self, base: Any) -> list[dict[str, Any]]:
         """Training batches for a method that looks at data before it starts; none for others."""
@@ -259,7 +262,7 @@ class _Session:
     def _reload_difference(self) -> float:
         """Largest difference of a logit between this model and the saved one, on a few rows."""
         batch = self.form.inputs(self.training_rows.encoded.examples[:CHECK_ROWS])
-        base, _ = load_base(self.config.model.id, labels=self.task.labels)
+        base, _ = self._fresh_base()
         base.config.pad_token_id = self.form.padding
         reloaded = load_adapter(base, self.paths.adapter).eval().to(self.model.device)
         moved = {name: part.to(self.model.device) for name, part in batch.items()}
