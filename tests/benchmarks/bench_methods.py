@@ -16,15 +16,15 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
+import torch
+import transformers
 
-from peft_studio.config import RunConfig, parse_config  # noqa: E402
-from peft_studio.jobs.store import RunPaths  # noqa: E402
-from peft_studio.methods import METHODS  # noqa: E402
-from peft_studio.tasks import get_task  # noqa: E402
-from peft_studio.training import trainer  # noqa: E402
-from peft_studio.training.quiet import be_quiet  # noqa: E402
+from peft_studio.config import RunConfig, parse_config
+from peft_studio.jobs.store import RunPaths
+from peft_studio.methods import METHODS
+from peft_studio.tasks import get_task
+from peft_studio.training import trainer
+from peft_studio.training.quiet import be_quiet
 
 
 def learn(config: RunConfig, threads: int) -> list[dict[str, Any]]:
@@ -67,9 +67,8 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     transformers.utils.logging.disable_progress_bar()
     worse = 0
-    print(
-        "| method | trained | loss before | after | accuracy (most frequent) | learning rate |\n|---|---|---|---|---|---|"
-    )
+    print("| method | trained | loss before | after | accuracy (most frequent) | learning rate |")
+    print("|---|---|---|---|---|---|")
     for name in options.methods.split(","):
         training = {"max_steps": options.steps, "eval_every": options.steps, "learning_rate": options.rate}
         config = parse_config(
