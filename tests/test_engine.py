@@ -73,6 +73,14 @@ def generation(run: Any, **changes: Any) -> dict[str, Any]:
     return request | changes
 
 
+def test_preview_shows_tokens(engine: Any, tiny_model: Path) -> None:
+    config = {"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": {"max_length": 512}}
+    found = engine[0].ask({"op": "preview", "config": config})
+    assert len(found["rows"]) == 5 and found["splits"]["train"]["cut"] == 0
+    wrong = engine[0].ask({"op": "preview", "config": {**config, "task": {"id": "custom", "train_file": "/no.csv"}}})
+    assert wrong["error"]["type"] == "DataError"
+
+
 def test_ping(engine: Any) -> None:
     client, pid, _ = engine
     assert client.ask({"op": "ping"}) == {"ok": True, "pid": pid}

@@ -7,6 +7,7 @@ import gradio as gr
 
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
+from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, compare, generate, learn, runs, train
 from peft_studio.ui.context import Studio
 from peft_studio.ui.routes import STATIC, routes
@@ -55,7 +56,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
         "pwa": False,
         "show_error": True,
         "quiet": True,
-        "max_file_size": "2mb",
+        "max_file_size": MAX_BYTES,
         "state_session_capacity": 500,
     }
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
@@ -39,6 +40,12 @@ def label(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def kind_of(info: FieldInfo) -> Any:
+    """A field's type; that of an optional field without the ``None``."""
+    kinds = [part for part in get_args(info.annotation) if part is not NoneType]
+    return kinds[0] if NoneType in get_args(info.annotation) and len(kinds) == 1 else info.annotation
+
+
 def control(name: str, info: FieldInfo, value: Any = None) -> Any:
     """The control for one field.
 
@@ -47,7 +54,7 @@ def control(name: str, info: FieldInfo, value: Any = None) -> Any:
         info: Its type, bounds and description.
         value: What it shows at first; the field's default when not given.
     """
-    kind = info.annotation
+    kind = kind_of(info)
     if value is None:
         value = None if info.is_required() else info.get_default()
     common = {"label": info.title or label(name), "info": info.description, "elem_id": f"field-{name}"}
@@ -60,6 +67,8 @@ def control(name: str, info: FieldInfo, value: Any = None) -> Any:
         return gr.Slider(limits.low, limits.high, value=value, step=1 if kind is int else 0.05, **common)
     if kind is int:
         return gr.Number(value=value, precision=0, **common)
+    if kind is str:
+        return gr.Textbox(value=value or "", max_lines=3, elem_classes="ps-wide", **common)
     return gr.Textbox(value="" if value is None else show_number(value), max_lines=1, **common)
 
 
@@ -76,7 +85,7 @@ def controls(model: type[BaseModel], names: Iterable[str]) -> dict[str, Any]:
 
 def read_value(info: FieldInfo, value: Any) -> Any:
     """What a control holds, as the field's type where that is possible; validation is left to the model."""
-    kind = info.annotation
+    kind = kind_of(info)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -97,7 +106,7 @@ def read_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
 
 def show_value(info: FieldInfo, value: Any) -> Any:
     """A config's value as its control shows it."""
-    is_text = info.annotation is float and not _fits_slider(False, bounds(info))
+    is_text = kind_of(info) is float and not _fits_slider(False, bounds(info))
     return show_number(value) if is_text and value is not None else value
 
 

@@ -1,5 +1,7 @@
-"""The Learn tab: one page per method, written from its registry entry, with a figure of where its parameters sit."""
+"""The Learn tab: one page per method, written from its registry entry, what works where, and what is not offered."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -7,18 +9,25 @@ import gradio as gr
 from peft_studio.config import parse_config
 from peft_studio.errors import StudioError
 from peft_studio.methods import METHODS, Method, get_method
-from peft_studio.ui.context import Studio
+from peft_studio.methods.base import NANO_PARAMS
+from peft_studio.ui.context import Studio, guard
 from peft_studio.ui.form import show_number
+from peft_studio.ui.matrix import FAMILIES, TIERS, works_on
+from peft_studio.ui.methods import ALL, DEFAULT_METHOD, FILTERS, FIRST_TIER, choices, known, matching
+from peft_studio.ui.methods import TIERS as LEVELS
 from peft_studio.ui.shell import island
 
 INTRO = """### What is parameter-efficient fine-tuning?
 
 A pre-trained model knows a language. To make it do *one thing* well, one can go on training all of it, and keep
 a whole copy for each thing. Or one can leave it as it is and train something small beside it: an **adapter**. This
-page explains several ways of choosing that small thing; all can be trained, compared and read side by side here.
+page explains many ways of choosing that small thing; all can be trained, compared and read side by side here.
 
 In the figures, **grey** is frozen, **blue** is trained in place, and **orange** is what the method adds.
 """
+ANY = ""
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+_LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
 
 def page(method: Method) -> str:
@@ -35,12 +44,42 @@ $${method.formula}$$
 
 **Trainable parameters.** {method.count}{caveat}
 
-| merges into the base | rows of a batch may differ | slower when generating | recommended learning rate |
-| --- | --- | --- | --- |
-| {answers} | {show_number(method.learning_rate)} |
+| merges into the base | rows of a batch may differ | slower when generating |
+| --- | --- | --- |
+| {answers} |
+
+{rates(method)}
+
+**Fits.** {fits(method)}
 
 **Paper.** [{paper.title}]({paper.url}), {paper.authors}, {paper.year}.
+
+{found_under(method)}
 """
+
+
+def rates(method: Method) -> str:
+    """Both recommended learning rates and where they are from."""
+    source = re.sub(r"https?://([^\s,;)]+)", r"[\1](\g<0>)", method.learning_rate_source)
+    origin = f"Source: {source}." if source else "This is the usual start for adapters; no source is given for it."
+    return (
+        f"**Learning rate.** {show_number(method.learning_rate)} for nano models (up to {NANO_PARAMS // 10**6} "
+        f"million parameters), measured here. {show_number(method.learning_rate_large)} for larger ones. {origin}"
+    )
+
+
+def fits(method: Method) -> str:
+    """On which families of models the tests could put the method."""
+    refused = [title for family, (title, _) in FAMILIES.items() if not works_on(method.name, family)]
+    if not refused:
+        return f"All {len(FAMILIES)} families of models in the table below."
+    return f"The families of models in the table below, but not {', '.join(refused)}."
+
+
+def found_under(method: Method) -> str:
+    """The method's tier and the other words that find it."""
+    tags = f" Also found under: {', '.join(method.tags)}." if method.tags else ""
+    return f"*{TIERS[method.tier]}.{tags}*"
 
 
 def figure(studio: Studio, name: str) -> dict[str, Any]:
@@ -52,27 +91,96 @@ def figure(studio: Studio, name: str) -> dict[str, Any]:
         return {"error": str(exc)}
 
 
+def matching_on(tier: str, query: str, properties: Sequence[str], family: str) -> list[str]:
+    """As ``matching``, of the methods that can be put on a family; ``ANY`` for all."""
+    return [name for name in matching(tier, query, properties) if not family or works_on(name, family)]
+
+
+def told(tier: str, query: str, properties: Sequence[str], family: str) -> str:
+    """How much was found, as a sentence."""
+    if found := len(matching_on(tier, query, properties, family)):
+        return f"{found} of {len(METHODS)} methods"
+    if elsewhere := len(matching_on(ALL, query, properties, family)):
+        return f"Nothing on this level matches; under All {elsewhere} would."
+    return "No method matches. Try other words or fewer filters, or look under Not offered below."
+
+
+class Library:
+    """Level, search, filters and tiles of the tab."""
+
+    def __init__(self) -> None:
+        self.tier = gr.Radio(
+            LEVELS, value=FIRST_TIER, label="Methods", elem_id="learn-tier", elem_classes="ps-choice ps-tiers"
+        )
+        self.search = gr.Textbox(
+            label="Search methods", show_label=False, placeholder="Search methods", max_lines=1,
+            elem_id="learn-search", elem_classes="ps-search",
+        )  # fmt: skip
+        self.filters = gr.CheckboxGroup(
+            FILTERS, label="Only methods with", show_label=False, elem_id="learn-filters", elem_classes="ps-filters"
+        )
+        families = [("Any architecture", ANY), *((title, family) for family, (title, _) in FAMILIES.items())]
+        self.family = gr.Dropdown(
+            families, value=ANY, label="Architecture", show_label=False, filterable=False, elem_id="learn-family"
+        )
+        self.chosen = gr.Radio(
+            choices(matching(FIRST_TIER), DEFAULT_METHOD), value=DEFAULT_METHOD, label="Methods", show_label=False,
+            elem_classes="ps-tiles", elem_id="learn-method",
+        )  # fmt: skip
+        self.chosen.preprocess = known
+        self.told = gr.Markdown(told(FIRST_TIER, "", (), ANY), elem_classes="ps-hint", elem_id="learn-told")
+
+    @property
+    def controls(self) -> list[Any]:
+        """What narrows the tiles."""
+        return [self.tier, self.search, self.filters, self.family]
+
+    def narrow(
+        self, tier: str, query: str | None, properties: Sequence[str] | None, family: str | None, chosen: str
+    ) -> tuple[Any, str]:
+        """What tiles and hint become when a control changes; the chosen method stays."""
+        wanted = (tier, query or "", properties or (), family or ANY)
+        return gr.update(choices=choices(matching_on(*wanted), chosen)), told(*wanted)
+
+    def show(self, name: str) -> list[Any]:
+        """What controls, tiles and hint become when a method of any level is chosen from elsewhere."""
+        tier = get_method(name).tier
+        tiles = gr.update(choices=choices(matching(tier), name), value=name)
+        return [tier, "", [], ANY, tiles, told(tier, "", (), ANY)]
+
+
 def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
-    first = next(iter(METHODS))
-    latex = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=3, min_width=240, elem_classes="ps-form"):
             gr.Markdown(INTRO, elem_classes="ps-prose")
-            tiles = [(method.title, name) for name, method in METHODS.items()]
-            chosen = gr.Radio(tiles, value=first, label="Methods", elem_classes="ps-tiles", elem_id="learn-method")
+            library = Library()
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
             with gr.Column(elem_classes="ps-card ps-page"):
                 text = gr.Markdown(
-                    page(METHODS[first]), latex_delimiters=latex, elem_classes="ps-prose", elem_id="learn-page"
-                )
-                tried = island("try", {"method": first}, elem_id="learn-try")
+                    page(METHODS[DEFAULT_METHOD]), latex_delimiters=_LATEX, elem_classes="ps-prose",
+                    elem_id="learn-page",
+                )  # fmt: skip
+                tried = island("try", {"method": DEFAULT_METHOD}, elem_id="learn-try")
             drawing = island("figure", elem_id="learn-figure")
+    table = island("library", elem_id="learn-library", event="pick")
 
     def show(name: str) -> tuple[str, dict[str, Any]]:
         return page(get_method(name)), {"method": name}
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    chosen.change(show, chosen, [text, tried], **quiet)
-    chosen.change(lambda name: figure(studio, name), chosen, drawing, **quiet)
-    studio.extras["tab-learn"].select(lambda name: figure(studio, name), chosen, drawing, **quiet)
+    @guard
+    def pick(event: gr.EventData) -> list[Any]:
+        return library.show(str((event._data or {}).get("method", "")))
+
+    def draw(name: str) -> dict[str, Any]:
+        return figure(studio, name)
+
+    targets = [library.chosen, library.told]
+    # A text's "input" misses Backspace.
+    events = [library.tier.input, library.search.change, library.filters.input, library.family.input]
+    gr.on(events, library.narrow, [*library.controls, library.chosen], targets,
+          trigger_mode="always_last", **_QUIET)  # fmt: skip
+    table.pick(pick, None, [*library.controls, *targets], **_QUIET)
+    library.chosen.change(show, library.chosen, [text, tried], **_QUIET)
+    library.chosen.change(draw, library.chosen, drawing, **_QUIET)
+    studio.extras["tab-learn"].select(draw, library.chosen, drawing, **_QUIET)

@@ -20,6 +20,8 @@ from starlette.routing import BaseRoute, Route
 from peft_studio.errors import RunNotFoundError, StudioError
 from peft_studio.export import export_zip
 from peft_studio.jobs.manager import JobManager
+from peft_studio.ui.details import run_details
+from peft_studio.ui.matrix import library
 from peft_studio.ui.table import csv_rows
 
 STATIC = Path(__file__).parent / "static"
@@ -37,6 +39,8 @@ def routes(manager: JobManager) -> list[BaseRoute]:
         Route("/studio/static/{name}", static_file),
         Route("/studio/runs.json", _words(api.runs)),
         Route("/studio/metrics.json", _words(api.metrics)),
+        Route("/studio/library.json", lambda _request: _json(library())),
+        Route("/studio/runs/{run_id}/details", _words(api.details)),
         Route("/studio/log/{run_id}", _words(api.log)),
         Route("/studio/export/{run_id}.zip", _words(api.export)),
         Route("/studio/compare.csv", _words(api.compare)),
@@ -91,6 +95,11 @@ class _Api:
         """The end of a run's log, as text."""
         text = self._manager.log_tail(request.path_params["run_id"])
         return PlainTextResponse(text, headers={**_NO_STORE, "X-Content-Type-Options": "nosniff"})
+
+    def details(self, request: Request) -> Response:
+        """Test figures, the check after saving, confusion matrix and ranks of a run."""
+        run_id = request.path_params["run_id"]
+        return _json(run_details(self._manager.info(run_id), self._manager.store.paths(run_id)))
 
     def export(self, request: Request) -> Response:
         """The adapter with its card and script."""

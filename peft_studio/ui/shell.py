@@ -4,7 +4,10 @@ from typing import Any
 
 import gradio as gr
 
-SCRIPTS = ("core.js", "map.js", "chart.js", "runs.js", "compare.js", "generate.js")
+SCRIPTS = (
+    "core.js", "map.js", "data.js", "preview.js", "chart.js", "runs.js", "details.js", "compare.js", "generate.js",
+    "library.js",
+)  # fmt: skip
 HEAD = "".join(f'<script src="studio/static/{name}"></script>' for name in SCRIPTS)
 
 # An island can come to life before or after the scripts: whichever is second finds the other here.

@@ -1,5 +1,8 @@
 """The Train tab: pick model, task, method and settings, see at once what that costs, start, and watch."""
 
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -7,22 +10,30 @@ import gradio as gr
 from peft_studio.config import DEFAULT_MODEL, TrainingConfig, parse_config
 from peft_studio.errors import StudioError
 from peft_studio.methods import METHODS, get_method
-from peft_studio.models.catalog import MODELS
+from peft_studio.models.catalog import MODELS, known_params
 from peft_studio.presets import list_presets, load_preset
-from peft_studio.tasks import TASKS
+from peft_studio.tasks import CUSTOM, TASKS
 from peft_studio.ui.context import Studio, guard, plain
+from peft_studio.ui.data import DataPanel
 from peft_studio.ui.form import control, controls, read_values, show_number, show_value
+from peft_studio.ui.methods import DEFAULT_METHOD, MethodPicker, summary
 from peft_studio.ui.shell import island
 
 MAIN_SETTINGS = ("max_steps", "batch_size", "learning_rate", "seed")
 MORE_SETTINGS = tuple(name for name in TrainingConfig.model_fields if name not in MAIN_SETTINGS)
-DEFAULT_METHOD = next(iter(METHODS))
+NO_FILE = "Choose a training file, and the costs of a run on it are shown here."
+OWN_DATA = ("Your own data", CUSTOM)
+
+
+def recommended_rate(method: str, model: str | None) -> float:
+    """The learning rate recommended for a method on a model of this size."""
+    return get_method(method).rate_for(known_params((model or "").strip() or DEFAULT_MODEL))
 
 
 class TrainForm:
     """The form's controls and how they become a config and back."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
         self.groups: dict[str, Any] = {}
         self.params: dict[str, dict[str, Any]] = {}
         self.preset = gr.Dropdown(list_presets(), value=None, label="Start from a preset", elem_id="preset")
@@ -31,17 +42,22 @@ class TrainForm:
             models, value=DEFAULT_MODEL, label="Base model", allow_custom_value=True, elem_id="model",
             info="Or type a local folder or a Hub id, and press Enter.",
         )  # fmt: skip
-        self.task = gr.Dropdown([(task.title, name) for name, task in TASKS.items()], label="Task", elem_id="task")
-        tiles = [(method.title, name) for name, method in METHODS.items()]
-        self.method = gr.Radio(tiles, value=DEFAULT_METHOD, label="Method", elem_classes="ps-tiles", elem_id="method")
-        self.summary = gr.Markdown(METHODS[DEFAULT_METHOD].summary, elem_classes="ps-hint")
+        tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
+        self.task = gr.Dropdown(tasks, value=next(iter(TASKS)), label="Task", elem_id="task")
+        self.data = DataPanel(home)
+        self.picker = MethodPicker()
+        self.method = self.picker.method
+        self._settings()
+
+    def _settings(self) -> None:
+        """Controls of the methods and of the training."""
         for name, method in METHODS.items():
             fields = [field for field in method.params.model_fields if field != "name"]
             with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="ps-params") as group:
                 self.params[name] = controls(method.params, fields)
             self.groups[name] = group
         with gr.Column(elem_classes="ps-params ps-basics"):
-            rate = METHODS[DEFAULT_METHOD].learning_rate
+            rate = recommended_rate(DEFAULT_METHOD, DEFAULT_MODEL)
             self.training = {
                 name: control(name, TrainingConfig.model_fields[name], rate if name == "learning_rate" else None)
                 for name in MAIN_SETTINGS
@@ -52,7 +68,7 @@ class TrainForm:
 
     def inputs(self) -> list[Any]:
         """Every control that makes up a config, and the run's name."""
-        every = [self.model, self.task, self.method, *self.training.values(), self.name]
+        every = [self.model, self.task, self.method, *self.training.values(), self.name, *self.data.inputs()]
         return every + [item for group in self.params.values() for item in group.values()]
 
     def config(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -62,21 +78,29 @@ class TrainForm:
         training = {key: values[item] for key, item in self.training.items()}
         return {
             "model": {"id": (values[self.model] or "").strip()},
-            "task": {"id": values[self.task]},
+            "task": self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]},
             "method": {"name": name, **read_values(get_method(name).params, held)},
             "training": read_values(TrainingConfig, training),
         }
 
-    def show_method(self, name: str) -> dict[Any, Any]:
-        """Updates that bring a method's own controls, hint and recommended learning rate."""
+    def show_method(self, name: str, model: str | None) -> dict[Any, Any]:
+        """Updates that bring a method's own controls, hint and the learning rate recommended for the model's size."""
         updates: dict[Any, Any] = {group: gr.update(visible=key == name) for key, group in self.groups.items()}
-        updates[self.summary] = get_method(name).summary
-        updates[self.training["learning_rate"]] = show_number(get_method(name).learning_rate)
-        return updates
+        updates[self.picker.summary] = summary(name)
+        return updates | self.show_rate(name, model)
+
+    def show_rate(self, name: str, model: str | None) -> dict[Any, Any]:
+        """An update that brings the learning rate recommended for a method and a model's size."""
+        return {self.training["learning_rate"]: show_number(recommended_rate(name, model))}
 
     def method_outputs(self) -> list[Any]:
         """What ``show_method`` may change."""
-        return [*self.groups.values(), self.summary, self.training["learning_rate"]]
+        return [*self.groups.values(), self.picker.summary, self.training["learning_rate"]]
+
+    def outputs(self) -> list[Any]:
+        """What ``show`` may change."""
+        every = [*self.inputs(), *self.method_outputs(), *self.picker.outputs(), *self.data.outputs()]
+        return [item for item in dict.fromkeys(every) if item is not self.name]
 
     def show(self, data: dict[str, Any]) -> dict[Any, Any]:
         """Updates that make the form show a config.
@@ -85,8 +109,9 @@ class TrainForm:
             ConfigError: The config is not valid.
         """
         config = parse_config(data)
-        updates = self.show_method(config.method.name)
-        updates |= {self.model: config.model.id, self.task: config.task.id, self.method: config.method.name}
+        updates = self.show_method(config.method.name, config.model.id)
+        updates |= {self.model: config.model.id, self.task: config.task.id}
+        updates |= self.picker.show(config.method.name) | self.data.show(config.task)
         fields = type(config.method).model_fields
         for key, item in self.params[config.method.name].items():
             updates[item] = show_value(fields[key], getattr(config.method, key))
@@ -99,15 +124,19 @@ def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
-            form = TrainForm()
+            form = TrainForm(studio.settings.home)
             with gr.Column(elem_classes="ps-go"):
                 go = gr.Button("Train", variant="primary", elem_id="train-button")
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
             costs = island("estimate", elem_id="estimate")
+            tokens = island("preview", elem_id="preview-card", event="look")
             island("chart", elem_id="train-chart", compact=True)
     submitted = island("submitted", elem_id="submitted")
     _wire_estimate(studio, form, costs)
+    _wire_preview(studio, form, tokens)
     _wire_fill(studio, form)
+    form.picker.wire()
+    form.data.wire()
 
     @guard
     def start(values: dict[Any, Any]) -> str:
@@ -119,24 +148,44 @@ def build(studio: Studio) -> None:
 
 def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     def show_costs(values: dict[Any, Any]) -> dict[str, Any]:
-        try:
-            config = parse_config(form.config(values))
-            figures = studio.manager.engine.estimate(config.model_dump(mode="json"))
-        except StudioError as exc:
-            return {"error": str(exc)}
-        return {"method": get_method(config.method.name).title, "batch_size": config.training.batch_size, **figures}
+        answer = _ask(form, values, studio.manager.engine.estimate)
+        if "error" in answer or "hint" in answer:
+            return answer
+        settings = parse_config(form.config(values)).training
+        return {"method": get_method(values[form.method]).title, "batch_size": settings.batch_size, **answer}
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     events = [item.change for item in form.inputs() if item is not form.name]
     gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **quiet)
     studio.extras["load"] = lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet)
-    form.method.input(form.show_method, form.method, form.method_outputs(), **quiet)
+    form.method.input(form.show_method, [form.method, form.model], form.method_outputs(), **quiet)
+    form.model.input(form.show_rate, [form.method, form.model], form.training["learning_rate"], **quiet)
+    form.task.input(lambda task: gr.update(visible=task == CUSTOM), form.task, form.data.group, **quiet)
+
+
+def _ask(form: TrainForm, values: dict[Any, Any], ask: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """What the engine says to the form's config; else what is missing or wrong, in words."""
+    data = form.config(values)
+    if data["task"]["id"] == CUSTOM and not data["task"].get("train_file"):
+        return {"hint": NO_FILE}
+    try:
+        return ask(parse_config(data).model_dump(mode="json"))
+    except StudioError as exc:
+        return {"error": str(exc)}
+
+
+def _wire_preview(studio: Studio, form: TrainForm, tokens: Any) -> None:
+    """Shows the first rows as tokens when asked to."""
+
+    def look(values: dict[Any, Any]) -> dict[str, Any]:
+        return {**_ask(form, values, studio.manager.engine.preview), "at": time.time()}
+
+    tokens.look(look, set(form.inputs()), tokens, show_progress="hidden", queue=False, api_visibility="private")
 
 
 def _wire_fill(studio: Studio, form: TrainForm) -> None:
     """Lets a preset, another tab or the page's scripts fill the form."""
-    targets = list(dict.fromkeys([*form.inputs(), *form.method_outputs()]))
-    targets.remove(form.name)
+    targets = form.outputs()
 
     @guard
     def preset(name: str | None) -> dict[Any, Any]:

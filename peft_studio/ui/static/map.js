@@ -102,6 +102,12 @@
       const data = props.value;
       if (!data) return;
       const host = root.closest("#estimate");
+      if (data.hint) {
+        root.classList.remove("stale");
+        root.replaceChildren(el("div", { class: "ps-card ps-wait" }, data.hint));
+        host.dataset.ready = "hint";
+        return;
+      }
       if (data.error) {
         const old = root.querySelector(".ps-problem");
         old?.remove();

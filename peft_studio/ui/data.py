@@ -1,0 +1,222 @@
+"""The panel for one's own data: files, which column is what, and what comes of it."""
+
+import contextlib
+import hashlib
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from peft_studio.config import TaskConfig, parse_config
+from peft_studio.errors import DataError, StorageError, StudioError
+from peft_studio.methods import METHODS
+from peft_studio.tasks import CUSTOM, custom_data, task_of
+from peft_studio.tasks.base import SPLITS
+from peft_studio.tasks.columns import guess
+from peft_studio.tasks.custom import cached_table, load_rows
+from peft_studio.tasks.tables import MAX_BYTES
+from peft_studio.ui.shell import island
+
+TYPES = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"]
+FILES = ("train_file", "validation_file", "test_file")
+COLUMNS = ("input_column", "target_column", "references_column")
+KINDS = [("Write a text", "generation"), ("Choose a label", "classification")]
+NONE = "(none)"
+HINT = "Drop a table with one row per example: CSV, TSV, JSON, JSON Lines or Parquet, up to 200 MB."
+_EXAMPLE_CHARACTERS = 600
+
+
+def keep_upload(path: Path, home: Path) -> Path:
+    """Copies a file to where runs can find it later; the same contents under the same name are kept once.
+
+    Args:
+        path: The uploaded file, in a temporary folder.
+        home: The app's home folder.
+
+    Raises:
+        DataError: It is too large.
+        StorageError: It cannot be copied.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path.name} is larger than {MAX_BYTES / 1e6:,.0f} MB, the most allowed.")
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        kept = home / "uploads" / digest[:16] / safe_name(path.name)
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_name(f".{kept.name}.part")
+            shutil.copyfile(path, partial)
+            partial.replace(kept)
+    except OSError as exc:
+        raise StorageError(f"{path.name} cannot be kept in {home / 'uploads'}: {exc.strerror or exc}.") from exc
+    return kept
+
+
+def safe_name(name: str) -> str:
+    """A file's name with nothing in it that a file system or a shell could take for something else."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80]
+    return (plain or "data") + re.sub(r"[^\w.]+", "", suffix)[:16].lower()
+
+
+def facts(task: dict[str, Any]) -> dict[str, Any]:
+    """What comes of the panel's contents, for its island: rows, one prompt with its answer, or what is wrong."""
+    if not task.get("train_file"):
+        return {"hint": HINT}
+    task = {name: value for name, value in task.items() if value}
+    try:
+        source = parse_config({"task": task, "method": {"name": next(iter(METHODS))}}).task
+        made, found = task_of(source), load_rows(custom_data(source))
+    except StudioError as exc:
+        return {"error": str(exc), **_columns(task)}
+    first = found.rows["train"][0]
+    return {
+        "rows": {split: len(found.rows[split]) for split in SPLITS},
+        "skipped": dict(found.skipped),
+        "labels": list(made.labels),
+        "prompt": first.prompt[:_EXAMPLE_CHARACTERS],
+        "answer": first.target[:_EXAMPLE_CHARACTERS],
+        **_columns(task),
+    }
+
+
+def _columns(task: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"columns": list(cached_table(Path(task["train_file"])).columns)}
+    except DataError:
+        return {}
+
+
+class DataPanel:
+    """The panel's controls and how they become a config's ``task`` and back."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.paths: dict[str, Any] = {}
+        self.drops: dict[str, Any] = {}
+        self.columns: dict[str, Any] = {}
+        with gr.Column(visible=False, elem_id="data-panel", elem_classes="ps-data") as self.group:
+            self._file("train_file", "Training file")
+            with gr.Accordion("Validation and test files", open=False, elem_classes="ps-more"):
+                gr.Markdown("Without these, rows of the training file are set aside.", elem_classes="ps-hint")
+                self._file("validation_file", "Validation file")
+                self._file("test_file", "Test file")
+            self.kind = gr.Radio(
+                KINDS, value="generation", label="The model is to", elem_classes="ps-choice", elem_id="data-kind"
+            )
+            with gr.Column(elem_classes="ps-params ps-columns-pick"):
+                for name in COLUMNS:
+                    self.columns[name] = self._column(name)
+            self.template = gr.Textbox(
+                label="Prompt template", lines=2, max_lines=8, elem_id="data-template",
+                placeholder="Empty: the input column alone",
+                info="Write {column} where a row's text belongs, and {{ }} for braces.",
+            )  # fmt: skip
+            self.facts = island("data", {"hint": HINT}, elem_id="data-facts")
+
+    def _file(self, name: str, title: str) -> None:
+        self.drops[name] = gr.File(
+            label=title, file_types=TYPES, height=112, elem_id=f"drop-{name}", elem_classes="ps-drop"
+        )
+        self.paths[name] = gr.Textbox(
+            label=title, show_label=False, max_lines=1, elem_id=f"data-{name}", elem_classes="ps-path",
+            placeholder="or the path of a file on this machine",
+        )  # fmt: skip
+
+    def _column(self, name: str) -> Any:
+        optional = name == "references_column"
+        title = "More accepted answers" if optional else f"{name.removesuffix('_column').capitalize()} column"
+        choices, value = ([NONE], NONE) if optional else ([], None)
+        return gr.Dropdown(choices, value=value, label=title, allow_custom_value=True, elem_id=f"data-{name}")
+
+    def inputs(self) -> list[Any]:
+        """Every control that makes up the config's ``task``."""
+        return [*self.paths.values(), self.kind, *self.columns.values(), self.template]
+
+    def outputs(self) -> list[Any]:
+        """What ``show`` and ``look_at`` may change."""
+        return [self.group, *self.inputs(), *self.drops.values(), self.facts]
+
+    def task(self, values: dict[Any, Any]) -> dict[str, Any]:
+        """The panel as a config's ``task``, not yet validated."""
+        held = {name: (values[item] or "").strip() for name, item in self.paths.items()}
+        held |= {name: str(values[item] or "") for name, item in self.columns.items() if values[item] != NONE}
+        held |= {"kind": values[self.kind], "template": values[self.template] or ""}
+        return {"id": CUSTOM, **{name: value for name, value in held.items() if value}}
+
+    def show(self, task: TaskConfig) -> dict[Any, Any]:
+        """Updates that show a config's task: its files and columns, or no panel for a built-in task."""
+        if task.id != CUSTOM:
+            return {self.group: gr.update(visible=False)}
+        updates: dict[Any, Any] = {self.group: gr.update(visible=True)}
+        updates |= {self.paths[name]: getattr(task, name) for name in FILES}
+        shown: Any = task
+        names: tuple[str, ...] = ()
+        with contextlib.suppress(DataError):  # what is wrong is among the facts
+            names = cached_table(Path(task.train_file)).columns
+            shown = load_rows(custom_data(task)).data  # with guesses where nothing was given
+        updates |= self._filled(names, {name: getattr(shown, name) for name in COLUMNS})
+        updates |= {self.kind: shown.kind or "generation", self.template: shown.template}
+        return updates | {self.facts: facts(task.model_dump())}
+
+    def look_at(self, path: str, *chosen: str | None) -> dict[Any, Any]:
+        """Updates after a training file was named: its columns, and what they seem to be.
+
+        Args:
+            path: The file.
+            *chosen: Columns chosen so far; they are kept when the file has them.
+        """
+        if not path.strip():
+            return {}
+        given: dict[str, Any] = {"id": CUSTOM, "train_file": path.strip()}
+        try:
+            table = cached_table(Path(path.strip()).expanduser())
+            found = guess(table)
+        except DataError:
+            return {self.facts: facts(given)}
+        if chosen and set(chosen) <= set(table.columns):
+            return {}
+        columns = {name: getattr(found, name) for name in COLUMNS}
+        updates = self._filled(table.columns, columns)
+        updates |= {self.kind: found.kind, self.template: found.template}
+        told = facts({**given, **columns, "kind": found.kind, "template": found.template})
+        return updates | {self.facts: told}
+
+    def _filled(self, names: tuple[str, ...], chosen: dict[str, str]) -> dict[Any, Any]:
+        updates = {}
+        for name, value in chosen.items():
+            empty = NONE if name == "references_column" else None
+            choices = [*([NONE] if empty else []), *names]
+            updates[self.columns[name]] = gr.update(choices=choices, value=value or empty)
+        return updates
+
+    def take(self, name: str, upload: str | None) -> dict[Any, Any]:
+        """Updates after a file was dropped: it is kept, and the panel shows where."""
+        if not upload:
+            return {}
+        updates: dict[Any, Any] = {self.drops[name]: None}
+        try:
+            kept = str(keep_upload(Path(upload), self._home))
+        except StudioError as exc:
+            return {**updates, self.facts: {"error": str(exc)}}
+        updates[self.paths[name]] = kept
+        return updates | (self.look_at(kept) if name == "train_file" else {})
+
+    def wire(self) -> None:
+        """Keeps files, guesses columns and shows what comes of it."""
+        quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+        for name, drop in self.drops.items():
+            drop.upload(partial(self.take, name), drop, self.outputs(), **quiet)
+        path, columns = self.paths["train_file"], [self.columns[name] for name in COLUMNS[:2]]
+        gr.on([path.submit, path.blur], self.look_at, [path, *columns], self.outputs(), **quiet)
+        # Never "always_last" here: Gradio runs two such listeners of one event in turns for ever.
+        chosen = [item.input for item in (self.kind, *self.columns.values())]
+        events = [*chosen, *(item.change for item in (*self.paths.values(), self.template))]
+        gr.on(
+            events, lambda values: facts(self.task(values)), set(self.inputs()), self.facts,
+            trigger_mode="multiple", **quiet,
+        )  # fmt: skip

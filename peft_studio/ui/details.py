@@ -1,0 +1,144 @@
+"""What a run's details show beside its curves: test figures, the check after saving, confusion, ranks kept.
+
+Everything is computed from the run's own files when somebody looks.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from peft_studio.jobs.events import read_new
+from peft_studio.jobs.loglines import number
+from peft_studio.jobs.reader import RunInfo
+from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.tasks import TASKS
+from peft_studio.tasks.metrics import confusion_matrix
+
+MAX_CLASSES = 12
+_CLASSIFIES = "test/macro_f1"  # only tasks with labels have it
+_LAYER = re.compile(r"(?P<layer>.*?\.\d+)\.(?P<part>.+?)(\.lora_E)?")
+
+
+def run_details(info: RunInfo, paths: RunPaths) -> dict[str, Any]:
+    """A run's details as JSON values; what a run does not have is None or empty."""
+    classifies = _CLASSIFIES in info.metrics
+    return {
+        "id": info.id,
+        "metrics": test_metrics(info.metrics),
+        "base": "always answering with the most frequent label" if classifies else "the base model",
+        "check": self_check(paths),
+        "confusion": confusion(paths, info.task) if classifies else None,
+        "ranks": ranks(paths),
+    }
+
+
+def test_metrics(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The test metrics by name, each with what it is compared with."""
+    return [
+        {"name": name.removeprefix("test/"), "value": value, "base": metrics.get(f"base/{name}")}
+        for name, value in metrics.items()
+        if name.startswith("test/")
+    ]
+
+
+def self_check(paths: RunPaths) -> dict[str, Any] | None:
+    """How far the saved adapter, loaded again, was from the trained one: ``rows`` and ``max_difference``."""
+    events, _ = read_new(paths.events)
+    found = None
+    for event in events:
+        check = event.get("check")
+        if event["kind"] == "saved" and isinstance(check, dict):
+            found = {"rows": number(check.get("rows")), "max_difference": number(check.get("max_difference"))}
+    return found
+
+
+def predictions(paths: RunPaths) -> Iterator[tuple[str, str]]:
+    """Truth and answer of each test row; lines that cannot be read are left out."""
+    try:
+        lines = paths.predictions.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        try:
+            row = json.loads(line)
+            yield row["target"].strip(), row["prediction"].strip()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+
+
+def confusion(paths: RunPaths, task: str) -> dict[str, Any] | None:
+    """How often each class was taken for each other.
+
+    Args:
+        paths: The run.
+        task: Name of its task, whose labels come in their own order.
+
+    Returns:
+        ``labels`` shown, ``counts`` (truth in rows, answers in columns), ``other`` (for each row, answers that are
+        none of the labels shown), ``classes`` and ``rows`` in all. None without predictions.
+    """
+    pairs = list(predictions(paths))
+    if not pairs:
+        return None
+    targets, answers = zip(*pairs, strict=True)
+    known = TASKS[task].labels if task in TASKS else ()
+    labels = shown_labels(targets, known)
+    counts = confusion_matrix(targets, answers, labels)
+    totals = Counter(targets)
+    return {
+        "labels": labels,
+        "counts": counts,
+        "other": [totals[label] - sum(row) for label, row in zip(labels, counts, strict=True)],
+        "classes": len({*targets, *known}),
+        "rows": len(pairs),
+    }
+
+
+def shown_labels(targets: Sequence[str], known: Sequence[str]) -> list[str]:
+    """All classes, or the most frequent when there are many; in the task's order, else by name."""
+    frequent = Counter(targets)
+    labels = [*known, *sorted(set(targets) - set(known))]
+    if len(labels) <= MAX_CLASSES:
+        return labels
+    most = {label for label, _ in frequent.most_common(MAX_CLASSES)}
+    return [label for label in labels if label in most]
+
+
+def ranks(paths: RunPaths) -> dict[str, Any] | None:
+    """The ranks that a method with a rank schedule has kept: by layer, then by part of the layer.
+
+    Returns:
+        ``parts`` (column names), ``layers`` (``name`` and ``cells``: kept and initial rank, or None), ``kept`` and
+        ``of`` in all. None for a run without such a schedule.
+    """
+    pattern = (read_json(paths.adapter / "adapter_config.json") or {}).get("rank_pattern")
+    found: dict[str, dict[str, list[int]]] = {}
+    for name, mask in pattern.items() if isinstance(pattern, dict) else ():
+        place = _LAYER.fullmatch(name)
+        if place and isinstance(mask, list):
+            found.setdefault(place["layer"], {})[place["part"]] = [sum(map(bool, mask)), len(mask)]
+    if not found:
+        return None
+    parts = list(dict.fromkeys(part for row in found.values() for part in row))
+    cells = [cell for row in found.values() for cell in row.values()]
+    return {
+        "parts": short_names(parts),
+        "layers": [
+            {"name": name, "cells": [found[layer].get(part) for part in parts]}
+            for layer, name in zip(found, short_names(list(found), words=2), strict=True)
+        ],
+        "kept": sum(kept for kept, _ in cells),
+        "of": sum(initial for _, initial in cells),
+    }
+
+
+def short_names(names: Sequence[str], words: int = 1) -> list[str]:
+    """The shortest endings, in whole words between dots, that tell names apart."""
+    split = [name.split(".") for name in names]
+    for count in range(words, max(map(len, split)) + 1):
+        short = [".".join(parts[-count:]) for parts in split]
+        if len(set(short)) == len(names):
+            return short
+    return list(names)

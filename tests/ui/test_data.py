@@ -1,0 +1,129 @@
+"""The panel for one's own data: files are kept, columns guessed, errors become words, and configs go both ways."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from peft_studio.config import parse_config
+from peft_studio.errors import DataError
+from peft_studio.ui.data import NONE, DataPanel, facts, keep_upload, safe_name
+
+
+@pytest.fixture
+def panel(tmp_path: Path, blocks: gr.Blocks) -> DataPanel:
+    return DataPanel(tmp_path / "home")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Rows with an input and a target."""
+    path = tmp_path / "my rows.csv"
+    rows = "".join(f"question {i},answer {i % 9} <b>x</b>\n" for i in range(40))
+    path.write_text(f"question,answer\n{rows},lost\n", encoding="utf-8")
+    return path
+
+
+def shown(panel: DataPanel, updates: dict[Any, Any]) -> dict[Any, Any]:
+    """What the panel's controls hold after some updates."""
+    held = {item: item.value for item in panel.inputs()}
+    for item, update in updates.items():
+        if item in held:
+            held[item] = update["value"] if isinstance(update, dict) else update
+    return held
+
+
+def test_an_upload_is_kept_by_its_contents(tmp_path: Path, table: Path) -> None:
+    kept = keep_upload(table, tmp_path / "home")
+    assert kept.read_bytes() == table.read_bytes()
+    assert kept.name == "my_rows.csv" and kept.parent.parent == tmp_path / "home" / "uploads"
+    assert re.fullmatch("[0-9a-f]{16}", kept.parent.name)
+    assert keep_upload(table, tmp_path / "home") == kept
+    assert [path.name for path in kept.parent.iterdir()] == ["my_rows.csv"]
+
+
+def test_too_large_files_are_refused(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft_studio.ui.data.MAX_BYTES", 10)
+    with pytest.raises(DataError, match="larger than"):
+        keep_upload(table, tmp_path / "home")
+    assert not (tmp_path / "home" / "uploads").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("a b;$(x).csv", "a_b_x.csv"), ("..csv", "data.csv"), ("数据.JSONL", "数据.jsonl"),
+        ("x" * 300 + ".tsv", "x" * 80 + ".tsv"),
+        ("<img>.parquet", "img.parquet"), ("-rf.csv", "-rf.csv"),
+    ],
+)  # fmt: skip
+def test_names_are_made_safe(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_taking_a_file_fills_the_panel(panel: DataPanel, table: Path) -> None:
+    updates = panel.take("train_file", str(table))
+    task = panel.task(shown(panel, updates))
+    assert task["id"] == "custom" and task["kind"] == "generation"
+    assert (task["input_column"], task["target_column"]) == ("question", "answer")
+    assert "references_column" not in task
+    assert updates[panel.drops["train_file"]] is None
+    told = updates[panel.facts]
+    assert told["columns"] == ["question", "answer"] and told["prompt"].startswith("question")
+    assert told["skipped"] == {"an empty input": 1}
+
+
+def test_a_file_that_cannot_be_used_is_explained_and_loses_nothing(panel: DataPanel, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2,3\n", encoding="utf-8")
+    updates = panel.take("train_file", str(bad))
+    assert "line 2 has 3 cells" in updates[panel.facts]["error"]
+    assert not set(updates) & {panel.template, panel.kind, *panel.columns.values()}
+
+
+def test_wrong_columns_and_templates_are_explained(table: Path) -> None:
+    task = {"id": "custom", "train_file": str(table), "kind": "generation"}
+    assert "hint" in facts({"id": "custom"})
+    assert "no column 'questoin'" in facts({**task, "input_column": "questoin", "target_column": "answer"})["error"]
+    told = facts({**task, "template": "{nothing}"})
+    assert "nothing" in told["error"] and told["columns"] == ["question", "answer"]
+    assert facts({**task, "template": "Q: {question}\n"})["prompt"].startswith("Q: question")
+
+
+def test_a_config_comes_back_as_it_was(panel: DataPanel, table: Path) -> None:
+    task = {
+        "id": "custom", "kind": "classification", "train_file": str(table), "input_column": "question",
+        "target_column": "answer", "template": "{question}?",
+    }  # fmt: skip
+    config = parse_config({"task": task, "method": {"name": "lora"}})
+    updates = panel.show(config.task)
+    assert updates[panel.group]["visible"]
+    assert panel.task(shown(panel, updates)) == task
+    assert updates[panel.facts]["labels"]
+
+
+def test_a_config_without_columns_shows_the_guess(panel: DataPanel, table: Path) -> None:
+    config = parse_config({"task": {"id": "custom", "train_file": str(table)}, "method": {"name": "lora"}})
+    held = shown(panel, panel.show(config.task))
+    assert held[panel.columns["input_column"]] == "question" and held[panel.columns["references_column"]] == NONE
+
+
+def test_a_config_whose_file_has_gone_still_shows(panel: DataPanel, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.csv")
+    task = {"id": "custom", "train_file": gone, "input_column": "a", "target_column": "b"}
+    updates = panel.show(parse_config({"task": task, "method": {"name": "lora"}}).task)
+    assert panel.task(shown(panel, updates)) == {**task, "kind": "generation"}
+    assert "missing" in updates[panel.facts]["error"]
+
+
+def test_built_in_tasks_hide_the_panel(panel: DataPanel) -> None:
+    updates = panel.show(parse_config({"method": {"name": "lora"}}).task)
+    assert updates == {panel.group: gr.update(visible=False)}
+
+
+def test_columns_that_fit_are_kept(panel: DataPanel, table: Path) -> None:
+    assert panel.look_at(str(table), "answer", "question") == {}
+    assert panel.look_at("") == {}
+    assert panel.columns["input_column"] in panel.look_at(str(table), None, None)
