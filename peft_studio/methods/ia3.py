@@ -54,6 +54,8 @@ IA3 = Method(
     ),
     params=IA3Params,
     learning_rate=3e-2,
+    learning_rate_large=5e-3,
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (all layers, 5e-3)",
     attach=_attach,
     mergeable=True,
 )

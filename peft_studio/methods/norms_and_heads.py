@@ -75,6 +75,8 @@ LAYERNORM_HEAD = Method(
     ),
     params=LayerNormHeadParams,
     learning_rate=3e-3,
+    learning_rate_large=1e-3,
+    learning_rate_source="chosen by the project",
     attach=_attach_layernorm_head,
     mergeable=True,
     caveat="Where head and embedding share one matrix, the head trains its own copy; the embedding stays.",

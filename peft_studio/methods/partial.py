@@ -113,6 +113,8 @@ FULL = Method(
     ),
     params=FullParams,
     learning_rate=1e-3,
+    learning_rate_large=2e-5,
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-5 at 3 B)",
     attach=_attach_full,
     mergeable=True,
 )
@@ -139,6 +141,8 @@ TOP_LAYERS = Method(
     ),
     params=TopLayersParams,
     learning_rate=2e-3,
+    learning_rate_large=1e-4,
+    learning_rate_source="chosen by the project",
     attach=_attach_top_layers,
     mergeable=True,
 )
@@ -162,6 +166,8 @@ BITFIT = Method(
     ),
     params=BitFitParams,
     learning_rate=1e-2,
+    learning_rate_large=1e-3,
+    learning_rate_source="https://arxiv.org/abs/2106.10199 (1e-4 to 1e-3 on BERT)",
     attach=_attach_bitfit,
     mergeable=True,
     caveat="Needs a model with biases; many recent ones (Llama, Qwen3) have none.",
