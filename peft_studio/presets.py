@@ -47,18 +47,21 @@ def load_preset(name: str, folder: Path = PRESETS_DIR) -> dict[str, Any]:
 
 
 def parse_preset(name: str, overrides: Iterable[str] = (), folder: Path = PRESETS_DIR) -> RunConfig:
-    """Reads a preset, applies overrides and validates the result.
+    """Reads a preset, applies overrides and validates the result; overrides may add what the preset lacks.
 
     Raises:
         PresetError: The file is at fault; the message names it and the key.
         ConfigError: An override is at fault.
     """
     data = load_preset(name, folder)
+    items = list(overrides)
+    merged = apply_overrides(data, items)
     try:
-        parse_config(data)
+        return parse_config(merged)
     except ConfigError as exc:
+        if any(item.partition("=")[0].strip() == exc.path for item in items):
+            raise
         raise PresetError(f"Preset {name!r}: {exc}", exc.path) from exc
-    return parse_config(apply_overrides(data, overrides))
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
