@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from peft_studio.errors import ConfigError, did_you_mean
+from peft_studio.errors import ConfigError, StudioError, did_you_mean
 from peft_studio.methods import METHODS, Params, get_method
 from peft_studio.models.catalog import known_params
-from peft_studio.tasks import CUSTOM, TASKS, get_task
+from peft_studio.tasks import CUSTOM, TASKS, get_task, guess_kind
 
 DEFAULT_MODEL = "nano-lm"
 
@@ -200,8 +200,14 @@ def _model_params(data: Mapping[str, Any]) -> int:
 def _classifies(task: Any) -> bool:
     """Whether a task that is still to be checked asks for labels."""
     held = task if isinstance(task, Mapping) else {} if task is None else task.model_dump()
-    known = TASKS.get(str(held.get("id")))
-    return "classification" in (held.get("kind"), known.kind if known else None)
+    if held.get("id") in TASKS:
+        return TASKS[str(held["id"])].kind == "classification"
+    if held.get("kind") or not isinstance(held.get("train_file"), str):
+        return held.get("kind") == "classification"
+    try:
+        return guess_kind(Path(held["train_file"]).expanduser()) == "classification"
+    except StudioError:
+        return False  # the check of the task itself will say what is wrong
 
 
 def parse_config(data: Any) -> RunConfig:

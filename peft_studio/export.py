@@ -18,7 +18,7 @@ from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import task_of
-from peft_studio.tasks.base import Row
+from peft_studio.tasks.base import Row, some_rows
 
 TUNERS = "peft_studio.methods.tuners"  # importing it teaches PEFT the project's own adapter types
 OWN_PREFIX = "STUDIO_"  # which all begin with this
@@ -79,7 +79,7 @@ def export_zip(paths: RunFolder, out: Path | BinaryIO) -> None:
             archive.writestr("reproduce.py", _script(run))
         task = task_of(run.config.task)
         archive.writestr("train.jsonl", _jsonl(task.load("train")))
-        archive.writestr("validation.jsonl", _jsonl(task.load("validation")[: run.config.training.eval_rows]))
+        archive.writestr("validation.jsonl", _jsonl(some_rows(task.load("validation"), run.config.training.eval_rows)))
         if paths.predictions.is_file():
             archive.write(paths.predictions, paths.predictions.name)
 

@@ -1,5 +1,6 @@
 """The task registry. Adding a task: one file that defines a ``Task``, and one line here."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from peft_studio.errors import ConfigError, did_you_mean
@@ -75,13 +76,10 @@ def custom_data(source: TaskSource) -> "CustomData":
     Raises:
         DataError: A file cannot be used; the message names file, row and column.
     """
-    from pathlib import Path
-
-    from peft_studio.tasks.columns import guess
-    from peft_studio.tasks.custom import CustomData, cached_table
+    from peft_studio.tasks.custom import CustomData
 
     return CustomData(
-        kind=source.kind or guess(cached_table(Path(source.train_file))).kind,
+        kind=source.kind or guess_kind(Path(source.train_file)),
         train_file=source.train_file,
         validation_file=source.validation_file,
         test_file=source.test_file,
@@ -90,3 +88,15 @@ def custom_data(source: TaskSource) -> "CustomData":
         references_column=source.references_column,
         template=source.template,
     )
+
+
+def guess_kind(file: Path) -> TaskKind:
+    """What a file's target column asks for.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    from peft_studio.tasks.columns import guess
+    from peft_studio.tasks.custom import cached_table
+
+    return guess(cached_table(file)).kind

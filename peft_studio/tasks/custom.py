@@ -4,6 +4,7 @@ What is set aside for validation and test depends on the rows alone, so the same
 Rows with one prompt never fall into two of them. Pure Python: the web process makes these tasks too.
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,9 +124,20 @@ def cached_table(path: Path) -> Table:
     """Like ``read_table``, but reads a file that stays the same only once.
 
     Raises:
-        DataError: The file cannot be used.
+        DataError: The file cannot be used, or the app is public and the file is not an upload.
     """
+    _check_place(path)
     return _table(path, _stamp(path))
+
+
+def _check_place(path: Path) -> None:
+    """On a public Space, visitors may name their uploads and fetched data sets, not any file of the machine."""
+    if "SPACE_ID" not in os.environ:
+        return
+    whole = path.resolve()
+    kept = len(whole.parents) > 2 and whole.parents[1].name in ("uploads", "datasets")
+    if not (kept and (whole.parents[2] / "runs").is_dir()):
+        raise DataError(f"On a Space only uploaded files can be used, and {str(path)!r} is not one. Upload it first.")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

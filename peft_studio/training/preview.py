@@ -12,7 +12,7 @@ from peft_studio.config import RunConfig
 from peft_studio.errors import DataError, ModelError
 from peft_studio.models.layouts import layout_for
 from peft_studio.tasks import CUSTOM, custom_data, task_of
-from peft_studio.tasks.base import SPLITS, Row, Split, Task
+from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.data import Encoded, Example
 from peft_studio.training.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.load import load_config, load_tokenizer
@@ -49,7 +49,8 @@ def preview(config: RunConfig) -> dict[str, Any]:
     length = _max_length(config, model)
     rows = {split: task.load(split) for split in SPLITS}
     used = {
-        split: found[: MAX_ROWS if split == "train" else config.training.eval_rows] for split, found in rows.items()
+        split: some_rows(found, MAX_ROWS if split == "train" else config.training.eval_rows)
+        for split, found in rows.items()
     }
     encoded = {split: form.encode(found, length) for split, found in used.items()}
     return {

@@ -21,7 +21,7 @@ from peft_studio.errors import ModelError, StorageError
 from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
 from peft_studio.tasks import task_of
-from peft_studio.tasks.base import Row
+from peft_studio.tasks.base import Row, some_rows
 from peft_studio.training import provenance
 from peft_studio.training.best import BestWeights
 from peft_studio.training.callbacks import StepCallback
@@ -153,7 +153,7 @@ class _Session:
     @cached_property
     def validation_rows(self) -> _Split:
         """The validation rows that are used."""
-        return self._split(self.task.load("validation")[: self.config.training.eval_rows])
+        return self._split(some_rows(self.task.load("validation"), self.config.training.eval_rows))
 
     @cached_property
     def validation_batches(self) -> list[dict[str, Any]]:
@@ -274,7 +274,7 @@ class _Session:
     def test(self) -> bool:
         """Answers the test rows, writes the predictions and emits the metrics; False when stopped."""
         self.emit("stage", name="answering the test rows")
-        rows = self.task.load("test")[: self.config.training.eval_rows]
+        rows = some_rows(self.task.load("test"), self.config.training.eval_rows)
         limit = longest_answer(self.tokenizer, self.training_rows.rows)
         limit = max(1, min(limit, room_for(self.model, 1)))
         found = measure_answers(self.model, self.form, self.task, rows, limit, self.should_stop)

@@ -61,7 +61,7 @@ def test_every_method_has_a_page(page: Page) -> None:
     for method in METHODS.values():
         page.locator("#learn-method label", has_text=re.compile(rf"^\s*{re.escape(method.title)}\s*$")).click()
         expect(page.locator("#learn-page h2")).to_have_text(method.title)
-        assert page.locator(f"#learn-page a[href='{method.paper.url}']").count() == 1
+        assert page.locator(f"#learn-page a[href='{method.paper.url}']").count() >= 1
     expect(page.locator("#learn-figure .ps-map")).to_be_visible()
 
 

@@ -234,3 +234,17 @@ def test_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(CustomData("classification", labelled(tmp_path, ["a", "b"] * 20)))
     rows = task.load("test")
     assert task.score(rows, [row.target for row in rows]) == {"accuracy": 1.0, "classes": 2.0}
+
+
+def test_on_a_space_only_uploads_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "text,label\n" + "".join(f"row {number},{'ab'[number % 2]}\n" for number in range(40))
+    (tmp_path / "runs").mkdir()
+    upload = tmp_path / "uploads" / "0123456789abcdef" / "rows.csv"
+    upload.parent.mkdir(parents=True)
+    elsewhere = tmp_path / "rows.csv"
+    for file in (upload, elsewhere):
+        file.write_text(rows, encoding="utf-8")
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert make_task(CustomData(kind="classification", train_file=str(upload))).labels == ("a", "b")
+    with pytest.raises(DataError, match="only uploaded files"):
+        make_task(CustomData(kind="classification", train_file=str(elsewhere)))
