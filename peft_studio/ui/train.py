@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config import DEFAULT_MODEL, TrainingConfig, parse_config
+from peft_studio.config import DEFAULT_MODEL, ModelConfig, TrainingConfig, parse_config
 from peft_studio.errors import StudioError
 from peft_studio.methods import METHODS, get_method
 from peft_studio.models.catalog import MODELS, known_params
@@ -25,9 +25,18 @@ NO_FILE = "Choose a training file, and the costs of a run on it are shown here."
 OWN_DATA = ("Your own data", CUSTOM)
 
 
-def recommended_rate(method: str, model: str | None) -> float:
-    """The learning rate recommended for a method on a model of this size."""
-    return get_method(method).rate_for(known_params((model or "").strip() or DEFAULT_MODEL))
+def recommended_rate(method: str, model: str | None, task: str = "", kind: str = "") -> float:
+    """The learning rate to start from.
+
+    Args:
+        method: The method's name.
+        model: The model's id; its size matters.
+        task: The task's id; classification wants less of nano models.
+        kind: What a task made from the user's own files asks for.
+    """
+    asked = TASKS[task].kind if task in TASKS else kind
+    size = known_params((model or "").strip() or DEFAULT_MODEL)
+    return get_method(method).rate_for(size, asked == "classification")
 
 
 class TrainForm:
@@ -64,11 +73,20 @@ class TrainForm:
             }
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))
+            self.attention = control("attention", ModelConfig.model_fields["attention"])
         self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
 
     def inputs(self) -> list[Any]:
         """Every control that makes up a config, and the run's name."""
-        every = [self.model, self.task, self.method, *self.training.values(), self.name, *self.data.inputs()]
+        every = [
+            self.model,
+            self.attention,
+            self.task,
+            self.method,
+            *self.training.values(),
+            self.name,
+            *self.data.inputs(),
+        ]
         return every + [item for group in self.params.values() for item in group.values()]
 
     def config(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -77,21 +95,28 @@ class TrainForm:
         held = {key: values[item] for key, item in self.params[name].items()}
         training = {key: values[item] for key, item in self.training.items()}
         return {
-            "model": {"id": (values[self.model] or "").strip()},
+            "model": {"id": (values[self.model] or "").strip(), "attention": values[self.attention]},
             "task": self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]},
             "method": {"name": name, **read_values(get_method(name).params, held)},
             "training": read_values(TrainingConfig, training),
         }
 
-    def show_method(self, name: str, model: str | None) -> dict[Any, Any]:
-        """Updates that bring a method's own controls, hint and the learning rate recommended for the model's size."""
+    def show_method(self, name: str, model: str | None, task: str, kind: str = "") -> dict[Any, Any]:
+        """Updates that bring a method's own controls, hint and the learning rate recommended for model and task."""
         updates: dict[Any, Any] = {group: gr.update(visible=key == name) for key, group in self.groups.items()}
         updates[self.picker.summary] = summary(name)
-        return updates | self.show_rate(name, model)
+        return updates | self.show_rate(name, model, task, kind)
 
-    def show_rate(self, name: str, model: str | None) -> dict[Any, Any]:
-        """An update that brings the learning rate recommended for a method and a model's size."""
-        return {self.training["learning_rate"]: show_number(recommended_rate(name, model))}
+    def show_rate(self, name: str, model: str | None, task: str, kind: str = "") -> dict[Any, Any]:
+        """An update that brings the learning rate recommended for a method, a model's size and a task."""
+        return {self.training["learning_rate"]: show_number(recommended_rate(name, model, task, kind))}
+
+    def follow_kind(self, name: str, model: str | None, task: str, kind: str, rate: str) -> Any:
+        """The rate recommended for what own data ask for, unless somebody has chosen another than was recommended."""
+        known = {
+            show_number(recommended_rate(name, model, task, any_kind)) for any_kind in ("generation", "classification")
+        }
+        return show_number(recommended_rate(name, model, task, kind)) if rate in known else gr.skip()
 
     def method_outputs(self) -> list[Any]:
         """What ``show_method`` may change."""
@@ -109,8 +134,8 @@ class TrainForm:
             ConfigError: The config is not valid.
         """
         config = parse_config(data)
-        updates = self.show_method(config.method.name, config.model.id)
-        updates |= {self.model: config.model.id, self.task: config.task.id}
+        updates = self.show_method(config.method.name, config.model.id, config.task.id)
+        updates |= {self.model: config.model.id, self.attention: config.model.attention, self.task: config.task.id}
         updates |= self.picker.show(config.method.name) | self.data.show(config.task)
         fields = type(config.method).model_fields
         for key, item in self.params[config.method.name].items():
@@ -158,8 +183,11 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     events = [item.change for item in form.inputs() if item is not form.name]
     gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **quiet)
     studio.extras["load"] = lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet)
-    form.method.input(form.show_method, [form.method, form.model], form.method_outputs(), **quiet)
-    form.model.input(form.show_rate, [form.method, form.model], form.training["learning_rate"], **quiet)
+    chosen = [form.method, form.model, form.task, form.data.kind]
+    rate = form.training["learning_rate"]
+    form.method.input(form.show_method, chosen, form.method_outputs(), **quiet)
+    gr.on([form.model.input, form.task.input], form.show_rate, chosen, rate, **quiet)
+    form.data.kind.change(form.follow_kind, [*chosen, rate], rate, **quiet)
     form.task.input(lambda task: gr.update(visible=task == CUSTOM), form.task, form.data.group, **quiet)
 
 
