@@ -58,6 +58,8 @@ def test_stop_ends_the_text(page: Page) -> None:
 
 def test_every_method_has_a_page(page: Page) -> None:
     open_tab(page, "Learn")
+    page.locator("#learn-tier label", has_text="All").click()
+    expect(page.locator("#learn-method label")).to_have_count(len(METHODS))
     for method in METHODS.values():
         page.locator("#learn-method label", has_text=re.compile(rf"^\s*{re.escape(method.title)}\s*$")).click()
         expect(page.locator("#learn-page h2")).to_have_text(method.title)

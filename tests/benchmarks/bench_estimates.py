@@ -1,0 +1,70 @@
+"""How long an estimate takes for models of Hub size, from their shapes alone, for every method.
+
+    python tests/benchmarks/bench_estimates.py [--methods lora,ia3]
+
+Prints the slowest methods of each shape in processor seconds, the base model's shapes being at hand already.
+"""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+
+from peft_studio.config import parse_config
+from peft_studio.errors import ConfigError
+from peft_studio.methods import METHODS
+from peft_studio.training.efficiency import estimate
+from peft_studio.training.quiet import be_quiet
+
+SHAPES: dict[str, PreTrainedConfig] = {
+    "135 M (SmolLM2)": LlamaConfig(
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        num_key_value_heads=3, tie_word_embeddings=True,
+    ),
+    "600 M (Qwen3)": Qwen3Config(
+        vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
+        num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+    ),
+    "1.5 B (Qwen2.5)": Qwen2Config(
+        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
+        num_key_value_heads=2, tie_word_embeddings=True,
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    be_quiet()
+    for title, shape in SHAPES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            shape.save_pretrained(folder)
+            (Path(folder) / "model.safetensors").touch()  # nothing is read from it
+            configs = {
+                name: parse_config({"model": {"id": folder}, "method": {"name": name}, "training": {}})
+                for name in options.methods.split(",")
+            }
+            estimate(configs[next(iter(configs))])
+            found = []
+            for name, config in configs.items():
+                begun = time.process_time()
+                with contextlib.suppress(ConfigError):  # BitFit: these models have no biases
+                    estimate(config)
+                found.append((time.process_time() - begun, name))
+        found.sort(reverse=True)
+        print(f"{title}: median {found[len(found) // 2][0]:.2f} s; slowest", end=" ")
+        print(", ".join(f"{name} {seconds:.2f} s" for seconds, name in found[:6]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
