@@ -16,7 +16,7 @@ from peft_studio.errors import ConfigError, InvalidStateError
 from peft_studio.export_script import reproduce_script
 from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
-from peft_studio.models.catalog import MODELS
+from peft_studio.models.catalog import find_card
 from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Row, some_rows
 
@@ -42,8 +42,8 @@ class Run:
     def base(self) -> tuple[str, str]:
         """Name of the base model without this machine's folders, and where it is found."""
         model = self.config.model.id
-        if model in MODELS:
-            return model, "catalogue" if MODELS[model].path else "hub"
+        if card := find_card(model):
+            return card.id, "catalogue" if card.path else "hub"
         path = Path(model).expanduser()
         return (path.name, "folder") if path.is_dir() or model.startswith(("/", "~", ".")) else (model, "hub")
 
