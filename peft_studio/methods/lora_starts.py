@@ -53,17 +53,8 @@ class LoraGAParams(LowRankParams):
     name: Literal["lora_ga"] = "lora_ga"
 
 
-def _on_meta(model: "PreTrainedModel") -> bool:
-    return bool(next(model.parameters()).is_meta)
-
-
-def _attach_pissa(model: "PreTrainedModel", params: PissaParams, site: Site) -> "PeftModel":
-    start = True if _on_meta(model) else "pissa"
-    return wrap(model, site, "LoraConfig", init_lora_weights=start, **lora_fields(params, site))
-
-
-def _attach_olora(model: "PreTrainedModel", params: OloraParams, site: Site) -> "PeftModel":
-    start = True if _on_meta(model) else "olora"
+def _attach_from_weights(model: "PreTrainedModel", params: PissaParams | OloraParams, site: Site) -> "PeftModel":
+    start = True if next(model.parameters()).is_meta else params.name  # PEFT calls both starts as we do
     return wrap(model, site, "LoraConfig", init_lora_weights=start, **lora_fields(params, site))
 
 
@@ -153,7 +144,7 @@ PISSA = Method(
     learning_rate=3e-3,
     learning_rate_large=1e-4,
     learning_rate_source=_AS_LORA,
-    attach=_attach_pissa,
+    attach=_attach_from_weights,
     tier="research",
     mergeable=True,
     changes_base=True,
@@ -180,7 +171,7 @@ OLORA = Method(
     learning_rate=3e-3,
     learning_rate_large=1e-4,
     learning_rate_source=_AS_LORA,
-    attach=_attach_olora,
+    attach=_attach_from_weights,
     tier="research",
     mergeable=True,
     changes_base=True,

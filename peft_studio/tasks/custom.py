@@ -91,7 +91,7 @@ def make_task(data: CustomData) -> Task:
         description=f"Your own rows: {counts}." + (f" Skipped: {skipped}." if skipped else ""),
         template=data.template or f"{{{data.input_column}}}" + ("\n" if generation else ""),
         load=partial(_load, custom),
-        score=_score_texts if generation else partial(_score_labels, custom.labels),
+        score=metrics.score_texts if generation else partial(metrics.score_labels, labels=custom.labels),
         headline="bleu" if generation else "accuracy",
         labels=custom.labels,
     )
@@ -99,15 +99,6 @@ def make_task(data: CustomData) -> Task:
 
 def _load(custom: CustomRows, split: Split) -> list[Row]:
     return list(custom.rows[split])
-
-
-def _score_texts(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
-    references = [row.references for row in rows]
-    return metrics.corpus_scores(references, predictions) | metrics.rouge_scores(references, predictions)
-
-
-def _score_labels(labels: Sequence[str], rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
-    return metrics.classification_scores([row.target for row in rows], predictions, labels)
 
 
 def load_rows(data: CustomData) -> CustomRows:

@@ -8,9 +8,9 @@ no reader can reach 100 %. Pure Python.
 
 import ast
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import peft_studio.tasks.metrics as metrics
 import peft_studio.tasks.stdlib as stdlib
@@ -248,22 +248,6 @@ def load(split: Split) -> list[Row]:
     return list(_rows(split))
 
 
-def score(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
-    """Scores answers against the classes.
-
-    Args:
-        rows: Rows of the task.
-        predictions: One class name for each row.
-
-    Returns:
-        ``accuracy`` and ``macro_f1`` in percent.
-
-    Raises:
-        DataError: There are no rows, or not as many predictions as rows.
-    """
-    return metrics.classification_scores([row.target for row in rows], predictions, LABELS)
-
-
 DEFECTS = Task(
     name="defects",
     title="Defects: does a function hold a bug?",
@@ -276,7 +260,7 @@ DEFECTS = Task(
     template="{source of a function}",
     load=load,
     reads_library=True,
-    score=score,
+    score=partial(metrics.score_labels, labels=LABELS),
     headline="accuracy",
     labels=LABELS,
 )

@@ -5,7 +5,6 @@ sentence. Modules of the validation and test rows have no function in the traini
 """
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 import peft_studio.tasks.metrics as metrics
@@ -56,23 +55,6 @@ def load(split: Split) -> list[Row]:
     return list(_rows(split))
 
 
-def score(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
-    """Scores summaries against the docstrings.
-
-    Args:
-        rows: Rows of the task.
-        predictions: One summary for each row.
-
-    Returns:
-        ``bleu``, ``chrf`` (sacrebleu), ``rouge1``, ``rouge2`` and ``rougeL``.
-
-    Raises:
-        DataError: There are no rows, or not as many predictions as rows.
-    """
-    references = [row.references for row in rows]
-    return metrics.corpus_scores(references, predictions) | metrics.rouge_scores(references, predictions)
-
-
 DOCSTRINGS = Task(
     name="docstrings",
     title="Docstrings: summarise a Python function",
@@ -84,6 +66,6 @@ DOCSTRINGS = Task(
     template="{source of a function}\\n# Summary:",
     load=load,
     reads_library=True,
-    score=score,
+    score=metrics.score_texts,
     headline="bleu",
 )

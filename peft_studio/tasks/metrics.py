@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from peft_studio.errors import DataError
+from peft_studio.tasks.base import Row
 
 
 def _check_counts(rows: int, predictions: int) -> None:
@@ -139,3 +140,22 @@ def percent(flags: Sequence[bool]) -> float:
     if not flags:
         raise DataError("A share of nothing is not a number.")
     return 100.0 * sum(flags) / len(flags)
+
+
+def score_texts(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
+    """Scores texts: ``bleu``, ``chrf`` (sacrebleu), ``rouge1``, ``rouge2`` and ``rougeL``, against all references.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as rows.
+    """
+    references = [row.references for row in rows]
+    return corpus_scores(references, predictions) | rouge_scores(references, predictions)
+
+
+def score_labels(rows: Sequence[Row], predictions: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+    """Scores class names: ``accuracy`` and ``macro_f1`` in percent.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as rows.
+    """
+    return classification_scores([row.target for row in rows], predictions, labels)

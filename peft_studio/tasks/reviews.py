@@ -9,7 +9,7 @@ import random
 import re
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import peft_studio.tasks.metrics as metrics
@@ -246,22 +246,6 @@ def load(split: Split) -> list[Row]:
     return list(_rows()[split])
 
 
-def score(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:
-    """Scores answers against the classes.
-
-    Args:
-        rows: Rows of the task.
-        predictions: One class name for each row.
-
-    Returns:
-        ``accuracy`` and ``macro_f1`` in percent.
-
-    Raises:
-        DataError: There are no rows, or not as many predictions as rows.
-    """
-    return metrics.classification_scores([row.target for row in rows], predictions, LABELS)
-
-
 REVIEWS = Task(
     name="reviews",
     title="Reviews: is a guest content?",
@@ -272,7 +256,7 @@ REVIEWS = Task(
     ),
     template="{review}",
     load=load,
-    score=score,
+    score=partial(metrics.score_labels, labels=LABELS),
     headline="accuracy",
     labels=LABELS,
 )

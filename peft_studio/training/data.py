@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from peft_studio.errors import DataError, ModelError
 from peft_studio.tasks.base import Row
@@ -122,6 +123,21 @@ def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
         "labels": torch.tensor(labels),
         "tokens": sum(len(example.ids) for example in examples),
     }
+
+
+def pad_rows(rows: Sequence[Sequence[int]], padding: int, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Pads rows to the longest, on the right or on the left.
+
+    Returns:
+        The rows, and a mask of what is no padding: both ``(B, T)`` int64.
+    """
+    width = max(map(len, rows))
+    ids, mask = [], []
+    for row in rows:
+        fill = width - len(row)
+        ids.append([padding] * fill + [*row] if left else [*row] + [padding] * fill)
+        mask.append([0] * fill + [1] * len(row) if left else [1] * len(row) + [0] * fill)
+    return torch.tensor(ids), torch.tensor(mask)
 
 
 def batches_by_length(examples: Sequence[Example], max_tokens: int = 4096) -> list[list[Example]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from peft_studio.training.data import encode_prompts
+from peft_studio.training.data import encode_prompts, pad_rows
 from peft_studio.training.loss import context_length, virtual_tokens
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def greedy_answers(
         if should_stop():
             return None
         batch = [encoded[row] for row in rows]
-        tokens = (_write_batch if writes_apart else _decode_batch)(model, tokenizer, batch, max_new_tokens)
+        tokens = _decode_batch(model, tokenizer, batch, max_new_tokens)
         for row, new in zip(rows, tokens, strict=True):
             answers[row] = completion_text(tokenizer, [] if writes_apart else encoded[row], new)
     return answers
@@ -114,11 +114,9 @@ def _groups(encoded: Sequence[Sequence[int]], equal_lengths: bool) -> Iterator[l
 def _decode_batch(
     model: Any, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> list[list[int]]:
-    padding = pad_id(tokenizer)
-    width = max(map(len, prompts))
-    ids = torch.tensor([[padding] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    eos = tokenizer.eos_token_id
+    writes_apart = is_encoder_decoder(model)
+    padding, eos = pad_id(tokenizer), tokenizer.eos_token_id
+    ids, mask = pad_rows(prompts, padding, left=not writes_apart)
     with torch.inference_mode():
         output: Tensor = model.generate(
             input_ids=ids.to(model.device),
@@ -128,26 +126,8 @@ def _decode_batch(
             pad_token_id=padding,
             **DECODING,
         )
-    return [_until(row, eos) for row in output[:, width:].tolist()]
-
-
-def _write_batch(
-    model: Any, tokenizer: "PreTrainedTokenizerBase", sources: Sequence[Sequence[int]], max_new_tokens: int
-) -> list[list[int]]:
-    width = max(map(len, sources))
-    ids = torch.tensor([[*source, *[pad_id(tokenizer)] * (width - len(source))] for source in sources])
-    mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
-    eos = tokenizer.eos_token_id
-    with torch.inference_mode():
-        output: Tensor = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            max_new_tokens=max_new_tokens,
-            eos_token_id=eos,
-            pad_token_id=pad_id(tokenizer),
-            **DECODING,
-        )
-    return [_until(row, eos) for row in output[:, 1:].tolist()]  # the first is the decoder's start
+    given = 1 if writes_apart else ids.shape[1]  # the decoder's start, or the prompt
+    return [_until(row, eos) for row in output[:, given:].tolist()]
 
 
 def _until(tokens: list[int], eos: int | None) -> list[int]:

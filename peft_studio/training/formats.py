@@ -16,7 +16,7 @@ from peft_studio.errors import DataError, ModelError
 from peft_studio.models.layouts import Layout
 from peft_studio.tasks.base import Row
 from peft_studio.training import data, loss
-from peft_studio.training.data import IGNORED, Encoded, Example, batches_by_length
+from peft_studio.training.data import IGNORED, Encoded, Example, batches_by_length, pad_rows
 from peft_studio.training.decoding import cut_right, greedy_answers, pad_id
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class Format(ABC):
     def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Pads examples to the longest of them: tensors, and ``tokens``, how many positions are no padding."""
 
-    @abstractmethod
     def answers(
         self, model: nn.Module, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
     ) -> list[str] | None:
         """What a model answers, greedily: one text or label for each row; None when stopped."""
+        return greedy_answers(model, self.tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
 
     @abstractmethod
     def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -85,12 +85,6 @@ class Continuation(Format):
     def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
         """``input_ids`` and ``labels``, both ``(B, T)``."""
         return data.collate(examples, self.padding)
-
-    def answers(
-        self, model: nn.Module, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
-    ) -> list[str] | None:
-        """See ``decoding.greedy_answers``."""
-        return greedy_answers(model, self.tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
 
     def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """See ``loss.target_logits``."""
@@ -133,8 +127,8 @@ class SourceTarget(Format):
         """``input_ids`` and ``attention_mask`` ``(B, S)``, ``labels`` ``(B, T)``."""
         sources = [example.ids[: example.prompt_length] for example in examples]
         targets = [example.ids[example.prompt_length :] for example in examples]
-        ids, mask = pad_right(sources, self.padding)
-        labels, _ = pad_right(targets, IGNORED)
+        ids, mask = pad_rows(sources, self.padding)
+        labels, _ = pad_rows(targets, IGNORED)
         tokens = sum(len(example.ids) for example in examples)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
 
@@ -151,12 +145,6 @@ class SourceTarget(Format):
         )
         wanted = labels != IGNORED
         return output.logits[:, -labels.shape[1] :][wanted], labels[wanted]
-
-    def answers(
-        self, model: nn.Module, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
-    ) -> list[str] | None:
-        """See ``decoding.greedy_answers``."""
-        return greedy_answers(model, self.tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
 
 
 class Labelling(Format):
@@ -201,7 +189,7 @@ class Labelling(Format):
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
         """``input_ids`` and ``attention_mask`` ``(B, T)``, ``labels`` ``(B,)``."""
-        ids, mask = pad_right([example.ids[:-1] for example in examples], self.padding)
+        ids, mask = pad_rows([example.ids[:-1] for example in examples], self.padding)
         labels = torch.tensor([example.ids[-1] for example in examples])
         tokens = sum(example.prompt_length for example in examples)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
@@ -233,7 +221,7 @@ class Labelling(Format):
         """Probabilities ``(B, C)`` of each text's classes."""
         room = max(1, loss.context_length(model) - loss.virtual_tokens(model))
         rows = [cut_right(ids, room) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
-        ids, mask = pad_right([row or [self.padding] for row in rows], self.padding)
+        ids, mask = pad_rows([row or [self.padding] for row in rows], self.padding)
         device = next(model.parameters()).device
         with torch.inference_mode():
             logits = self.class_logits(model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
@@ -258,14 +246,6 @@ class Labelling(Format):
 def evaluation_batches(examples: Sequence[Example], form: Format) -> list[dict[str, Any]]:
     """Collates all examples once, so that repeated evaluations only run the model."""
     return [form.collate(batch) for batch in batches_by_length(examples)]
-
-
-def pad_right(rows: Sequence[Sequence[int]], padding: int) -> tuple[Tensor, Tensor]:
-    """Rows padded to the longest, and a mask of what is no padding: both ``(B, T)`` int64."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    return ids, mask
 
 
 def format_for(layout: Layout, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str] = ()) -> Format:

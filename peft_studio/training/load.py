@@ -2,11 +2,8 @@
 
 import contextlib
 import copy
-import socket
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +15,9 @@ from torch import nn
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.methods import Method, Params, Site, get_method
 from peft_studio.models.catalog import resolve_model
+from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
+from peft_studio.training.decoding import pad_id
 from peft_studio.training.origin import Origin
 from peft_studio.training.quiet import known_warnings
 
@@ -28,7 +27,6 @@ _BUILDING = threading.RLock()
 
 HEAD_SEED = 0  # layers that a checkpoint lacks are random but the same each time, so adapters need not hold them
 HUB_CHECK_SECONDS = 60
-HUB_TIMEOUT_SECONDS = 4
 
 
 def load_config(model_id: str) -> Any:
@@ -71,7 +69,9 @@ def load_base(
             attn_implementation="sdpa",
             **_label_names(labels),
         )
-    return _with_lsg(linear_everywhere(model).eval(), lsg_length), load_tokenizer(model_id)
+    tokenizer = load_tokenizer(model_id)
+    model.config.pad_token_id = pad_id(tokenizer)  # classifiers of transformers ask for it
+    return _with_lsg(linear_everywhere(model).eval(), lsg_length), tokenizer
 
 
 def _with_lsg(model: Any, length: int) -> Any:
@@ -173,18 +173,7 @@ def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:
 @lru_cache(maxsize=1)
 def _hub_answers(_period: int) -> bool:
     """Whether the Hub can be reached, asked once per period; the library itself retries for half a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    address = urllib.parse.urlsplit(constants.ENDPOINT)
-    if address.scheme in urllib.request.getproxies():
-        return True  # the proxy knows
-    try:
-        with socket.create_connection((address.hostname, address.port or 443), timeout=HUB_TIMEOUT_SECONDS):
-            return True
-    except OSError:
-        return False
+    return hub_answers()
 
 
 def attach(model: Any, params: Params, steps: int = 1000, batches: Sequence[Mapping[str, Any]] = ()) -> Any:

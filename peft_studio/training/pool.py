@@ -12,7 +12,6 @@ import torch
 from peft_studio.config import RunConfig
 from peft_studio.errors import ConfigError, JobError
 from peft_studio.tasks import task_of
-from peft_studio.training.decoding import pad_id
 from peft_studio.training.load import load_adapter, load_base, share_base
 
 if TYPE_CHECKING:
@@ -81,7 +80,6 @@ class ModelPool:
 
         def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
             model, tokenizer = load_base(model_id, labels=kind.labels, lsg_length=kind.lsg_length)
-            model.config.pad_token_id = pad_id(tokenizer)
             if torch.cuda.is_available():
                 model.to("cuda")
             return model.eval().requires_grad_(False), tokenizer

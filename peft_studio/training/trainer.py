@@ -112,7 +112,6 @@ class _Session:
         base, self.tokenizer = self._fresh_base()
         self.base_fingerprint = provenance.fingerprint_model(base)
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
-        base.config.pad_token_id = self.form.padding  # classifiers of transformers ask for it
         self.steps = config.training.steps_for(len(self.task.load("train")))
         self.model: Any = attach(base, config.method, self.steps, self._sample(base))
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
@@ -263,7 +262,6 @@ class _Session:
         """Largest difference of a logit between this model and the saved one, on a few rows."""
         batch = self.form.inputs(self.training_rows.encoded.examples[:CHECK_ROWS])
         base, _ = self._fresh_base()
-        base.config.pad_token_id = self.form.padding
         reloaded = load_adapter(base, self.paths.adapter).eval().to(self.model.device)
         moved = {name: part.to(self.model.device) for name, part in batch.items()}
         with torch.inference_mode():

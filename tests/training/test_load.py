@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_hub_model_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(load.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
     load._hub_answers.cache_clear()
     with pytest.raises(ModelError, match="not on this machine, and the Hub cannot be reached"):
         load_config("owner/name-that-is-not-cached")
