@@ -214,7 +214,9 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     if kind.labels:
         columns = label_columns(models, tokenizer, options.prompt, kind.labels)
     else:
-        *_, columns = stream_columns(models, tokenizer, options.prompt, sampling)
+        *_, columns = stream_columns(
+            models, tokenizer, options.prompt, sampling, groups=pool.groups(models, model, kind)
+        )
     if options.json:
         _print_json({"columns": columns})
     else:

@@ -116,15 +116,16 @@ class Engine:
 
     def _generate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         sampling = parse_sampling(request.get("sampling") or {})
-        columns, tokenizer, kind = self._columns(request)
+        columns, tokenizer, kind, model = self._columns(request)
         prompt = str(request.get("prompt") or "")
         if kind.labels:
             yield {"columns": label_columns(columns, tokenizer, prompt, kind.labels)}
             return
-        for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way):
+        groups = self._pool.groups(columns, model, kind)
+        for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way, groups):
             yield {"columns": states}
 
-    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any, Kind]:
+    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any, Kind, str]:
         runs = [str(run) for run in request.get("runs") or []]
         configs = {run: self._store.config(run) for run in runs}
         bases = {run: config.model.id for run, config in configs.items()}
@@ -132,7 +133,7 @@ class Engine:
         model = str(request.get("model") or next(iter(bases.values()), DEFAULT_MODEL))
         adapters = [(run, bases[run], self._store.paths(run).adapter) for run in runs]
         columns = columns_of(self._pool, model, adapters, kind)
-        return columns, self._pool.base(model, kind)[1], kind
+        return columns, self._pool.base(model, kind)[1], kind, model
 
 
 def serve(engine: Engine, listener: socket.socket, parent: int) -> None:

@@ -27,8 +27,8 @@ def label_columns(
         labels: Class names.
 
     Returns:
-        The state of all columns, as ``generate.Column.state`` gives it, with ``labels``: name and probability of the
-        likeliest ones, first the likeliest.
+        The state of all columns, as ``generate.stream_columns`` gives them, with ``labels``: name and probability of
+        the likeliest ones, first the likeliest.
 
     Raises:
         ConfigError: The text is empty.

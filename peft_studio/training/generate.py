@@ -1,4 +1,4 @@
-"""One prompt, several models, one stream: each column is a thread that writes its own text.
+"""One prompt, several models, one stream: each column writes its own text, together where adapters can share a batch.
 
 Sampling is exact for a seed and safe with many threads: instead of drawing from PyTorch's one global generator, each
 column adds Gumbel noise from its own to the filtered logits and takes the largest, which draws from the same
@@ -40,9 +40,13 @@ _locks: "weakref.WeakKeyDictionary[Any, threading.Lock]" = weakref.WeakKeyDictio
 _INCOMPLETE = "\ufffd"  # what a character decodes to while some of its bytes are still to come
 
 
-def _exclusive(model: Any) -> contextlib.AbstractContextManager[Any]:
+def _exclusive(models: Sequence[Any]) -> contextlib.ExitStack:
     # PEFT swaps methods of the model for the time of a generation, so an adapter serves one request at a time.
-    return _locks.setdefault(model, threading.Lock()) if hasattr(model, "peft_config") else contextlib.nullcontext()
+    stack = contextlib.ExitStack()
+    for model in sorted(models, key=id):  # always in the same order, or two requests could wait for each other
+        if hasattr(model, "peft_config"):
+            stack.enter_context(_locks.setdefault(model, threading.Lock()))
+    return stack
 
 
 class SeededSampler(LogitsProcessor):
@@ -63,12 +67,12 @@ class SeededSampler(LogitsProcessor):
         self._generator = torch.Generator(device).manual_seed(sampling.seed)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Takes token ids ``(1, T)`` and logits ``(1, V)``; returns ``(1, V)``."""
+        """Takes token ids ``(B, T)`` and logits ``(B, V)``; returns ``(B, V)``, with the same noise in every row."""
         for step in self._steps:
             scores = step(input_ids, scores)
         if not self._random:
             return scores
-        uniform = torch.rand(scores.shape, generator=self._generator, device=scores.device, dtype=torch.float64)
+        uniform = torch.rand(scores[:1].shape, generator=self._generator, device=scores.device, dtype=torch.float64)
         return scores.double() - torch.log(-torch.log(uniform.clamp_min(1e-300)))
 
 
@@ -85,16 +89,22 @@ class _Stop(StoppingCriteria):
 
 
 class _Tokens(BaseStreamer):
-    """Collects new tokens as they come; the first call hands over the prompt."""
+    """Collects new tokens of each row as they come; the first call hands over the prompt."""
 
-    def __init__(self) -> None:
-        self.ids: list[int] = []
+    def __init__(self, rows: int, eos: int | None) -> None:
+        self.ids: list[list[int]] = [[] for _ in range(rows)]
+        self.ended: list[float | None] = [None] * rows
+        self._eos = eos
         self._prompt_seen = False
 
     def put(self, value: Tensor) -> None:
-        """Takes the next token."""
+        """Takes the next token of each row; a row that has ended gets padding, which is not kept."""
         if self._prompt_seen:
-            self.ids.extend(value.reshape(-1).tolist())
+            for row, token in enumerate(value.reshape(-1).tolist()):
+                if self.ended[row] is None:
+                    self.ids[row].append(token)
+                    if token == self._eos:
+                        self.ended[row] = time.perf_counter()
         self._prompt_seen = True
 
     def end(self) -> None:
@@ -139,69 +149,82 @@ def make_request(
     return Request(ids, sampling)
 
 
-class Column:
-    """One model writing one answer in a thread of its own."""
+@dataclass(frozen=True)
+class Group:
+    """Columns that are written by one thread.
+
+    Attributes:
+        names: Of the columns.
+        models: What the columns show: a single model, or those that ``model`` stands for.
+        model: Answers one row for each column.
+    """
+
+    names: tuple[str, ...]
+    models: tuple[Any, ...]
+    model: Any
+
+
+class _Writer:
+    """A thread that writes the columns of a group."""
 
     def __init__(
         self,
-        name: str,
-        model: Any,
+        group: Group,
         tokenizer: "PreTrainedTokenizerBase",
         request: Request,
         stop: threading.Event,
         pause: Callable[[], None],
     ) -> None:
-        self.name = name
         self.error: BaseException | None = None
-        self._model = model
+        self._group = group
         self._tokenizer = tokenizer
         self._request = request
         self._stop = _Stop(stop, pause)
-        self._tokens = _Tokens()
-        self._seconds = 0.0
-        self._thread = threading.Thread(target=self._write, name=f"column-{name}", daemon=True)
+        self._tokens = _Tokens(len(group.names), tokenizer.eos_token_id)
+        self._thread = threading.Thread(target=self._write, name=f"column-{'-'.join(group.names)}", daemon=True)
         self._begun = time.perf_counter()
+        self._ended = 0.0
         self._thread.start()
 
     def join(self) -> None:
-        """Waits until the column has ended."""
+        """Waits until the columns have ended."""
         self._thread.join()
 
-    def state(self) -> dict[str, Any]:
-        """``name``, ``text`` so far, ``done``, ``tokens`` and ``seconds``."""
-        done = not self._thread.is_alive()
-        ids = list(self._tokens.ids)
-        eos = self._tokenizer.eos_token_id
-        kept = ids[: ids.index(eos)] if eos in ids else ids
-        before = [] if is_encoder_decoder(self._model) else self._request.ids
-        text = completion_text(self._tokenizer, before, kept)
-        return {
-            "name": self.name,
-            "text": text.rstrip(_INCOMPLETE),
-            "done": done,
-            "tokens": len(ids),
-            "seconds": round(self._seconds if done else time.perf_counter() - self._begun, 3),
-        }
+    def states(self) -> Iterator[dict[str, Any]]:
+        """Of each column: ``name``, ``text`` so far, ``done``, ``tokens`` and ``seconds``."""
+        over = not self._thread.is_alive()
+        before = [] if is_encoder_decoder(self._group.model) else self._request.ids
+        for row, name in enumerate(self._group.names):
+            ids, ended = list(self._tokens.ids[row]), self._tokens.ended[row]
+            kept = ids[:-1] if ids and ids[-1] == self._tokenizer.eos_token_id else ids
+            ended = ended if ended is not None else self._ended if over else None
+            yield {
+                "name": name,
+                "text": completion_text(self._tokenizer, before, kept).rstrip(_INCOMPLETE),
+                "done": ended is not None,
+                "tokens": len(ids),
+                "seconds": round((ended or time.perf_counter()) - self._begun, 3),
+            }
 
     def _write(self) -> None:
         try:
             self._generate()
         except BaseException as exc:  # handed to the thread that reads the stream
             self.error = exc
-        self._seconds = time.perf_counter() - self._begun
+        self._ended = time.perf_counter()
 
     def _generate(self) -> None:
-        device = self._model.device
-        ids = torch.tensor([self._request.ids], device=device)
+        model = self._group.model
+        ids = torch.tensor([self._request.ids] * len(self._group.names), device=model.device)
         sampling = self._request.sampling
-        with _exclusive(self._model), torch.inference_mode():
-            self._model.generate(
+        with _exclusive(self._group.models), torch.inference_mode():
+            model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=sampling.max_new_tokens,
                 eos_token_id=self._tokenizer.eos_token_id,
                 pad_token_id=pad_id(self._tokenizer),
-                logits_processor=LogitsProcessorList([SeededSampler(sampling, device)]),
+                logits_processor=LogitsProcessorList([SeededSampler(sampling, model.device)]),
                 stopping_criteria=StoppingCriteriaList([self._stop]),
                 streamer=self._tokens,
                 **DECODING,
@@ -214,6 +237,7 @@ def stream_columns(
     prompt: str,
     sampling: Sampling,
     pause: Callable[[], None] = lambda: None,
+    groups: Sequence[Group] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Streams the answers of several models to one prompt.
 
@@ -224,31 +248,31 @@ def stream_columns(
         tokenizer: The base model's.
         prompt: The text to continue.
         sampling: The same for all columns, the seed included.
-        pause: Called by each column between tokens; may block while something more urgent runs.
+        pause: Called by each group between tokens; may block while something more urgent runs.
+        groups: Which columns are written together; each alone when not given.
 
     Yields:
-        The state of all columns (see ``Column.state``), about every 80 ms and once when all are done.
+        The state of all columns (see ``_Writer.states``), about every 80 ms and once when all are done.
 
     Raises:
         ConfigError: The prompt is empty or too long.
     """
-    requests = [make_request(model, tokenizer, prompt, sampling, name) for name, model in models]
+    requests = {name: make_request(model, tokenizer, prompt, sampling, name) for name, model in models}
+    groups = [Group((name,), (model,), model) for name, model in models] if groups is None else groups
     stop = threading.Event()
-    columns = [
-        Column(name, model, tokenizer, request, stop, pause)
-        for (name, model), request in zip(models, requests, strict=True)
-    ]
+    writers = [_Writer(group, tokenizer, requests[group.names[0]], stop, pause) for group in groups]
     try:
         while True:
             time.sleep(INTERVAL)
-            states = [column.state() for column in columns]
-            for column in columns:
-                if column.error is not None:
-                    raise column.error
+            found = {state["name"]: state for writer in writers for state in writer.states()}
+            states = [found[name] for name, _ in models]
+            for writer in writers:
+                if writer.error is not None:
+                    raise writer.error
             yield states
             if all(state["done"] for state in states):
                 return
     finally:
         stop.set()
-        for column in columns:
-            column.join()
+        for writer in writers:
+            writer.join()

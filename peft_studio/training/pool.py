@@ -12,7 +12,9 @@ import torch
 from peft_studio.config import RunConfig
 from peft_studio.errors import ConfigError, JobError
 from peft_studio.tasks import task_of
+from peft_studio.training.generate import Group
 from peft_studio.training.load import load_adapter, load_base, share_base
+from peft_studio.training.together import can_share, together
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,11 +63,13 @@ class ModelPool:
     Args:
         bases: How many base models stay in memory.
         adapters: How many adapters stay in memory.
+        groups: How many sets of adapters that answer together do.
     """
 
-    def __init__(self, bases: int = 2, adapters: int = 12) -> None:
+    def __init__(self, bases: int = 2, adapters: int = 12, groups: int = 4) -> None:
         self._bases: Recent[tuple[PreTrainedModel, PreTrainedTokenizerBase]] = Recent(bases)
         self._adapters: Recent[Any] = Recent(adapters)
+        self._groups: Recent[tuple[tuple[Any, ...], Any]] = Recent(groups)
 
     def base(self, model_id: str, kind: Kind = _PLAIN) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """A base model in evaluation mode, and its tokenizer.
@@ -108,6 +112,26 @@ class ModelPool:
             return load_adapter(share_base(base), folder).to(base.device).eval()
 
         return self._adapters.get((model_id, kind, str(folder), saved), make)
+
+    def groups(self, columns: Sequence[tuple[str, Any]], model_id: str, kind: Kind = _PLAIN) -> list[Group]:
+        """Which columns can be written as one batch: one group of those that share, and each other one alone.
+
+        Args:
+            columns: From ``columns_of``.
+            model_id: Their base model.
+            kind: Head and attention.
+        """
+        base, _ = self.base(model_id, kind)
+        sharing = [(name, model) for name, model in columns if can_share(model, base)]
+        if len(sharing) < 2:
+            return [Group((name,), (model,), model) for name, model in columns]
+        names, models = zip(*sharing, strict=True)
+        key = tuple(id(model) for model in models)  # the value holds the models, so no id is used again
+        _, shared = self._groups.get(key, lambda: (models, together(models, base)))
+        return [
+            Group(names, models, shared),
+            *(Group((name,), (model,), model) for name, model in columns if name not in names),
+        ]
 
 
 def columns_of(
