@@ -204,8 +204,8 @@ PSOFT = Method(
     formula=r"h = \big(W_\text{res} + A\, \beta\, R\, \alpha\, B\big)\, x, \qquad A B \approx W,\; R^\top R = I",
     count=r"$\sum r (r - 1) / 2 + 2 r$.",
     paper=Paper(
-        "Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", "see the paper", 2025,
-        "https://openreview.net/forum?id=FSHrinMArK",
+        "Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", "Wu, Hu, Min, Wang", 2025,
+        "https://arxiv.org/abs/2505.11235",
     ),
     params=PsoftParams,
     learning_rate=1e-2,

@@ -187,7 +187,7 @@ PEANUT = Method(
     formula=r"\Delta W = \sigma(W A)\, B",
     count=r"$\sum 2 r\,m$ over the chosen layers with $m$ outputs, without hidden layers.",
     paper=Paper(
-        "PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", "see the paper", 2024,
+        "PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", "Zhong et al.", 2024,
         "https://arxiv.org/abs/2410.01870",
     ),
     params=PeanutParams,

@@ -137,7 +137,7 @@ PVERA = Method(
     formula=r"h = W x + \Lambda_b B z, \qquad z \sim \mathcal{N}(\mu(x), \sigma(x))",
     count=r"$\sum (2 r + m)$ over the chosen layers with $m$ outputs.",
     paper=Paper(
-        "PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", "see the paper", 2025,
+        "PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", "Fillioux et al.", 2025,
         "https://arxiv.org/abs/2512.07703",
     ),
     params=PveraParams,

@@ -106,7 +106,10 @@ SUPERTUNING = Method(
     ),
     formula=r"h = (W + S)\, x, \qquad S \neq 0 \text{ only where } |W| \text{ is among the largest}",
     count=r"$\sum \lfloor (1 - s)\, n\,m \rfloor$ for sparsity $s$.",
-    paper=Paper("Super-Tuning", "see the paper", 2026, "https://arxiv.org/abs/2607.09287"),
+    paper=Paper(
+        "Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", "arXiv:2607.09287", 2026,
+        "https://arxiv.org/abs/2607.09287",
+    ),
     params=SuperParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,
@@ -130,7 +133,7 @@ BEFT = Method(
     formula=r"v = W_v x + b_v, \qquad \text{only } b_v \text{ trained}",
     count=r"$\sum m$ over the value projections with $m$ outputs (of the joint projection where there is one).",
     paper=Paper(
-        "BEFT: Bias-Efficient Fine-Tuning of Language Models", "see the paper", 2025,
+        "BEFT: Bias-Efficient Fine-Tuning of Language Models", "Huang, Balashankar, Aminifar", 2025,
         "https://arxiv.org/abs/2509.15974",
     ),
     params=BeftParams,
