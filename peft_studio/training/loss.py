@@ -1,4 +1,4 @@
-"""The loss on target tokens, with logits computed at target positions only.
+"""Logits at target positions only, for the loss on target tokens.
 
 A language model's head is a large share of a small model's work, and prompts need none of it: the model is asked for
 the logits of the positions before a target token (``logits_to_keep`` of transformers). The loss is the same number.
@@ -54,12 +54,6 @@ def target_logits(model: nn.Module, input_ids: Tensor, labels: Tensor) -> tuple[
         return model(input_ids=inputs, use_cache=False, logits_to_keep=keep).logits, targets
     logits = model(input_ids=inputs, use_cache=False).logits
     return logits[:, -inputs.shape[1] :][wanted], targets
-
-
-def target_loss(model: nn.Module, batch: dict[str, Any], reduction: str = "mean") -> Tensor:
-    """Cross entropy on the target tokens of a batch, in nats: a scalar."""
-    logits, targets = target_logits(model, batch["input_ids"], batch["labels"])
-    return F.cross_entropy(logits.float(), targets, reduction=reduction)
 
 
 def _can_choose(model: nn.Module) -> bool:

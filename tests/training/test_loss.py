@@ -29,11 +29,12 @@ def reference_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
 def test_loss_and_gradients_equal_the_plain_ones(adapted: tuple[Any, Any]) -> None:
     model, tokenizer = adapted
     batch = collate(encode_rows(ROWS, tokenizer, 256).examples, tokenizer.pad_token_id)
+    target_loss = Continuation(tokenizer, tokenizer.pad_token_id).loss
     gradients = []
-    for compute in (loss.target_loss, reference_loss):
+    for compute in (target_loss, reference_loss):
         model.zero_grad()
         value = compute(model, batch)
-        if compute is loss.target_loss and "adalora" in str(getattr(model, "active_peft_config", "")).lower():
+        if compute is target_loss and "adalora" in str(getattr(model, "active_peft_config", "")).lower():
             value = value + METHODS["adalora"].penalty(model)  # which PEFT adds to the model's own loss
         value.backward()
         gradients.append((value.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
@@ -49,9 +50,10 @@ def test_models_that_cannot_choose_positions_fall_back(
 ) -> None:
     model, tokenizer = adapted
     batch = collate(encode_rows(ROWS, tokenizer, 256).examples, tokenizer.pad_token_id)
-    chosen = loss.target_loss(model, batch)
+    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    chosen = form.loss(model, batch)
     monkeypatch.setattr(loss, "_can_choose", lambda _model: False)
-    torch.testing.assert_close(loss.target_loss(model, batch), chosen)
+    torch.testing.assert_close(form.loss(model, batch), chosen)
 
 
 def test_validation_loss_weighs_tokens_and_does_not_depend_on_batches(adapted: tuple[Any, Any]) -> None:
