@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, configure, wrap, wrap_by_value
+from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
 from peft_studio.methods.shapes import common_divisor, widths
 
 if TYPE_CHECKING:
@@ -66,9 +66,11 @@ def _attach_oft(model: "PreTrainedModel", params: OftParams, site: Site) -> "Pef
 
 
 def _attach_boft(model: "PreTrainedModel", params: BoftParams, site: Site) -> "PeftModel":
+    import peft_studio.methods.boft_permutation  # noqa: F401  otherwise it takes minutes
+
     targets = site.chosen(params.targets)
     block = _even_divisor(model, targets, params.block)
-    return wrap_by_value(model, configure(site, "BOFTConfig", target_modules=targets, boft_block_size=block))
+    return wrap(model, site, "BOFTConfig", target_modules=targets, boft_block_size=block)
 
 
 def _attach_hra(model: "PreTrainedModel", params: HraParams, site: Site) -> "PeftModel":

@@ -6,6 +6,7 @@ model = PeftModel.from_pretrained(base, "adapter")
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
+import peft_studio.methods.boft_permutation  # noqa: F401  BOFT adapters load quickly
 from peft_studio.methods.bottleneck_tuner import BOTTLENECK, BottleneckConfig, BottleneckModel
 from peft_studio.methods.partial_tuner import PARTIAL, PartialConfig, PartialModel
 

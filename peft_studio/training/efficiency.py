@@ -4,23 +4,52 @@ Counts come from the very function that training uses to attach a method, run on
 so they are exact by construction.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import torch
-
-from peft_studio.config import RunConfig, TaskConfig
+from peft_studio.config import RunConfig
 from peft_studio.errors import ModelError
 from peft_studio.methods import get_method
 from peft_studio.methods.base import Params
 from peft_studio.models.layouts import Layout
 from peft_studio.tasks import task_of
+from peft_studio.tasks.base import Task
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.safetensors_size import adapter_file_bytes
+from peft_studio.training.shapes_only import shapes_only
 
 BYTES = 4  # float32
 ADAM_STATES = 2
+SAMPLE = 256  # rows that are tokenized to learn how long a typical one is
+
+Place = tuple[str, tuple[str, ...], int]
+"""A base model: catalogue name, folder or Hub id; class names of a classification task; tokens that LSG attention
+reads, or 0."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a method makes of a model, whatever the data and the batches; to be treated as read-only.
+
+    Attributes:
+        trainable: Parameters that train.
+        total: Parameters that take part when the adapter is on.
+        base: Parameters of the model without the method.
+        held: Bytes of all that is in memory: parameters, and fixed numbers that the method keeps beside them.
+        adapter_bytes: Size of the saved adapter's file.
+        blocks: Blocks that the backward pass goes through.
+        map: Where all of these are; see ``draw_map``.
+    """
+
+    trainable: int
+    total: int
+    base: int
+    held: int
+    adapter_bytes: int
+    blocks: int
+    map: list[dict[str, Any]]
 
 
 def estimate(config: RunConfig) -> dict[str, Any]:
@@ -38,25 +67,27 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         ModelError: The model cannot be read.
         ConfigError: The method does not fit the model.
     """
-    figures, attached = _figures(config, config.method)
-    base = _meta_base(config.model.id, task_of(config.task).labels, config.lsg_length)
-    full, _ = _figures(config, get_method("full").params(name="full"))
-    layout = layout_of(base)
-    drawn = draw_map(attached, base, layout)
-    return {**figures, "full": full, "map": drawn, "warnings": find_warnings(config, figures)}
+    task = task_of(config.task)
+    place = (config.model.id, task.labels, config.lsg_length)
+    facts = _facts(place, config.method, config.training.max_steps)
+    lengths = _typical_lengths(config.model.id, task)
+    figures = _figures(config, place, facts, lengths)
+    full = _figures(config, place, _facts(place, get_method("full").params(name="full"), 1), lengths)
+    return {**figures, "full": full, "map": facts.map, "warnings": find_warnings(config, figures, sum(lengths))}
 
 
-def find_warnings(config: RunConfig, figures: dict[str, Any]) -> list[str]:
+def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> list[str]:
     """What a user should know before starting, as sentences; usually nothing.
 
     Args:
         config: The run that would be started.
         figures: Its estimate.
+        typical: Tokens of a typical row.
     """
     import psutil
 
     warnings = []
-    typical, longest = sum(_typical_lengths(config.model.id, config.task)), config.training.max_length
+    longest = config.training.max_length
     if typical > longest:
         warnings.append(f"Rows have about {typical} tokens, so prompts will be cut to fit max_length = {longest}.")
     needed, there = sum(figures["memory"].values()) / 1e9, psutil.virtual_memory().total / 1e9
@@ -65,34 +96,44 @@ def find_warnings(config: RunConfig, figures: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def _figures(config: RunConfig, params: Params) -> tuple[dict[str, Any], Any]:
-    labels = task_of(config.task).labels
-    place = (config.model.id, labels, config.lsg_length)
-    model, base = attach_to_shapes(place, params, config.training.max_steps)
-    trainable, total = count_parameters(model)
-    base_params = sum(parameter.numel() for parameter in base.parameters())
-    held = sum(parameter.numel() for parameter in model.parameters())
-    prompt, answer = _typical_lengths(config.model.id, config.task)
+def _figures(config: RunConfig, place: Place, facts: Facts, lengths: tuple[int, int]) -> dict[str, Any]:
+    prompt, answer = lengths
     rows = config.training.batch_size
     length, answer = min(prompt + answer, config.training.max_length), min(answer, config.training.max_length)
-    figures = {
-        "trainable_params": trainable,
-        "total_params": total,
-        "base_params": base_params,
-        "trainable_share": trainable / total,
-        "adapter_bytes": adapter_file_bytes(model, get_method(params.name).changes_base),
+    return {
+        "trainable_params": facts.trainable,
+        "total_params": facts.total,
+        "base_params": facts.base,
+        "trainable_share": facts.trainable / facts.total,
+        "adapter_bytes": facts.adapter_bytes,
         "memory": {
-            "weights": held * BYTES,
-            "gradients": trainable * BYTES,
-            "optimizer": trainable * BYTES * ADAM_STATES,
-            "activations": activation_bytes(model, base, rows * length, rows * answer),
+            "weights": facts.held,
+            "gradients": facts.trainable * BYTES,
+            "optimizer": facts.trainable * BYTES * ADAM_STATES,
+            "activations": activation_bytes(_meta_base(*place), facts.blocks, rows * length, rows * answer),
         },
         "tokens_per_row": length,
     }
-    return figures, model
 
 
-def activation_bytes(model: Any, base: Any, tokens: int, answers: int) -> int:
+@lru_cache(maxsize=256)
+def _facts(place: Place, params: Params, steps: int) -> Facts:
+    model, base = attach_to_shapes(place, params, steps)
+    layout = layout_of(base)
+    trainable, total = count_parameters(model)
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return Facts(
+        trainable=trainable,
+        total=total,
+        base=sum(parameter.numel() for parameter in base.parameters()),
+        held=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
+        adapter_bytes=adapter_file_bytes(model, get_method(params.name).changes_base),
+        blocks=trained_blocks(model, base, layout),
+        map=draw_map(model, base, layout),
+    )
+
+
+def activation_bytes(base: Any, blocks: int, tokens: int, answers: int) -> int:
     """Estimated bytes that the forward pass keeps for the backward pass.
 
     Per token and block: ``10 d + 2 k + 4 f`` numbers (norms, projections, residuals of width ``d``, keys and values of
@@ -101,8 +142,8 @@ def activation_bytes(model: Any, base: Any, tokens: int, answers: int) -> int:
     and the allocator's slack, are left out.
 
     Args:
-        model: The model with its method.
-        base: The model without it.
+        base: The model without its method.
+        blocks: Blocks from the lowest that trains upwards; see ``trained_blocks``.
         tokens: Tokens in a batch.
         answers: Tokens in it that carry loss.
     """
@@ -113,9 +154,8 @@ def activation_bytes(model: Any, base: Any, tokens: int, answers: int) -> int:
     sizes = (getattr(config, name, None) for name in ("intermediate_size", "ffn_dim", "d_ff", "encoder_ffn_dim"))
     inner = next((size for size in sizes if size), 4 * hidden)
     per_block = 10 * hidden + 2 * keys + 4 * inner
-    layout = layout_of(base)
-    vocabulary = config.vocab_size if layout.purpose == "generation" else 0
-    return BYTES * (tokens * trained_blocks(model, base, layout) * per_block + answers * 3 * vocabulary)
+    vocabulary = config.vocab_size if layout_of(base).purpose == "generation" else 0
+    return BYTES * (tokens * blocks * per_block + answers * 3 * vocabulary)
 
 
 def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
@@ -139,12 +179,11 @@ def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
     return sum(depths) - lowest
 
 
-def attach_to_shapes(place: tuple[str, tuple[str, ...], int], params: Params, steps: int) -> tuple[Any, Any]:
+def attach_to_shapes(place: Place, params: Params, steps: int) -> tuple[Any, Any]:
     """A model with a method and the same model without, both on the meta device.
 
     Args:
-        place: The base model: catalogue name, folder or Hub id; class names of a classification task; tokens that
-            LSG attention reads, or 0.
+        place: The base model.
         params: The method's parameters.
         steps: Optimizer steps of the run.
 
@@ -153,7 +192,7 @@ def attach_to_shapes(place: tuple[str, tuple[str, ...], int], params: Params, st
         ConfigError: The method or the task does not fit the model.
     """
     base = _meta_base(*place)
-    with torch.device("meta"):
+    with shapes_only():
         return attach(share_base(base), params, steps), base
 
 
@@ -162,16 +201,23 @@ def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg_length: int = 0)
     return load_meta(model_id, labels, lsg_length)
 
 
-@lru_cache(maxsize=64)
-def _typical_lengths(model_id: str, task: TaskConfig) -> tuple[int, int]:
+def _typical_lengths(model_id: str, task: Task) -> tuple[int, int]:
     """Mean tokens of a row's prompt and of its answer, over a sample; round numbers without a tokenizer to ask."""
     try:
-        tokenizer = load_tokenizer(model_id)
+        return _mean_lengths(model_id, tuple((row.prompt, row.target) for row in task.load("train")[:SAMPLE]))
     except ModelError:
         return 64, 64
-    rows = task_of(task).load("train")[:256]
-    prompts = tokenizer([row.prompt for row in rows])["input_ids"]
-    answers = tokenizer([row.target for row in rows])["input_ids"]
-    answer = sum(len(ids) + 1 for ids in answers) / len(rows)
+
+
+@lru_cache(maxsize=64)
+def _mean_lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> tuple[int, int]:
+    tokenizer = _tokenizer(model_id)
+    prompts, answers = (tokenizer(list(texts), verbose=False)["input_ids"] for texts in zip(*rows, strict=True))
     prompt = sum(len(ids) for ids in prompts) / len(rows)
+    answer = sum(len(ids) + 1 for ids in answers) / len(rows)
     return round(prompt), round(answer)
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(model_id: str) -> Any:
+    return load_tokenizer(model_id)
