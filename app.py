@@ -12,6 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 from peft_studio.errors import StorageError, StudioError
 from peft_studio.settings import Settings, load_settings, prepare_home
+from peft_studio.tasks.kept_rows import use_folder
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         check_port(settings)
         prepare_home(settings)
+        use_folder(settings.cache_dir)
         from peft_studio.jobs.manager import JobManager
 
         manager = JobManager(settings)

@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.jobs.store import RunStore
 from peft_studio.methods import METHODS
 from peft_studio.sampling import parse_sampling
+from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.classify import label_columns
 from peft_studio.training.efficiency import estimate
 from peft_studio.training.generate import stream_columns
@@ -40,6 +42,7 @@ from peft_studio.training.quiet import be_quiet
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
 LONGEST_PAUSE = 2.0  # seconds that text waits for estimates at most
+QUIET_START = 20.0  # seconds after which rows are made that nobody has asked for yet
 
 
 class Urgent:
@@ -200,21 +203,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parent = os.getppid()
     torch.set_num_threads(options.threads)
     be_quiet()
+    use_folder(options.home / "cache")
     engine = Engine(options.home)
     listener = _listen(options.socket)
-    threading.Thread(target=_warm_up, args=(engine,), daemon=True).start()
+    threading.Thread(target=_warm_up, args=(engine, options.home), daemon=True).start()
     with listener:
         serve(engine, listener, parent)
     return 0
 
 
-def _warm_up(engine: Engine) -> None:
+def _warm_up(engine: Engine, home: Path) -> None:
     begun = time.perf_counter()
     try:
         engine.warm_up()
     except Exception:  # the first request meets the same fault and reports it
         traceback.print_exc()
     print(f"engine ready after {time.perf_counter() - begun:.2f} s", flush=True)
+    time.sleep(QUIET_START)
+    command = [sys.executable, "-m", "peft_studio.tasks", str(home / "cache")]
+    subprocess.run(command, cwd=Path(__file__).parents[1], check=False)  # in a process of its own: it takes a core
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from peft_studio.jobs.claims import RESERVE_BYTES, claim_run, reserve, use_reser
 from peft_studio.jobs.events import EventWriter, Kind
 from peft_studio.jobs.redact import redact
 from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.tasks.kept_rows import use_folder
 
 NICENESS = 5  # training yields to the page
 ORPHAN_GRACE = 20.0  # seconds that a worker without a supervisor has to notice it by itself
@@ -245,6 +246,7 @@ def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> i
     parser.add_argument("--threads", type=int, default=max(1, min(2, os.cpu_count() or 1)))
     parser.add_argument("--by", default="app", help="who starts it, for claim.json")
     options = parser.parse_args(argv)
+    use_folder(options.run_dir.resolve().parent.parent / "cache")
     return supervise(RunPaths(options.run_dir.resolve()), train, options.threads, options.by)
 
 

@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 import peft_studio.tasks.metrics as metrics
 import peft_studio.tasks.stdlib as stdlib
 from peft_studio.tasks.base import Row, Split, Task
+from peft_studio.tasks.kept_rows import Pair, kept
 
 CLEAN, DEFECTIVE = LABELS = ("clean", "defective")
 MOST_ROWS: dict[Split, int] = {"train": 4000, "validation": 300, "test": 300}
@@ -221,11 +222,15 @@ def _candidates(split: Split) -> list[str]:
 
 @lru_cache(maxsize=3)
 def _rows(split: Split) -> tuple[Row, ...]:
+    return kept(f"defects-{split}", partial(_make, split))
+
+
+def _make(split: Split) -> list[Pair]:
     rng = random.Random(f"defects/{_SEED}/{split}")
     known = {function.source for function in stdlib.functions()}
     sources = _candidates(split)
     rng.shuffle(sources)
-    rows: list[Row] = []
+    rows: list[Pair] = []
     for source in sources:
         if len(rows) == MOST_ROWS[split]:
             break
@@ -233,10 +238,10 @@ def _rows(split: Split) -> tuple[Row, ...]:
         if defect and defect.source not in known:
             known.add(defect.source)
             label = LABELS[len(rows) % 2]
-            rows.append(Row(source if label == CLEAN else defect.source, label, (label,)))
+            rows.append((source if label == CLEAN else defect.source, label))
     del rows[len(rows) // 2 * 2 :]
     rng.shuffle(rows)
-    return tuple(rows)
+    return rows
 
 
 def load(split: Split) -> list[Row]:

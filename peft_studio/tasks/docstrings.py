@@ -5,11 +5,12 @@ sentence. Modules of the validation and test rows have no function in the traini
 """
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import peft_studio.tasks.metrics as metrics
 import peft_studio.tasks.stdlib as stdlib
 from peft_studio.tasks.base import Row, Split, Task
+from peft_studio.tasks.kept_rows import Pair, kept
 
 _FEWEST_WORDS, _MOST_WORDS = 3, 30
 _LETTERS_SHARE = 0.75
@@ -39,11 +40,15 @@ def make_prompt(source: str) -> str:
 
 @lru_cache(maxsize=3)
 def _rows(split: Split) -> tuple[Row, ...]:
+    return kept(f"docstrings-{split}", partial(_make, split))
+
+
+def _make(split: Split) -> list[Pair]:
     rows = []
     for function in stdlib.functions():
         if stdlib.split_of(function.module) == split and (summary := summary_of(function.docstring)):
-            rows.append(Row(make_prompt(function.source), f" {summary}", (f" {summary}",)))
-    return tuple(rows)
+            rows.append((make_prompt(function.source), f" {summary}"))
+    return rows
 
 
 def load(split: Split) -> list[Row]:

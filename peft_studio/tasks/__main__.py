@@ -1,0 +1,27 @@
+"""``python -m peft_studio.tasks FOLDER`` makes and keeps all rows of the tasks that read the standard library."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from peft_studio.tasks import TASKS
+from peft_studio.tasks.base import SPLITS
+from peft_studio.tasks.kept_rows import use_folder
+
+
+def main(argv: Sequence[str]) -> None:
+    """Makes the rows that are not kept yet, so that nobody waits for them later; gives way to all other processes."""
+    (folder,) = argv
+    with contextlib.suppress(OSError):
+        os.nice(19)
+    use_folder(Path(folder))
+    for task in TASKS.values():
+        if task.reads_library:
+            for split in SPLITS:
+                task.load(split)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

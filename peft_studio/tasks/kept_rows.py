@@ -1,0 +1,81 @@
+"""Rows that take seconds to make, kept on disk until Python or the code that makes them changes.
+
+A process that names no folder keeps nothing. Pure Python.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from peft_studio.tasks.base import Row
+
+Pair = tuple[str, str]
+"""Prompt and target."""
+
+_folder: list[Path] = []
+
+
+def use_folder(folder: Path) -> None:
+    """Keeps rows in a folder from now on; what is in it may be deleted at any time.
+
+    Args:
+        folder: It is made when there is something to keep, but not the folder that it is in.
+    """
+    _folder[:] = [folder]
+
+
+def kept(name: str, make: Callable[[], Sequence[Pair]]) -> tuple[Row, ...]:
+    """Rows with one accepted answer each.
+
+    Args:
+        name: Task and split, such as ``docstrings-train``.
+        make: Makes prompts and targets from nothing but Python's version and the code of ``peft_studio.tasks``.
+
+    Raises:
+        DataError: From ``make``.
+    """
+    file = _folder[0] / f"rows-{name}.json" if _folder else None
+    pairs: Sequence[Pair] = (_read(file) if file else None) or ()
+    if not pairs:
+        pairs = make()
+        if file:
+            _write(file, pairs)
+    return tuple(Row(prompt, target, (target,)) for prompt, target in pairs)
+
+
+def _read(file: Path) -> list[Pair] | None:
+    """What a file holds; nothing when it is not there, damaged or out of date."""
+    try:
+        found = json.loads(file.read_bytes())
+        if found["key"] != _key():
+            return None
+        pairs = [(prompt, target) for prompt, target in found["rows"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return pairs if pairs and all(isinstance(text, str) for pair in pairs for text in pair) else None
+
+
+def _write(file: Path, pairs: Sequence[Pair]) -> None:
+    half = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        half.write_text(json.dumps({"key": _key(), "rows": pairs}), encoding="ascii")
+        half.replace(file)
+    except OSError:  # a full disk, or one that cannot be written: the rows are at hand all the same
+        with contextlib.suppress(OSError):
+            half.unlink()
+
+
+@cache
+def _key() -> str:
+    """Changes with the running Python and with the code that makes rows."""
+    found = hashlib.sha256(f"{sys.version} {sysconfig.get_path('stdlib')}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
