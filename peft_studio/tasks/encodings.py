@@ -3,6 +3,7 @@
 import re
 
 from peft_studio.errors import DataError
+from peft_studio.tasks.scripts import SCRIPTS, plausibility
 
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -12,13 +13,17 @@ _BOMS = (
     (b"\xfe\xff", "utf-16"),
 )
 _ASCII = re.compile(r"[\x00-\x7f]+")
+_HIGH = re.compile(rb"[\x80-\xff]")
+SAMPLE_BYTES = 100_000
+"""About how much of a file is looked at to guess its encoding."""
 _SAVE_AS_UTF8 = "Save the file as UTF-8 and try again."
 
 
 def decode(data: bytes, name: str) -> tuple[str, str]:
     """Turns the bytes of a text file into text.
 
-    Tried in turn: a byte order mark, UTF-8, then by plausibility GB18030 and Windows-1252.
+    Tried in turn: a byte order mark, UTF-8, then by plausibility GB18030, EUC-KR, Big5, Shift-JIS, EUC-JP and
+    Windows-1252.
 
     Args:
         data: The whole file.
@@ -50,19 +55,28 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
 
 
 def _guess_encoding(data: bytes) -> str:
-    """``gb18030``, ``cp1252``, or nothing when neither is plausible."""
-    as_utf8 = _ASCII.sub("", data.decode("utf-8", "replace"))
+    """The most plausible encoding of Chinese, Korean or Japanese text, ``cp1252``, or nothing when none is."""
+    sample = _sample(data)
+    as_utf8 = _ASCII.sub("", sample.decode("utf-8", "replace"))
     damaged = as_utf8.count("\ufffd")
     if len(as_utf8) - damaged > 4 * damaged:
         return ""  # UTF-8 with a few damaged bytes: any other reading garbles the rest
-    # Western text can decode as GB18030 by accident, but then into characters that hardly any Chinese text uses.
-    high = _ASCII.sub("", _try(data, "gb18030"))
-    if high and len(high.encode("gb2312", "ignore")) // 2 >= 0.8 * len(high):
-        return "gb18030"
+    scores = {encoding: plausibility(_try(sample, encoding), encoding) for encoding in SCRIPTS}
+    for encoding in sorted(scores, key=lambda name: -scores[name]):
+        if scores[encoding] and _try(data, encoding):
+            return encoding
     western = _try(data, "cp1252")
     if western and len(_ASCII.sub("", western)) <= 0.3 * len("".join(western.split())):
         return "cp1252"
     return ""
+
+
+def _sample(data: bytes) -> bytes:
+    """Whole lines from the first that is not ASCII on; a line break is never part of a longer character."""
+    first = next(_HIGH.finditer(data)).start()
+    start = data.rfind(b"\n", 0, first) + 1
+    end = data.find(b"\n", start + SAMPLE_BYTES)
+    return data[start : end if end >= 0 else len(data)]
 
 
 def _try(data: bytes, encoding: str) -> str:
