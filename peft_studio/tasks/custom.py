@@ -62,12 +62,15 @@ class CustomRows:
         rows: Rows by split.
         labels: Class names in the order of their numbers; empty in generation.
         skipped: How many rows of all files were left out, by what they have.
+        shared: How many rows of the validation and the test file have a prompt that a training row has too; no entry
+            where there are none.
     """
 
     data: CustomData
     rows: Mapping[Split, tuple[Row, ...]]
     labels: tuple[str, ...]
     skipped: Mapping[str, int]
+    shared: Mapping[Split, int]
 
 
 def make_task(data: CustomData) -> Task:
@@ -83,18 +86,31 @@ def make_task(data: CustomData) -> Task:
     data = custom.data
     counts = ", ".join(f"{len(custom.rows[split]):,} {split}" for split in SPLITS)
     skipped = ", ".join(f"{count:,} with {fault}" for fault, count in custom.skipped.items())
+    notes = [f"Skipped: {skipped}."] if skipped else []
     generation = data.kind == "generation"
     return Task(
         name="custom",
         title=f"Your data: {Path(data.train_file).name}",
         kind=data.kind,
-        description=f"Your own rows: {counts}." + (f" Skipped: {skipped}." if skipped else ""),
+        description=" ".join([f"Your own rows: {counts}.", *notes, *shared_notes(custom.shared)]),
         template=data.template or f"{{{data.input_column}}}" + ("\n" if generation else ""),
         load=partial(_load, custom),
         score=metrics.score_texts if generation else partial(metrics.score_labels, labels=custom.labels),
         headline="bleu" if generation else "accuracy",
         labels=custom.labels,
     )
+
+
+def shared_notes(shared: Mapping[Split, int]) -> list[str]:
+    """Sentences on rows that the model will have seen in training, which makes a score too good.
+
+    Args:
+        shared: See ``CustomRows``.
+    """
+    return [
+        f"{count:,} {split} row{'s have' if count > 1 else ' has'} a prompt that is also in the training rows."
+        for split, count in shared.items()
+    ]
 
 
 def _load(custom: CustomRows, split: Split) -> list[Row]:
@@ -160,7 +176,13 @@ def _rows(data: CustomData, stamps: tuple[tuple[int, int], ...]) -> CustomRows:
     rows = {split: [example.row for example in parts[split]] for split in SPLITS}
     if data.kind == "generation":
         rows |= {split: merge(rows[split]) for split in SPLITS if split != "train"}
-    return CustomRows(data, {split: tuple(rows[split]) for split in SPLITS}, labels, dict(skipped))
+    return CustomRows(data, {split: tuple(rows[split]) for split in SPLITS}, labels, dict(skipped), _shared(rows))
+
+
+def _shared(rows: Mapping[Split, Sequence[Row]]) -> dict[Split, int]:
+    known = {row.prompt for row in rows["train"]}
+    counts = {split: sum(row.prompt in known for row in rows[split]) for split in SPLITS if split != "train"}
+    return {split: count for split, count in counts.items() if count}
 
 
 def _resolve(data: CustomData, table: Table) -> CustomData:

@@ -35,7 +35,8 @@ def preview(config: RunConfig) -> dict[str, Any]:
         ``splits`` (per split: ``rows``, ``used``, ``encoded``, ``cut``, ``dropped``), ``rows`` (the first training
         rows: ``segments`` of ``text``, ``part`` and ``tokens``, ``tokens``, ``cut``, ``dropped``, ``label``),
         ``lengths`` (histogram of training rows in tokens), ``labels`` (rows per label and split), ``skipped`` (rows
-        left out of the files, by reason), ``max_length``, ``task``, ``model`` and ``kind`` of the format.
+        left out of the files, by reason), ``notes`` (sentences on the files), ``max_length``, ``task``, ``model`` and
+        ``kind`` of the format.
 
     Raises:
         ConfigError: The model cannot do such a task.
@@ -62,7 +63,7 @@ def preview(config: RunConfig) -> dict[str, Any]:
         "rows": [_show(form, row, length) for row in rows["train"][:SHOWN_ROWS]],
         "lengths": _histogram(_lengths(form, used["train"], encoded["train"]), length),
         "labels": _labels(task, rows),
-        "skipped": _skipped(config),
+        **_notes(config),
     }
 
 
@@ -92,12 +93,13 @@ def _labels(task: Task, rows: Mapping[Split, Sequence[Row]]) -> dict[str, dict[s
     return {label: {split: counts[split][label] for split in SPLITS} for label in task.labels}
 
 
-def _skipped(config: RunConfig) -> dict[str, int]:
+def _notes(config: RunConfig) -> dict[str, Any]:
     if config.task.id != CUSTOM:
-        return {}
-    from peft_studio.tasks.custom import load_rows
+        return {"skipped": {}, "notes": []}
+    from peft_studio.tasks.custom import load_rows, shared_notes
 
-    return dict(load_rows(custom_data(config.task)).skipped)
+    found = load_rows(custom_data(config.task))
+    return {"skipped": dict(found.skipped), "notes": shared_notes(found.shared)}
 
 
 def _lengths(form: Format, rows: Sequence[Row], encoded: Encoded) -> list[int]:

@@ -16,7 +16,7 @@ from peft_studio.methods import METHODS
 from peft_studio.tasks import CUSTOM, custom_data, task_of
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.columns import guess
-from peft_studio.tasks.custom import cached_table, load_rows
+from peft_studio.tasks.custom import cached_table, load_rows, shared_notes
 from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui.shell import island
 
@@ -77,6 +77,7 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
     return {
         "rows": {split: len(found.rows[split]) for split in SPLITS},
         "skipped": dict(found.skipped),
+        "notes": shared_notes(found.shared),
         "labels": list(made.labels),
         "prompt": first.prompt[:_EXAMPLE_CHARACTERS],
         "answer": first.target[:_EXAMPLE_CHARACTERS],

@@ -142,6 +142,22 @@ def test_skipped_rows_are_counted(tmp_path: Path) -> None:
     assert "Skipped: 2 with an empty target, 1 with more than one label." in make_task(data).description
 
 
+def test_prompts_that_are_in_two_files_are_counted(tmp_path: Path) -> None:
+    files = {
+        split: str(put(tmp_path / f"{split}.jsonl", [{"text": f"text {n}", "label": "ab"[n % 2]} for n in numbers]))
+        for split, numbers in {"train": range(20), "validation": [3, 20, 21], "test": [*range(12), 30]}.items()
+    }
+    data = CustomData("classification", files["train"], files["validation"], files["test"])
+    assert load_rows(data).shared == {"validation": 1, "test": 12}
+    told = make_task(data).description
+    assert told.endswith(
+        "1 validation row has a prompt that is also in the training rows. "
+        "12 test rows have a prompt that is also in the training rows."
+    )
+    alone = CustomData("classification", files["train"])
+    assert load_rows(alone).shared == {} and "also in" not in make_task(alone).description
+
+
 def test_no_usable_rows(tmp_path: Path) -> None:
     rows = [{"text": "", "label": "a"}, {"text": "x", "label": " "}, {"text": "x", "label": ""}]
     data = CustomData("generation", put(tmp_path / "t.jsonl", rows), "", "", "text", "label")

@@ -83,7 +83,9 @@ def test_rows_skipped_in_own_files_are_told(tiny_model: Path, tmp_path: Path) ->
     path = tmp_path / "rows.csv"
     path.write_text("question,answer\n" + "".join(f"你好 {i},é {i}\n" for i in range(30)) + ",x\n", encoding="utf-8")
     found = preview(config(tiny_model, {"id": "custom", "train_file": str(path)}))
-    assert found["skipped"] == {"an empty input": 1}
+    assert found["skipped"] == {"an empty input": 1} and found["notes"] == []
+    twice = preview(config(tiny_model, {"id": "custom", "train_file": str(path), "test_file": str(path)}))
+    assert twice["notes"] == ["27 test rows have a prompt that is also in the training rows."]
     shown = found["rows"][0]
     assert "你好" in texts(shown, "prompt") and "\ufffd" not in texts(shown, "prompt", "target")
     assert any(segment["text"] == "你" and segment["tokens"] == 3 for segment in shown["segments"])

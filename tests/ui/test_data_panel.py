@@ -72,7 +72,7 @@ def test_taking_a_file_fills_the_panel(panel: DataPanel, table: Path) -> None:
     assert updates[panel.drops["train_file"]] is None
     told = updates[panel.facts]
     assert told["columns"] == ["question", "answer"] and told["prompt"].startswith("question")
-    assert told["skipped"] == {"an empty input": 1}
+    assert told["skipped"] == {"an empty input": 1} and told["notes"] == []
 
 
 def test_a_file_that_cannot_be_used_is_explained_and_loses_nothing(panel: DataPanel, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@
     const counts = SPLITS.map(([split, title]) => `${fmt.int(data.rows[split])} ${title}`).join(", ");
     const skipped = Object.entries(data.skipped).map(([why, count]) => `${fmt.int(count)} with ${why}`).join(", ");
     return [
-      el("p", {}, el("b", {}, "Rows: "), `${counts}.`, skipped ? ` Left out: ${skipped}.` : ""),
+      el("p", {}, el("b", {}, "Rows: "), `${counts}.`, skipped ? ` Left out: ${skipped}.` : "",
+        ...data.notes.map((note) => ` ${note}`)),
       data.labels.length ? el("p", {}, el("b", {}, "Labels: "), data.labels.join(", ")) : null,
       el("div", { class: "ps-example", tabindex: "0", role: "group", "aria-label": "The first training row: prompt and answer" },
         data.prompt, el("u", {}, data.labels.length ? ` → ${data.answer}` : data.answer)),

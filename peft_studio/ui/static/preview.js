@@ -62,7 +62,8 @@
       el("h3", {}, `Rows at ${fmt.int(data.max_length)} tokens at most`),
       el("table", { class: "ps-table" }, el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
         el("tbody", {}, ...SPLITS.map(line))),
-      skipped ? el("p", { class: "ps-note" }, `Not in these counts, left out of the files: ${skipped}.`) : null);
+      skipped ? el("p", { class: "ps-note" }, `Not in these counts, left out of the files: ${skipped}.`) : null,
+      data.notes.length ? el("p", { class: "ps-note" }, data.notes.join(" ")) : null);
   }
 
   function labels(data) {
