@@ -129,13 +129,11 @@ def _print_table(rows: Sequence[Sequence[Any]]) -> None:
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.follow import Follower, start_worker
     from peft_studio.jobs.store import RunStore
-    from peft_studio.models.fit import check_model
+    from peft_studio.preflight import check_run
     from peft_studio.presets import parse_preset
-    from peft_studio.tasks import task_of
 
     config = parse_preset(options.preset, options.set)
-    check_model(config.model.id)  # a wrong name or file is told before anything is created
-    task_of(config.task)
+    check_run(config)  # a wrong name or file is told before anything is created
     prepare_home(settings)
     paths = RunStore(settings.runs_dir).create(config, options.name)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)

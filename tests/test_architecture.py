@@ -16,7 +16,7 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
-CONFIG_LEVEL = {"peft_studio.config", "peft_studio.presets", "peft_studio.export", "peft_studio.export_script"}
+CONFIG_LEVEL = {f"peft_studio.{name}" for name in ("config", "presets", "preflight", "export", "export_script")}
 ENTRY_POINTS = {"app", *(f"peft_studio.{name}" for name in ("worker", "engine", "warm", "cli", "__main__"))}
 
 # layer of a module -> layers that it may import

@@ -23,9 +23,8 @@ from peft_studio.jobs.scheduler import Scheduler
 from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.store import RunStore, Status
 from peft_studio.jobs.warm_client import WarmClient
-from peft_studio.models.fit import check_model
+from peft_studio.preflight import check_run
 from peft_studio.settings import Settings, prepare_home
-from peft_studio.tasks import task_of
 
 STOP_GRACE = 30.0  # seconds to save the adapter and end
 SECOND_STOP = 2.0  # seconds within which a second click is taken for a double click
@@ -99,10 +98,10 @@ class JobManager:
         Raises:
             ModelError: There is no such model, or it is too large for this machine.
             DataError: A data file cannot be used; the message names file, row and column.
+            ConfigError: The model cannot do such a task, or the method does not fit it.
             StorageError: The disk is full or the folder is not writable.
         """
-        check_model(config.model.id)
-        task_of(config.task)
+        check_run(config)
         run_id = self.store.create(config, name).id
         self._changed()
         return run_id

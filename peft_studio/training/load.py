@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from peft_studio.errors import ConfigError, ModelError
-from peft_studio.methods import Method, Params, Site, get_method
+from peft_studio.methods import Params, Site, get_method
 from peft_studio.models.catalog import resolve_model
+from peft_studio.models.fit import check_fit
 from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
 from peft_studio.training.decoding import pad_id
@@ -211,20 +212,6 @@ def attach(model: Any, params: Params, steps: int = 1000, batches: Sequence[Mapp
     if origin is not None:
         origin.remember(wrapped)
     return wrapped
-
-
-def check_fit(method: Method, layout: Layout) -> None:
-    """Makes sure that a method can be put on an architecture.
-
-    Raises:
-        ConfigError: It cannot; the message says why.
-    """
-    reason = method.not_for.get(layout.model_type, "")
-    if reason or layout.kind not in method.kinds:
-        reason = reason or f"It needs {' or '.join(method.kinds)} models; this is an {layout.kind}."
-        raise ConfigError(
-            f"{method.title} cannot be used with models of type {layout.model_type!r}. {reason}", "method.name"
-        )
 
 
 def load_adapter(base: Any, folder: Path) -> Any:
