@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 MEGABATCH = 50  # batches that are sorted by length together: enough to group well, few enough to stay shuffled
 
@@ -11,29 +12,56 @@ class LengthGroupedBatches:
 
     Epochs follow each other without a gap: no row is dropped and every batch is full. Of the endless shuffled
     stream, ``MEGABATCH`` batches at a time are sorted by length, cut into batches and shuffled again.
+
+    Args:
+        lengths: Of the rows.
+        batch_size: Rows in a batch.
+        steps: Batches in all.
+        seed: Of the order.
+        start: How many of them an earlier process has used up.
+        cuts: Ends that this run once had, in batches, before it was made longer: the batches up to there stay.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        cuts: Sequence[int] = (),
+    ) -> None:
         self._lengths = lengths
         self._batch_size = batch_size
         self._steps = steps
         self._seed = seed
+        self._start = start
+        self._cuts = sorted(cut for cut in cuts if cut < steps)
 
     def __len__(self) -> int:
-        return self._steps
+        return self._steps - self._start
 
     def __iter__(self) -> Iterator[list[int]]:
+        return islice(self._batches(), self._start, None)
+
+    def _batches(self) -> Iterator[list[int]]:
         rng = random.Random(self._seed)
         stream = self._stream(rng)
-        left = self._steps
-        while left:
-            count = min(left, MEGABATCH)
+        for count in self._megabatches():
             rows = [next(stream) for _ in range(count * self._batch_size)]
             rows.sort(key=lambda row: self._lengths[row])
             batches = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
             rng.shuffle(batches)
             yield from batches
-            left -= count
+
+    def _megabatches(self) -> Iterator[int]:
+        """How many batches are sorted together, one number after the other."""
+        done = 0
+        for end in (*self._cuts, self._steps):
+            while done < end:
+                count = min(end - done, MEGABATCH)
+                yield count
+                done += count
 
     def _stream(self, rng: random.Random) -> Iterator[int]:
         order = list(range(len(self._lengths)))

@@ -7,6 +7,7 @@
     ├── HubOfflineError        the Hugging Face Hub cannot be reached
     ├── DataError              rows that cannot be used
     ├── StorageError           the home folder is full, locked or not writable
+    ├── CheckpointError        a checkpoint that a run cannot go on from
     ├── JobError
     │   ├── RunNotFoundError   no run has this id
     │   └── InvalidStateError  the run is not in a state that allows this
@@ -59,6 +60,10 @@ class DataError(StudioError):
 
 class StorageError(StudioError):
     """The home folder is full, locked by another app, or not writable."""
+
+
+class CheckpointError(StudioError):
+    """A checkpoint is damaged, or belongs to something else; the message continues "because ..."."""
 
 
 class JobError(StudioError):

@@ -24,6 +24,18 @@ class RunFolder(Protocol):
         """The worker's event log."""
 
     @property
+    def checkpoint(self) -> Path:
+        """Folder that the run can go on from."""
+
+    @property
+    def pause(self) -> Path:
+        """Its presence asks the worker to pause."""
+
+    @property
+    def extended(self) -> Path:
+        """How long to train in the end, when that was changed after the run was submitted."""
+
+    @property
     def adapter(self) -> Path:
         """Folder of the trained adapter, as PEFT saves it."""
 

@@ -43,7 +43,7 @@ class Train(Protocol):
         config: RunConfig,
         paths: RunPaths,
         emit: Callable[..., None],
-        should_stop: Callable[[], bool],
+        should_stop: Callable[[], str],
         threads: int,
     ) -> None: ...
 
@@ -59,6 +59,7 @@ class _Worker:
         self.paths = paths
         self._supervisor = supervisor
         self._events = EventWriter(paths.events)
+        self._end_torn_line()  # of a worker that was killed before this one
         self._last_kind = ""
         self._step = 0
         self._began = time.monotonic()
@@ -85,8 +86,8 @@ class _Worker:
             should_stop=self.should_stop,
             threads=threads,
         )
-        if self._last_kind not in ("finished", "stopped"):
-            raise TrainingError("Training ended without saying whether it finished or was stopped.")
+        if self._last_kind not in ("finished", "stopped", "paused"):
+            raise TrainingError("Training ended without saying whether it finished, was stopped or was paused.")
 
     def emit(self, kind: Kind, **fields: Any) -> None:
         """Appends an event; says for ``started`` which process this is."""
@@ -97,8 +98,8 @@ class _Worker:
         self._events.emit(kind, **fields)
         self._last_kind = kind
 
-    def should_stop(self) -> bool:
-        """Whether someone asked the run to stop; polled at every step.
+    def should_stop(self) -> str:
+        """What someone asked the run to do: "stop", "pause" or nothing; polled at every step.
 
         Raises:
             TrainingError: The supervisor has gone, so nobody would learn how this run ends.
@@ -108,7 +109,9 @@ class _Worker:
                 f"The run's supervisor (process {self._supervisor}) was killed, "
                 f"so training ended after step {self._step}."
             )
-        return self.paths.stop.exists()
+        if self.paths.stop.exists():
+            return "stop"
+        return "pause" if self.paths.pause.exists() else ""
 
     def on_terminate(self, _signal: int, _frame: FrameType | None) -> NoReturn:
         """Handler of SIGTERM."""
@@ -123,11 +126,12 @@ class _Worker:
         os._exit(1)
 
     def _end_by_signal(self) -> int:
-        if self.paths.stop.exists():
+        paused = self.paths.pause.exists() and self.paths.checkpoint.exists()
+        if self.paths.stop.exists() or paused:
             summary = {"seconds": round(time.monotonic() - self._began, 2)}
             with contextlib.suppress(OSError):
-                self.emit("stopped", step=self._step, summary=summary)
-            print("Stopped by a signal: it did not react to the request to stop in time.", flush=True)
+                self.emit("stopped" if self.paths.stop.exists() else "paused", step=self._step, summary=summary)
+            print("Ended by a signal: it did not react to the request in time.", flush=True)
             return 0
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -144,9 +148,10 @@ class _Worker:
 
     def _end_torn_line(self) -> None:
         """A disk that filled up in the middle of an event leaves half a line, which must not swallow the next."""
-        data = self.paths.events.read_bytes()[-1:]
-        if data not in (b"", b"\n"):
-            with self.paths.events.open("ab") as file:
+        with self.paths.events.open("rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            if end and file.read(1) != b"\n":
                 file.write(b"\n")
 
 

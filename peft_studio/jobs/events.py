@@ -13,19 +13,24 @@ from typing import Any, Literal
 
 VERSION = 1
 
-Kind = Literal["started", "stage", "step", "eval", "saved", "finished", "stopped", "failed"]
+Kind = Literal[
+    "started", "resumed", "stage", "note", "step", "eval", "saved", "finished", "stopped", "paused", "failed"
+]
 """The closed set of kinds, with their fields (besides ``v``, ``kind``, ``t`` = seconds since the epoch):
 
 - ``started``: ``pid``, ``process_start``, ``versions``, ``device``, ``threads``, ``seed``, ``model``, ``data``,
   ``trainable_params``, ``total_params``, ``max_steps``
+- ``resumed``: ``step``, ``tokens``, ``elapsed`` of the checkpoint, and ``from``, the step that this process goes on
+  from; comes right after ``started``. Later steps that are in the log already come again: the last one counts
 - ``stage``: ``name``, a phrase for people such as "reading data"
+- ``note``: ``message``, words for people about something that did not end the run
 - ``step``: ``step`` (from 1), ``loss`` (null when not finite), ``lr``, ``grad_norm``, ``tokens`` (seen so far, without
   padding), ``elapsed`` (seconds of training so far)
 - ``eval``: ``step``, ``tokens``, ``elapsed``, ``metrics`` (names such as ``eval/loss``, ``test/bleu``,
   ``base/eval/loss``, ``base/test/bleu``)
-- ``saved``: ``path`` (relative to the run), ``bytes``
-- ``finished`` / ``stopped``: ``step``, ``summary`` (``seconds``, ``steps_per_second``, ``tokens_per_second``,
-  ``peak_memory_bytes``)
+- ``saved``: ``path`` (relative to the run), ``bytes``, ``step`` whose weights they are
+- ``finished`` / ``stopped`` / ``paused``: ``step``, ``summary`` (``seconds``, ``steps_per_second``,
+  ``tokens_per_second``, ``peak_memory_bytes``)
 - ``failed``: ``error`` (class name), ``message`` (words for people)
 """
 

@@ -77,6 +77,21 @@ class RunPaths:
         return self.root / "stop"
 
     @property
+    def pause(self) -> Path:
+        """Its presence asks the worker to pause."""
+        return self.root / "pause"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What the run can go on from: complete, or not there."""
+        return self.root / "checkpoint"
+
+    @property
+    def extended(self) -> Path:
+        """How long to train in the end, as ``max_steps``, when that was changed after the run was submitted."""
+        return self.root / "extended.json"
+
+    @property
     def exit(self) -> Path:
         """How the worker ended: ``code`` or ``signal``; written once."""
         return self.root / "exit.json"

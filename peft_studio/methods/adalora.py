@@ -1,5 +1,6 @@
 """AdaLoRA: low-rank updates whose ranks are shared out among the layers while training."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+_SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # what PEFT's allocator remembers of every parameter
 _ORTHOGONALITY = 0.5  # weight of the penalty, as in the paper's code and PEFT
 
 
@@ -58,6 +60,30 @@ def _allocate(model: "PeftModel", step: int) -> None:
     model.base_model.update_and_allocate(step)
 
 
+def _state(model: "PeftModel") -> dict[str, "Tensor"]:
+    """The importance of every value so far, and which of them are kept."""
+    import torch
+
+    allocator = model.base_model.rankallocator
+    scores = {f"{kind}/{name}": value for kind in _SCORES for name, value in getattr(allocator, kind).items()}
+    pattern = model.active_peft_config.rank_pattern or {}
+    return scores | {f"rank_pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}
+
+
+def _restore(model: "PeftModel", state: Mapping[str, "Tensor"]) -> None:
+    device = next(model.parameters()).device
+    allocator = model.base_model.rankallocator
+    allocator.reset_ipt()
+    pattern = {}
+    for path, value in state.items():
+        kind, _, name = path.partition("/")
+        if kind == "rank_pattern":
+            pattern[name] = value.tolist()
+        else:
+            getattr(allocator, kind)[name] = value.to(device, copy=True)
+    model.active_peft_config.rank_pattern = pattern or None
+
+
 ADALORA = Method(
     name="adalora",
     title="AdaLoRA",
@@ -82,6 +108,8 @@ ADALORA = Method(
     attach=_attach,
     penalty=_orthogonality,
     after_step=_allocate,
+    state=_state,
+    restore=_restore,
     mergeable=True,
     caveat="The training loss holds the orthogonality penalty as well; compare validation losses.",
     tags=("low rank", "SVD", "rank schedule"),

@@ -107,6 +107,8 @@ class Method:
         optimizer: Makes an optimizer of its own, ``(model, params, learning_rate, weight_decay) -> Optimizer``.
         penalty: Added to the loss of every step, as a scalar tensor made from the model.
         after_step: Called after every optimizer step, gradients still there, with the model and the steps done.
+        state: What it remembers from step to step beside parameters and buffers, as tensors by name.
+        restore: Puts ``state`` back into a model.
         caveat: What a user should know before trusting a comparison; may be empty.
         tags: Other words to find it by.
     """
@@ -135,6 +137,8 @@ class Method:
     optimizer: "Callable[[PeftModel, Any, float, float], Optimizer] | None" = None
     penalty: "Callable[[Any], Tensor] | None" = None
     after_step: "Callable[[PeftModel, int], None] | None" = None
+    state: "Callable[[PeftModel], dict[str, Tensor]] | None" = None
+    restore: "Callable[[PeftModel, Mapping[str, Tensor]], None] | None" = None
     caveat: str = ""
     tags: tuple[str, ...] = field(default=())
 

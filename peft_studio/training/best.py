@@ -32,6 +32,19 @@ class BestWeights:
             self._worse += 1
         return self._worse >= self._patience
 
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """For a checkpoint: plain values and the weights."""
+        return {"loss": self._loss if math.isfinite(self._loss) else None, "worse": self._worse}, self._weights
+
+    def load(self, plain: dict[str, Any], weights: dict[str, Tensor], device: Any) -> None:
+        """Puts ``state`` back."""
+        self._loss, self._worse = math.inf if plain["loss"] is None else plain["loss"], plain["worse"]
+        self._weights = {name: value.to(device) for name, value in weights.items()}
+
+    def be_patient(self) -> None:
+        """Forgets the evaluations that were no better, for a run that is made longer."""
+        self._worse = 0
+
     def restore(self, model: Any) -> None:
         """Puts the best weights back; without patience, leaves the model as it is."""
         parameters = dict(model.named_parameters())

@@ -20,13 +20,15 @@ class StepCallback(TrainerCallback):
         elapsed: Seconds of training so far, evaluations not counted.
         step: Latest finished step.
         stopped: Whether training ended because it was asked to.
+        evaluated: Whether the latest step's validation loss, if one was due, has been measured.
+        ended: Whether an evaluation has ended training early.
     """
 
     def __init__(
         self,
         emit: Callable[..., None],
         should_stop: Callable[[], bool],
-        evaluate: Callable[[int, int, float], bool],
+        evaluate: Callable[[int, int, float], bool | None],
         eval_every: int,
         after_step: Callable[[int], None] | None = None,
     ) -> None:
@@ -36,6 +38,8 @@ class StepCallback(TrainerCallback):
         self.elapsed = 0.0
         self.step = 0
         self.stopped = False
+        self.evaluated = True
+        self.ended = False
         self._emit = emit
         self._should_stop = should_stop
         self._evaluate = evaluate
@@ -47,7 +51,15 @@ class StepCallback(TrainerCallback):
 
     def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
         """Starts the clock."""
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Counts seconds of training from now on."""
         self._resumed = time.perf_counter()
+
+    def go_on(self, step: int, tokens: int, elapsed: float) -> None:
+        """Counts on from what an earlier process has done."""
+        self.step, self.tokens, self.elapsed = step, tokens, elapsed
 
     def on_pre_optimizer_step(self, *_args: Any, **kwargs: Any) -> None:
         """Remembers the learning rate that this step uses; the scheduler moves on before the step ends."""
@@ -91,9 +103,15 @@ class StepCallback(TrainerCallback):
                 "clipping (training.max_grad_norm) usually helps."
             )
         due = state.global_step % self._eval_every == 0 or state.global_step == state.max_steps
-        if due and not self._should_stop():
-            enough = self._evaluate(state.global_step, self.tokens, self.elapsed)
-            control.should_training_stop = control.should_training_stop or enough
+        if due:
+            self.evaluate()
+            control.should_training_stop = control.should_training_stop or self.ended
         if self._should_stop():
             self.stopped = control.should_training_stop = True
-        self._resumed = time.perf_counter()
+        self.start_clock()
+
+    def evaluate(self) -> None:
+        """Measures the validation loss of the latest step, unless the run is asked to stop."""
+        enough = None if self._should_stop() else self._evaluate(self.step, self.tokens, self.elapsed)
+        self.evaluated = enough is not None
+        self.ended = bool(enough)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from peft_studio.batching import LengthGroupedBatches
 from peft_studio.config import RunConfig, TrainingConfig
@@ -42,7 +42,9 @@ class StudioTrainer(Trainer):
         examples: Training rows.
         form: How rows meet the model.
         folder: Where the Trainer may write; nothing is kept.
-        callback: Is told loss, gradient norm and tokens of each step.
+        callback: Is told loss, gradient norm and tokens of each step; steps that it has counted already are left out.
+        others: More callbacks.
+        cuts: Earlier ends of a run that was made longer, in steps.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class StudioTrainer(Trainer):
         form: Format,
         folder: str,
         callback: StepCallback,
+        others: Sequence[TrainerCallback] = (),
+        cuts: Sequence[int] = (),
     ) -> None:
         training, method = config.training, get_method(config.method.name)
         self._batches = LengthGroupedBatches(
@@ -60,6 +64,8 @@ class StudioTrainer(Trainer):
             training.batch_size,
             training.max_steps * training.gradient_accumulation,
             training.seed,
+            start=callback.step * training.gradient_accumulation,
+            cuts=[cut * training.gradient_accumulation for cut in cuts],
         )
         self._form = form
         self._callback = callback
@@ -74,7 +80,7 @@ class StudioTrainer(Trainer):
             model,
             training_arguments(training, folder),
             train_dataset=list(examples),
-            callbacks=[callback],
+            callbacks=[callback, *others],
             optimizers=(own, None),
         )
         self.remove_callback(PrinterCallback)

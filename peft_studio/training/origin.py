@@ -8,6 +8,7 @@ import copy
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,21 @@ class Origin:
         """Keeps the method's initial state, and ties this origin to the model."""
         self.initial = {name: value.clone() for name, value in _adapter_state(wrapped).items()}
         object.__setattr__(wrapped, _ATTRIBUTE, self)  # not as a submodule: it must not be counted or moved
+
+    def begin_again(self, wrapped: Any, initial: Mapping[str, Tensor]) -> None:
+        """Gives a model the start that was computed before, in place of its own.
+
+        Args:
+            wrapped: A model of the same method on the same base.
+            initial: The two matrices of every layer, by the names of a saved adapter.
+        """
+        self.initial = {name: value.clone() for name, value in initial.items()}
+        untouched = dict(self.model.named_parameters())
+        for name, module in wrapped.get_base_model().named_modules():
+            if f"base_model.model.{name}.lora_A.weight" in initial:
+                reader, writer = (initial[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+                moved = module.scaling[wrapped.active_adapter] * writer @ reader
+                module.get_base_layer().weight.data = untouched[f"{name}.weight"] - moved
 
 
 def _adapter_state(model: Any) -> dict[str, Tensor]:

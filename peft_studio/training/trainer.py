@@ -6,7 +6,6 @@ The worker calls ``run``; everything it reports goes through ``emit`` into the r
 import random
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,14 +16,15 @@ import transformers
 from safetensors import SafetensorError
 
 from peft_studio.config import RunConfig
-from peft_studio.errors import ModelError, StorageError
+from peft_studio.errors import ModelError, NonFiniteLossError, StorageError
 from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
 from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Row, some_rows
 from peft_studio.training import provenance
-from peft_studio.training.best import BestWeights
 from peft_studio.training.callbacks import StepCallback
+from peft_studio.training.checkpoint import Identity
+from peft_studio.training.course import Course, Request
 from peft_studio.training.data import Encoded
 from peft_studio.training.decoding import room_for
 from peft_studio.training.evaluate import (
@@ -39,33 +39,34 @@ from peft_studio.training.evaluate import (
     write_predictions,
 )
 from peft_studio.training.formats import evaluation_batches, format_for
-from peft_studio.training.load import attach, base_output, layout_of, load_adapter, load_base
+from peft_studio.training.keeper import Keeper
+from peft_studio.training.load import base_output, layout_of, load_adapter, load_base
 from peft_studio.training.loop import StudioTrainer
 from peft_studio.training.loss import context_length, virtual_tokens
 from peft_studio.training.origin import save_adapter
 from peft_studio.training.param_map import count_parameters
 from peft_studio.training.quiet import be_quiet
+from peft_studio.training.state import same_randomness
 
 Emit = Callable[..., None]
-Stop = Callable[[], bool]
 CHECK_ROWS = 4
 SAMPLE_BATCHES = 8  # that a method may look at before it starts
 
 
-def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Stop, threads: int) -> None:
-    """Trains, evaluates and saves one run.
+def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request, threads: int) -> None:
+    """Trains, evaluates and saves one run, from its start or from its checkpoint.
 
     Args:
         config: What to do.
         paths: Where the adapter and the predictions go; the cache is ``../../cache`` from the run's folder.
         emit: Takes a kind of event and its fields (see ``jobs.events``).
-        should_stop: Asked after every step and before every batch of an evaluation.
+        should_stop: Asked after every step and before every batch of an evaluation, what the run is asked to do:
+            "stop", "pause" or nothing.
         threads: CPU threads for PyTorch.
 
     Raises:
         StudioError: In words, why the run failed. Other exceptions are faults of ours or of the machine.
     """
-    begun = time.perf_counter()
     torch.set_num_threads(threads)
     be_quiet()
     transformers.set_seed(config.training.seed)
@@ -74,17 +75,19 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Stop, t
     emit("stage", name="reading data")
     session.announce(threads)
     callback = session.train()
-    session.save()
-    if not callback.stopped:
-        callback.stopped = not session.test()
-    summary = _summary(callback, begun)
-    emit("stopped" if callback.stopped else "finished", step=callback.step, summary=summary)
+    course = session.course
+    if not (callback.stopped and course.request == "pause"):
+        session.save(callback.step)
+        if not callback.stopped:
+            callback.stopped = not session.test()
+    end = "finished" if not callback.stopped else "paused" if course.request == "pause" else "stopped"
+    emit(end, step=callback.step, summary=_summary(callback, course.seconds()))
 
 
-def _summary(callback: StepCallback, begun: float) -> dict[str, float]:
+def _summary(callback: StepCallback, total: float) -> dict[str, float]:
     seconds = max(callback.elapsed, 1e-9)
     return {
-        "seconds": round(time.perf_counter() - begun, 3),
+        "seconds": round(total, 3),
         "training_seconds": round(callback.elapsed, 3),
         "steps_per_second": round(callback.step / seconds, 3),
         "tokens_per_second": round(callback.tokens / seconds, 1),
@@ -103,21 +106,22 @@ class _Split:
 class _Session:
     """The state of a run between its stages."""
 
-    def __init__(self, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Stop) -> None:
+    def __init__(self, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request) -> None:
         self.config = config
         self.paths = paths
         self.emit = emit
-        self.should_stop = should_stop
+        self.course = Course(config, paths, emit, should_stop)
+        self.should_stop = self.course.should_stop
         self.task = task_of(config.task)
         base, self.tokenizer = self._fresh_base()
         self.base_fingerprint = provenance.fingerprint_model(base)
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
-        self.steps = config.training.steps_for(len(self.task.load("train")))
-        self.model: Any = attach(base, config.method, self.steps, self._sample(base))
+        rows = self.task.load("train")
+        settings = provenance.fingerprint_of(config.model_dump(mode="json"))
+        self.identity = Identity(settings, self.base_fingerprint, provenance.fingerprint_rows(rows))
+        steps = config.training.steps_for(len(rows))
+        self.model = self.course.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
-        self._best = BestWeights(config.training.early_stopping)
-        if torch.cuda.is_available():
-            self.model.to("cuda")
 
     def _fresh_base(self) -> tuple[Any, Any]:
         return load_base(self.config.model.id, labels=self.task.labels, lsg_length=self.config.lsg_length)
@@ -175,7 +179,7 @@ class _Session:
             model={"id": self.config.model.id, "fingerprint": self.base_fingerprint},
             data={
                 "id": self.task.name,
-                "fingerprint": provenance.fingerprint_rows(train.rows),
+                "fingerprint": self.identity.data,
                 "rows": len(train.encoded.examples),
                 "cut": train.encoded.cut,
                 "dropped": train.encoded.dropped,
@@ -183,39 +187,51 @@ class _Session:
             },
             trainable_params=trainable,
             total_params=total,
-            max_steps=self.steps,
+            max_steps=self.course.plan.steps,
         )
+        self.course.announce()
 
     def train(self) -> StepCallback:
         """Runs the optimizer steps; validation losses come on the way."""
-        training = self.config.training.model_copy(update={"max_steps": self.steps})
+        training = self.config.training.model_copy(update={"max_steps": self.course.plan.steps})
         after_step = get_method(self.config.method.name).after_step
         act = None if after_step is None else lambda step: after_step(self.model, step)
         callback = StepCallback(self.emit, self.should_stop, self.evaluate, training.eval_every, act)
+        keeper = self.course.keeper(callback)
         self.emit("stage", name="training")
-        if training.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        with tempfile.TemporaryDirectory(prefix=".trainer-", dir=self.paths.root) as folder:
-            config = self.config.model_copy(update={"training": training})
-            examples = self.training_rows.encoded.examples
-            StudioTrainer(self.model, config, examples, self.form, folder, callback).train()
-        if training.gradient_checkpointing:
-            self.model.gradient_checkpointing_disable()
-        self._best.restore(self.model)
+        if self.course.is_left(callback):
+            self._run_steps(self.config.model_copy(update={"training": training}), callback, keeper)
+        self.course.best.restore(self.model)
         self._trained = (callback.step, callback.tokens, round(callback.elapsed, 4))
         return callback
 
-    def evaluate(self, step: int, tokens: int, elapsed: float) -> bool:
-        """Emits the validation loss, the first time also the base model's, as step 0; True ends the training."""
-        if "base_loss" not in self.__dict__:
-            base = self.base_loss
-            if base is not None:
-                self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=base.metrics("base/eval"))
-        found = measure_loss(self.model, self.form, self.validation_batches, self.should_stop)
+    def _run_steps(self, config: RunConfig, callback: StepCallback, keeper: Keeper) -> None:
+        if config.training.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        examples, cuts = self.training_rows.encoded.examples, self.course.plan.cuts
+        try:
+            with tempfile.TemporaryDirectory(prefix=".trainer-", dir=self.paths.root) as folder:
+                StudioTrainer(self.model, config, examples, self.form, folder, callback, [keeper], cuts).train()
+        except NonFiniteLossError as exc:
+            self.course.keep_last_good(keeper, exc, self.save)
+        if config.training.gradient_checkpointing:
+            self.model.gradient_checkpointing_disable()
+
+    def evaluate(self, step: int, tokens: int, elapsed: float) -> bool | None:
+        """Emits the validation loss, the first time also the base model's, as step 0.
+
+        Returns:
+            Whether training should end; None when the run is asked to stop or pause.
+        """
+        with same_randomness():
+            if not self.course.base_told and self.base_loss is not None:
+                self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=self.base_loss.metrics("base/eval"))
+                self.course.base_told = True
+            found = measure_loss(self.model, self.form, self.validation_batches, self.should_stop)
         if found is None:
-            return False
+            return None
         self.emit("eval", step=step, tokens=tokens, elapsed=round(elapsed, 4), metrics=found.metrics("eval"))
-        return self._best.seen(self.model, found.loss)
+        return self.course.best.seen(self.model, found.loss)
 
     @cached_property
     def base_loss(self) -> Loss | None:
@@ -235,7 +251,7 @@ class _Session:
         cache = self.paths.root.parent.parent / "cache"
         return BaseFigures(cache, self.base_fingerprint, rows, settings)
 
-    def save(self) -> None:
+    def save(self, step: int) -> None:
         """Saves the adapter, loads it into a fresh base model and compares what the two answer."""
         self.emit("stage", name="saving the adapter")
         self.model.eval()
@@ -243,6 +259,7 @@ class _Session:
         self.emit(
             "saved",
             path=self.paths.adapter.name,
+            step=step,
             bytes=(self.paths.adapter / "adapter_model.safetensors").stat().st_size,
             check={"rows": CHECK_ROWS, "max_difference": self._reload_difference()},
         )
