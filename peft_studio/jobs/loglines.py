@@ -11,6 +11,7 @@ except ImportError:
 
 # What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
 STEP_PREFIX = b'{"v":1,"kind":"step",'
+STARTED_PREFIX = b'{"v":1,"kind":"started",'
 
 
 class LogFollower:

@@ -5,20 +5,20 @@ import time
 from collections import deque
 from typing import Any
 
-from peft_studio.jobs.loglines import STEP_PREFIX, number, parse_events
+from peft_studio.jobs.loglines import STARTED_PREFIX, STEP_PREFIX, number, parse_events
 
 RECENT_STEPS = 64  # steps that the current speed is taken from
 
 
 class Progress:
-    """Adds up a run's events as they arrive.
+    """Adds up a run's events as they arrive, those of all processes that worked on it one after the other.
 
     Attributes:
         facts: The latest value of single things: ``loss``, ``started`` (seconds since the epoch), ``max_steps``,
             ``trainable_params``, ``total_params``, ``stage``, ``bytes``; as the log has them.
         metrics: The latest value of every metric.
-        summary: What the worker summed up at the end.
-        step: Optimizer steps done.
+        summary: What the worker summed up at the end; empty again when another one goes on.
+        step: Optimizer steps done. Steps that come again after an interruption do not set it back.
     """
 
     def __init__(self) -> None:
@@ -26,16 +26,27 @@ class Progress:
         self.metrics: dict[str, float] = {}
         self.summary: dict[str, Any] = {}
         self.step = 0
-        self._first_step: tuple[float, int] | None = None  # its time and number
+        self._at = 0  # latest step of the process at work
+        self._first_step: tuple[float, int] | None = None  # its time and number, of that process
         self._last_step_time = 0.0
         self._first_time, self._latest_time = math.inf, 0.0  # of any event
+        self._idle = 0.0  # seconds in which no process worked on the run
+        self._last_work = 0.0  # time of the latest event that is not a stage
+        self._first_stage = -math.inf  # time of the first stage since then; before it, of none
         self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS)  # elapsed, step, tokens
 
     def read(self, lines: list[bytes]) -> None:
-        """Takes new lines of the log; of its steps only the first and the latest are parsed."""
+        """Takes new lines of the log; of a process's steps only the first and the latest are parsed."""
+        starts = [place for place, line in enumerate(lines) if line.startswith(STARTED_PREFIX)]
+        for begin, end in zip([0, *starts], [*starts, len(lines)], strict=True):
+            self._read_process(lines[begin:end])
+
+    def _read_process(self, lines: list[bytes]) -> None:
         steps = [line for line in lines if line.startswith(STEP_PREFIX)]
         others = [line for line in lines if not line.startswith(STEP_PREFIX)]
         first = steps[:1] if self._first_step is None else []
+        if lines and lines[0].startswith(STARTED_PREFIX):
+            first, others = [lines[0], *steps[:1]], others[1:]
         for event in parse_events(first + steps[-RECENT_STEPS:] + others):
             self._take(event)
 
@@ -44,12 +55,15 @@ class Progress:
         if time_ is not None:
             self._first_time = min(self._first_time, time_)
             self._latest_time = max(self._latest_time, time_)
+            if event["kind"] not in ("stage", "started"):
+                self._last_work = max(self._last_work, time_)
+            elif event["kind"] == "stage" and self._first_stage < self._last_work:
+                self._first_stage = time_
         match event["kind"]:
             case "step":
                 self._take_step(event, time_ or 0.0)
             case "started":
-                self.facts |= {key: event.get(key) for key in ("trainable_params", "total_params", "max_steps")}
-                self.facts["started"] = time_
+                self._start(event, time_ or 0.0)
             case "stage":
                 self.facts["stage"] = event.get("name")
             case "eval" if isinstance(event.get("metrics"), dict):
@@ -57,22 +71,35 @@ class Progress:
                 self.metrics |= {name: value for name, value in values.items() if value is not None}
             case "saved":
                 self.facts["bytes"] = event.get("bytes")
-            case "finished" | "stopped" if isinstance(event.get("summary"), dict):
+            case "finished" | "stopped" | "paused" if isinstance(event.get("summary"), dict):
                 self.summary = event["summary"]
+
+    def _start(self, event: dict[str, Any], time_: float) -> None:
+        """A process begins, perhaps where another one has ended."""
+        self.facts |= {key: event.get(key) for key in ("trainable_params", "total_params", "max_steps")}
+        self.facts.setdefault("started", time_ or None)
+        if self._last_work:
+            begun = self._first_stage if self._first_stage >= self._last_work else time_
+            self._idle += max(0.0, begun - self._last_work)
+        self._last_work = max(self._last_work, time_)
+        self.summary = {}
+        self._at, self._first_step = 0, None
+        self._recent.clear()
 
     def _take_step(self, event: dict[str, Any], time_: float) -> None:
         step = number(event.get("step"))
         if step is None:
             return
-        self.step = int(step)
+        self._at = int(step)
+        self.step = max(self.step, self._at)
         self.facts["loss"] = event.get("loss")
-        self._first_step = self._first_step or (time_, self.step)
+        self._first_step = self._first_step or (time_, self._at)
         self._last_step_time = time_
-        self._recent.append((number(event.get("elapsed")) or 0.0, self.step, int(number(event.get("tokens")) or 0)))
+        self._recent.append((number(event.get("elapsed")) or 0.0, self._at, int(number(event.get("tokens")) or 0)))
 
     def seconds(self) -> float | None:
-        """From the worker's first event to its latest."""
-        return max(0.0, self._latest_time - self._first_time) if self._latest_time else None
+        """From the first event to the latest, without the time in which no process worked on the run."""
+        return max(0.0, self._latest_time - self._first_time - self._idle) if self._latest_time else None
 
     def speed(self) -> tuple[float | None, float | None]:
         """Recent steps and tokens per second of training, evaluations not counted."""
@@ -86,7 +113,7 @@ class Progress:
 
     def eta(self, max_steps: int | None) -> float | None:
         """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
-        if max_steps is None or self._first_step is None or self.step <= self._first_step[1]:
+        if max_steps is None or self._first_step is None or self._at <= self._first_step[1]:
             return None
-        pace = (self._last_step_time - self._first_step[0]) / (self.step - self._first_step[1])
-        return max(0.0, (max_steps - self.step) * pace - max(0.0, time.time() - self._last_step_time))
+        pace = (self._last_step_time - self._first_step[0]) / (self._at - self._first_step[1])
+        return max(0.0, (max_steps - self._at) * pace - max(0.0, time.time() - self._last_step_time))

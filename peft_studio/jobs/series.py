@@ -13,6 +13,7 @@ from peft_studio.jobs.loglines import LogFollower, number, parse_events
 from peft_studio.jobs.store import RunPaths, RunStore
 
 MAX_POINTS = 1500  # of a curve in one answer
+_VERSION = 1 << 32  # numbers of the points that a viewer has leave room for so many; JavaScript's reach 2**53
 MAX_CACHED_POINTS = 2_000_000  # of all curves together, 32 bytes each
 
 Columns = dict[str, list[Any]]
@@ -30,17 +31,33 @@ class Curve:
     def __len__(self) -> int:
         return len(self.step)
 
-    def add(self, event: dict[str, Any], loss: Any) -> bool:
-        """Appends a point; False when the event has no step."""
-        step = number(event.get("step"))
-        if step is None:
-            return False
+    def add(self, event: dict[str, Any], loss: Any) -> None:
+        """Appends a point."""
         value = number(loss)
-        self.step.append(int(step))
+        self.step.append(int(event["step"]))
         self.loss.append(math.nan if value is None else value)
         self.tokens.append(int(number(event.get("tokens")) or 0))
         self.elapsed.append(number(event.get("elapsed")) or 0.0)
+
+    def place(self, step: int) -> int:
+        """The index of the first point that is not before a step."""
+        return bisect_left(self.step, step)
+
+    def replace(self, event: dict[str, Any], loss: Any) -> bool:
+        """Puts a step that comes again in its point's place; False when the loss is another one or it has no point."""
+        place, step = self.place(int(event["step"])), int(event["step"])
+        value = number(loss)
+        known = self.loss[place] if place < len(self) and self.step[place] == step else None
+        if known is None or _json_loss(known) != _json_loss(math.nan if value is None else value):
+            return False
+        self.tokens[place] = int(number(event.get("tokens")) or 0)
+        self.elapsed[place] = number(event.get("elapsed")) or 0.0
         return True
+
+    def cut(self, step: int) -> None:
+        """Drops the points from a step on."""
+        for column in (self.step, self.loss, self.tokens, self.elapsed)[::-1]:
+            del column[self.place(step) :]
 
     def columns(self, start: int) -> Columns:
         """The points from an index on, at most ``MAX_POINTS``, as JSON-able columns."""
@@ -93,10 +110,15 @@ def thin(values: "array[float]", start: int, limit: int) -> list[int]:
 
 
 class _RunCurves:
-    """Both curves of a run, read as its log grows."""
+    """Both curves of a run, read as its log grows.
+
+    A run that goes on after an interruption logs some steps again. The last log of a step counts; where it differs
+    from the first, the steps that followed the first are gone, and viewers have to start anew.
+    """
 
     def __init__(self, paths: RunPaths) -> None:
         self._log = LogFollower(paths.events)
+        self._version = 0  # how often points that viewers have were dropped
         self._clear()
 
     def _clear(self) -> None:
@@ -112,22 +134,40 @@ class _RunCurves:
         if self._log.restarts != restarts:
             self._clear()
         for event in parse_events(lines):
+            if number(event.get("step")) is None:
+                continue
             if event["kind"] == "step":
-                self.train.add(event, event.get("loss"))
+                self._add(self.train, event, event.get("loss"))
             elif event["kind"] == "eval":
                 metrics = event.get("metrics")
-                place = len(self)
                 loss = metrics.get("eval/loss") if isinstance(metrics, dict) else None
-                if loss is not None and self.eval.add(event, loss):
-                    self._eval_places.append(place)
+                if loss is not None:
+                    self._add(self.eval, event, loss)
+
+    def _add(self, curve: Curve, event: dict[str, Any], loss: Any) -> None:
+        if curve.step and event["step"] <= curve.step[-1]:
+            if curve.replace(event, loss):
+                return
+            self._cut(event["step"], of_train=curve is self.train)
+        if curve is self.eval:
+            self._eval_places.append(len(self))
+        curve.add(event, loss)
+
+    def _cut(self, step: int, of_train: bool) -> None:
+        """Drops what an earlier process logged from a step on; an evaluation comes after the step of its number."""
+        self._version += 1
+        self.train.cut(step if of_train else step + 1)
+        self.eval.cut(step)
+        del self._eval_places[len(self.eval) :]
 
     def delta(self, run_id: str, since: int) -> dict[str, Any]:
-        since = since if 0 <= since <= len(self) else 0
+        version, since = divmod(since, _VERSION)
+        since = since if version == self._version and 0 <= since <= len(self) else 0
         first_eval = bisect_left(self._eval_places, since)
         return {
             "id": run_id,
             "since": since,
-            "next": len(self),
+            "next": self._version * _VERSION + len(self),
             "train": self.train.columns(since - first_eval),
             "eval": self.eval.columns(first_eval),
         }
@@ -185,11 +225,14 @@ class SeriesCache:
 def raw_metrics(paths: RunPaths) -> Iterator[dict[str, Any]]:
     """Every value that a run recorded, in the order of recording, neither thinned nor smoothed.
 
+    Of a step that was recorded again after an interruption, the last values count.
+
     Yields:
         ``{"step", "name", "value"}`` with names such as ``train/loss``, ``train/lr``, ``train/grad_norm``,
         ``eval/loss``, ``test/bleu``. A value that was not finite is absent.
     """
     events, _ = read_new(paths.events)
+    found: dict[tuple[Any, str], Any] = {}
     for event in events:
         values: dict[str, Any] = {}
         if event["kind"] == "step":
@@ -198,4 +241,6 @@ def raw_metrics(paths: RunPaths) -> Iterator[dict[str, Any]]:
             values = event["metrics"]
         for name, value in values.items():
             if number(value) is not None and number(event.get("step")) is not None:
-                yield {"step": event["step"], "name": name, "value": value}
+                found[event["step"], name] = value
+    for (step, name), value in found.items():
+        yield {"step": step, "name": name, "value": value}

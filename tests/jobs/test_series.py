@@ -138,3 +138,43 @@ def test_the_prefix_of_steps_is_what_the_writer_writes(run: RunPaths) -> None:
     writer.emit("step", step=1)
     writer.close()
     assert run.events.read_bytes().startswith(STEP_PREFIX)
+
+
+def test_steps_that_come_again_replace_themselves(run: RunPaths, cache: SeriesCache) -> None:
+    write_steps(run, 1, 47)
+    since = cache.delta(run.id)["next"]
+    write_steps(run, 31, 60)  # from a checkpoint at step 30, with the same numbers
+    delta = cache.delta(run.id, since)
+    assert delta["since"] == since
+    assert delta["train"]["step"] == list(range(48, 61)) and delta["eval"]["step"] == [50, 60]
+    whole = cache.delta(run.id)
+    assert whole["train"]["step"] == list(range(1, 61)) and whole["eval"]["step"] == [10, 20, 30, 40, 50, 60]
+    assert len(cache.raw(run.id)) == 60 * 3 + 6 * 2
+
+
+def test_steps_that_come_again_with_other_numbers_take_over(run: RunPaths, cache: SeriesCache) -> None:
+    write_steps(run, 1, 47)
+    since = cache.delta(run.id)["next"]
+    writer = EventWriter(run.events)
+    for step in range(36, 41):
+        writer.emit("step", step=step, loss=9.0, lr=1, grad_norm=1, tokens=1, elapsed=1.0)
+    writer.emit("eval", step=40, tokens=1, elapsed=1.0, metrics={"eval/loss": 8.0})
+    writer.close()
+    delta = cache.delta(run.id, since)
+    assert delta["since"] == 0
+    assert delta["train"]["step"] == list(range(1, 41)) and delta["train"]["loss"][35:] == [9.0] * 5
+    assert (delta["eval"]["step"], delta["eval"]["loss"][-1]) == ([10, 20, 30, 40], 8.0)
+    write_steps(run, 41, 42)
+    more = cache.delta(run.id, delta["next"])
+    assert more["since"] == delta["next"] % 2**32 and more["train"]["step"] == [41, 42]
+    losses = [row for row in cache.raw(run.id) if row["name"] == "train/loss" and row["step"] == 38]
+    assert [row["value"] for row in losses] == [9.0]
+
+
+def test_an_evaluation_that_comes_again_with_another_number(run: RunPaths, cache: SeriesCache) -> None:
+    write_steps(run, 1, 25)
+    writer = EventWriter(run.events)
+    writer.emit("eval", step=20, tokens=1, elapsed=1.0, metrics={"eval/loss": 8.0})
+    writer.close()
+    delta = cache.delta(run.id)
+    assert delta["train"]["step"] == list(range(1, 21)) and delta["eval"]["loss"] == [0.1, 8.0]
