@@ -70,7 +70,7 @@ def interrupted(paused: bool) -> list[bytes]:
     lines = whole[: places[70]]
     if paused:
         lines.append(b'{"v":1,"kind":"paused","t":114.0,"step":70,"summary":{"seconds":14.0}}')
-    rest = whole[:2] + [b'{"v":1,"kind":"resumed","t":100.0,"step":50,"from":50}'] + whole[places[50] :]
+    rest = [*whole[:2], b'{"v":1,"kind":"resumed","t":100.0,"step":50,"from":50}', *whole[places[50] :]]
     for line in rest:
         event = json.loads(line)
         lines.append(json.dumps({**event, "t": event["t"] + 3600}, separators=(",", ":")).encode())
