@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 import transformers
 from torch import Tensor
 
@@ -85,8 +84,6 @@ class Course:
         self.plan = plan_for(steps, self._paths.extended, resumed)
         prepared = Prepared(base, self._config.method, self.plan.method_steps, lambda: batches(base), resumed)
         self.model = prepared.model
-        if torch.cuda.is_available():
-            self.model.to("cuda")
         self._changing = prepared.changing
         self._writer = CheckpointWriter(self._paths.checkpoint, self._identity, prepared.constants())
         if resumed is not None:

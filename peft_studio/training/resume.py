@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from peft_studio.errors import CheckpointError, ConfigError
@@ -67,7 +68,7 @@ def _extended_steps(path: Path) -> int | None:
 
 
 class Prepared:
-    """A base model with its method, as at the start or where a checkpoint left it.
+    """A base model with its method, as at the start or where a checkpoint left it, on the device that trains.
 
     Args:
         base: From ``load_base``; changed.
@@ -95,9 +96,13 @@ class Prepared:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
         self.model: Any = attach(base, params, steps, () if resumed else batches())
         self._own = own_constants(self.model, held)
-        self.changing = Changing(self.model)
         if resumed is not None:
-            self._restore(params, resumed)
+            self._restore_start(resumed)
+        if torch.cuda.is_available():
+            self.model.to("cuda")
+        self.changing = Changing(self.model)  # of this place: moving a model makes new buffers
+        if resumed is not None:
+            self._restore_weights(params, resumed)
 
     def constants(self) -> dict[str, Tensor]:
         """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
@@ -106,7 +111,7 @@ class Prepared:
         origin = Origin.known(self.model)
         return found | {f"start/{name}": value for name, value in (origin.initial if origin else {}).items()}
 
-    def _restore(self, params: Params, resumed: Checkpoint) -> None:
+    def _restore_start(self, resumed: Checkpoint) -> None:
         constants = resumed.constants
         put_back(self.model, {name.removeprefix("own/"): v for name, v in constants.items() if name[:4] == "own/"})
         origin = Origin.known(self.model)
@@ -115,6 +120,8 @@ class Prepared:
             if initial.keys() != origin.initial.keys():
                 raise CheckpointError("it lacks the start of the method")
             origin.begin_again(self.model, initial)
+
+    def _restore_weights(self, params: Params, resumed: Checkpoint) -> None:
         weights = resumed.part("model/")
         check_trained(self.model, weights)
         put_back(self.model, weights)
