@@ -19,6 +19,7 @@ from pydantic import (
 from peft_studio.errors import ConfigError, StudioError, did_you_mean
 from peft_studio.methods import METHODS, Params, get_method
 from peft_studio.models.catalog import known_params
+from peft_studio.models.long_text import LongText, LSGConfig, Sparsity
 from peft_studio.tasks import CUSTOM, TASKS, get_task, guess_kind
 
 DEFAULT_MODEL = "nano-lm"
@@ -39,6 +40,55 @@ class ModelConfig(_Strict):
         description="lsg (local, sparse, global) lets an encoder read texts of training.max_length tokens, however "
         "short the texts it was made for, in time that grows with the length only.",
     )
+    lsg_block_size: int = Field(
+        64,
+        ge=8,
+        le=512,
+        multiple_of=8,
+        title="Block size",
+        description="A token sees all of its own block and of the two next to it; without lsg this does nothing.",
+    )
+    lsg_sparse_block_size: int = Field(
+        64,
+        ge=0,
+        le=512,
+        multiple_of=8,
+        title="Sparse block size",
+        description="Thinned-out keys beyond these, on either side, as a multiple of block size / sparsity factor.",
+    )
+    lsg_sparsity_factor: int = Field(
+        4,
+        ge=1,
+        le=16,
+        title="Sparsity factor",
+        description="One sparse key stands for this many tokens; must divide the block size.",
+    )
+    lsg_sparsity: Sparsity = Field(
+        "stride",
+        title="Sparse keys",
+        description="norm: the longest keys of a block; pooling: means of neighbours; stride: every so many tokens.",
+    )
+    lsg_global_tokens: int = Field(
+        1,
+        ge=0,
+        le=64,
+        title="Global tokens",
+        description="How many of the first tokens see, and are seen by, all others.",
+    )
+
+    @model_validator(mode="after")
+    def _blocks_line_up(self) -> "ModelConfig":
+        if self.attention == "lsg":
+            self.lsg_settings()
+        return self
+
+    def lsg_settings(self) -> LSGConfig:
+        """What a token sees with LSG attention.
+
+        Raises:
+            ConfigError: Blocks and sparse keys do not line up.
+        """
+        return LSGConfig(**{name: getattr(self, f"lsg_{name}") for name in LSGConfig.__dataclass_fields__})
 
 
 def _known_task(name: Any) -> Any:
@@ -160,9 +210,11 @@ class RunConfig(_Strict):
     training: TrainingConfig
 
     @property
-    def lsg_length(self) -> int:
-        """Tokens that LSG attention is to read; 0 with the model's own attention."""
-        return self.training.max_length if self.model.attention == "lsg" else 0
+    def lsg(self) -> LongText | None:
+        """LSG attention for texts of ``training.max_length`` tokens; None with the model's own attention."""
+        if self.model.attention != "lsg":
+            return None
+        return LongText(self.training.max_length, self.model.lsg_settings())
 
     @model_validator(mode="after")
     def _check_method_and_training(self) -> "RunConfig":

@@ -8,6 +8,7 @@ import pytest
 from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
+from peft_studio.models.long_text import LongText, LSGConfig
 
 
 def config(**training: Any) -> dict[str, Any]:
@@ -61,3 +62,38 @@ def test_wrong_configs_say_what_is_wrong(data: Any, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(data)
     assert expected in str(caught.value)
+
+
+def lsg(**model: Any) -> dict[str, Any]:
+    return {**config(), "model": {"id": "nano-encoder", "attention": "lsg", **model}}
+
+
+def test_lsg_settings_are_part_of_the_model() -> None:
+    plain = parse_config(config())
+    assert plain.lsg is None
+    long = parse_config(lsg(lsg_block_size=32, lsg_sparse_block_size=16, lsg_sparsity="norm", lsg_global_tokens=2)).lsg
+    assert long is not None and long.length == plain.training.max_length
+    assert (long.settings.block_size, long.settings.sparse_block_size, long.settings.sparsity) == (32, 16, "norm")
+    assert (long.settings.sparsity_factor, long.settings.global_tokens) == (4, 2)
+    assert parse_config(lsg()).lsg == LongText(plain.training.max_length, LSGConfig())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"),
+    [
+        ({"lsg_block_size": 4}, "model.lsg_block_size"),
+        ({"lsg_block_size": 12}, "model.lsg_block_size"),
+        ({"lsg_sparsity_factor": 3}, "model.lsg_block_size"),
+        ({"lsg_sparse_block_size": 24}, "model.lsg_sparse_block_size"),
+        ({"lsg_sparsity": "longest"}, "model.lsg_sparsity"),
+        ({"lsg_global_tokens": 65}, "model.lsg_global_tokens"),
+    ],
+)
+def test_lsg_settings_that_cannot_be_are_refused(wrong: dict[str, Any], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(lsg(**wrong))
+    assert caught.value.path == path
+
+
+def test_lsg_settings_do_not_matter_without_it() -> None:
+    assert parse_config({**config(), "model": {"lsg_sparsity_factor": 3}}).lsg is None

@@ -13,6 +13,7 @@ from peft_studio.errors import ModelError
 from peft_studio.methods import get_method
 from peft_studio.methods.base import Params
 from peft_studio.models.layouts import Layout
+from peft_studio.models.long_text import LongText
 from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Task
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
@@ -24,7 +25,7 @@ BYTES = 4  # float32
 ADAM_STATES = 2
 SAMPLE = 256  # rows that are tokenized to learn how long a typical one is
 
-Place = tuple[str, tuple[str, ...], int]
+Place = tuple[str, tuple[str, ...], LongText | None]
 """A base model: catalogue name, folder or Hub id; class names of a classification task; tokens that LSG attention
 reads, or 0."""
 
@@ -68,7 +69,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
         ConfigError: The method does not fit the model.
     """
     task = task_of(config.task)
-    place = (config.model.id, task.labels, config.lsg_length)
+    place = (config.model.id, task.labels, config.lsg)
     facts = _facts(place, config.method, config.training.max_steps)
     lengths = _typical_lengths(config.model.id, task)
     figures = _figures(config, place, facts, lengths)
@@ -197,8 +198,8 @@ def attach_to_shapes(place: Place, params: Params, steps: int) -> tuple[Any, Any
 
 
 @lru_cache(maxsize=8)
-def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg_length: int = 0) -> Any:
-    return load_meta(model_id, labels, lsg_length)
+def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg: LongText | None = None) -> Any:
+    return load_meta(model_id, labels, lsg)
 
 
 def _typical_lengths(model_id: str, task: Task) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from peft_studio.models.catalog import resolve_model
 from peft_studio.models.fit import check_fit
 from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
+from peft_studio.models.long_text import LongText
 from peft_studio.training.decoding import pad_id
 from peft_studio.training.origin import Origin
 from peft_studio.training.quiet import known_warnings
@@ -42,7 +43,7 @@ def load_config(model_id: str) -> Any:
 
 
 def load_base(
-    model_id: str, dtype: str = "float32", labels: Sequence[str] = (), lsg_length: int = 0
+    model_id: str, dtype: str = "float32", labels: Sequence[str] = (), lsg: LongText | None = None
 ) -> tuple[Any, Any]:
     """Loads a base model with its tokenizer, in evaluation mode.
 
@@ -50,7 +51,7 @@ def load_base(
         model_id: Catalogue name, folder or Hub id.
         dtype: Name of the weights' torch dtype.
         labels: Class names; with them the model gets a new classification head instead of a vocabulary projection.
-        lsg_length: Tokens that LSG attention is to read; 0 leaves the model its own attention.
+        lsg: LSG attention; None leaves the model its own.
 
     Returns:
         The ``PreTrainedModel`` and its tokenizer.
@@ -72,15 +73,15 @@ def load_base(
         )
     tokenizer = load_tokenizer(model_id)
     model.config.pad_token_id = pad_id(tokenizer)  # classifiers of transformers ask for it
-    return _with_lsg(linear_everywhere(model).eval(), lsg_length), tokenizer
+    return _with_lsg(linear_everywhere(model).eval(), lsg), tokenizer
 
 
-def _with_lsg(model: Any, length: int) -> Any:
-    if length:
+def _with_lsg(model: Any, lsg: LongText | None) -> Any:
+    if lsg:
         from peft_studio.training.lsg import enable_lsg, extend_positions
 
-        enable_lsg(model)
-        extend_positions(model, length)
+        enable_lsg(model, lsg.settings)
+        extend_positions(model, lsg.length)
     return model
 
 
@@ -141,7 +142,7 @@ def load_tokenizer(model_id: str) -> Any:
     return _from_pretrained(AutoTokenizer, model_id)
 
 
-def load_meta(model_id: str, labels: Sequence[str] = (), lsg_length: int = 0) -> Any:
+def load_meta(model_id: str, labels: Sequence[str] = (), lsg: LongText | None = None) -> Any:
     """The model with parameters on the meta device: shapes only, no weights read.
 
     Raises:
@@ -154,7 +155,7 @@ def load_meta(model_id: str, labels: Sequence[str] = (), lsg_length: int = 0) ->
         if name != "num_labels":
             setattr(config, name, value)
     with _BUILDING, torch.device("meta"):
-        return _with_lsg(linear_everywhere(loader.from_config(config, dtype=torch.float32)), lsg_length)
+        return _with_lsg(linear_everywhere(loader.from_config(config, dtype=torch.float32)), lsg)
 
 
 def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:

@@ -9,67 +9,21 @@ Texts must be padded on the right, as the tokenizers of these models do: the fir
 row gives does not depend on the padding after it. Up to two blocks, all tokens see each other: plain full attention.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from peft_studio.errors import ConfigError, ModelError, did_you_mean
+from peft_studio.errors import ModelError, did_you_mean
+from peft_studio.models.long_text import LSGConfig
 
-Sparsity = Literal["norm", "pooling", "stride"]
 NAME = "lsg"
 ROTARY = ("modernbert",)
 ENCODERS = ("bert", "camembert", "distilbert", "roberta", "xlm-roberta", *ROTARY)
 SMALLEST_BLOCK = 32  # of sliding windows, so that a narrow window does not become very many products
-
-
-@dataclass(frozen=True)
-class LSGConfig:
-    """What a token sees.
-
-    Attributes:
-        block_size: Tokens of a block ``b``; a token sees its own block and the two next to it.
-        sparse_block_size: Sparse keys on either side, which stand for ``sparse_block_size * sparsity_factor`` tokens
-            just outside the three blocks; 0 for none.
-        sparsity_factor: One sparse key per this many tokens, ``f``.
-        sparsity: How they are chosen: ``stride`` takes every ``f``-th token, another one for each head; ``norm`` the
-            ``b / f`` tokens of each block whose keys are longest; ``pooling`` means over ``f`` neighbours.
-        global_tokens: How many of the first tokens see, and are seen by, all.
-    """
-
-    block_size: int = 64
-    sparse_block_size: int = 64
-    sparsity_factor: int = 4
-    sparsity: Sparsity = "stride"
-    global_tokens: int = 1
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError where blocks and sparse keys do not line up."""
-        if self.sparsity not in get_args(Sparsity):
-            allowed = did_you_mean(self.sparsity, get_args(Sparsity))
-            raise ConfigError(f"There is no sparsity {self.sparsity!r}. {allowed}", "lsg.sparsity")
-        self._check("sparsity_factor", 1, 1)
-        self._check("block_size", self.sparsity_factor, self.sparsity_factor)
-        self._check("sparse_block_size", 0, self.step)
-        self._check("global_tokens", 0, 1)
-
-    def _check(self, name: str, least: int, unit: int) -> None:
-        value = getattr(self, name)
-        if value < least or value % unit:
-            raise ConfigError(f"{name} is {value}; allowed: multiples of {unit} from {least} on.", f"lsg.{name}")
-
-    @property
-    def step(self) -> int:
-        """Sparse keys that a block is reduced to."""
-        return self.block_size // self.sparsity_factor
-
-    @property
-    def sparse_blocks(self) -> int:
-        """Blocks on either side that are seen through sparse keys."""
-        return self.sparse_block_size // self.step
 
 
 def enable_lsg(model: nn.Module, settings: LSGConfig | None = None) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from peft_studio.config import RunConfig
 from peft_studio.errors import ConfigError, JobError
+from peft_studio.models.long_text import LongText
 from peft_studio.tasks import task_of
 from peft_studio.training.generate import Group
 from peft_studio.training.load import load_adapter, load_base, share_base
@@ -28,11 +29,11 @@ class Kind:
 
     Attributes:
         labels: Class names, for a model with a classification head.
-        lsg_length: Tokens that LSG attention reads; 0 with the model's own attention.
+        lsg: LSG attention; None with the model's own.
     """
 
     labels: tuple[str, ...] = ()
-    lsg_length: int = 0
+    lsg: LongText | None = None
 
 
 _PLAIN = Kind()
@@ -83,7 +84,7 @@ class ModelPool:
         """
 
         def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-            model, tokenizer = load_base(model_id, labels=kind.labels, lsg_length=kind.lsg_length)
+            model, tokenizer = load_base(model_id, labels=kind.labels, lsg=kind.lsg)
             if torch.cuda.is_available():
                 model.to("cuda")
             return model.eval().requires_grad_(False), tokenizer
@@ -167,7 +168,7 @@ def common_kind(configs: Sequence[RunConfig]) -> Kind:
         ConfigError: They answer in different ways.
         DataError: The labels come from a file that cannot be read any more.
     """
-    kinds = {Kind(task_of(config.task).labels, config.lsg_length) for config in configs}
+    kinds = {Kind(task_of(config.task).labels, config.lsg) for config in configs}
     if len(kinds) > 1:
         raise ConfigError(
             "The chosen runs answer differently: all must write, or choose among the same labels, with the same "

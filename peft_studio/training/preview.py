@@ -69,7 +69,7 @@ def preview(config: RunConfig) -> dict[str, Any]:
 
 def _max_length(config: RunConfig, model: Any) -> int:
     virtual = getattr(config.method, "virtual_tokens", 0)
-    room = (config.lsg_length or context_of(model)) - virtual
+    room = (config.lsg.length if config.lsg else context_of(model)) - virtual
     if room < 2:
         raise ModelError(
             f"The method puts {virtual} virtual tokens before the text, and the model reads {context_of(model)} "

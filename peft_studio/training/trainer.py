@@ -124,7 +124,7 @@ class _Session:
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
 
     def _fresh_base(self) -> tuple[Any, Any]:
-        return load_base(self.config.model.id, labels=self.task.labels, lsg_length=self.config.lsg_length)
+        return load_base(self.config.model.id, labels=self.task.labels, lsg=self.config.lsg)
 
     def _sample(self, base: Any) -> list[dict[str, Any]]:
         """Training batches for a method that looks at data before it starts; none for others."""

@@ -14,17 +14,18 @@ LARGEST_SLIDER = 2048
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a number may be; ``None`` where there is no bound."""
+    """What a number may be; ``None`` where there is no bound. A step of 1 allows any whole number."""
 
     low: float | None
     high: float | None
     open_low: bool
+    step: int = 1
 
 
 def bounds(info: FieldInfo) -> Bounds:
     """The bounds that a field's constraints state."""
     low = high = None
-    open_low = False
+    open_low, step = False, 1
     for rule in info.metadata:
         if getattr(rule, "ge", None) is not None:
             low = rule.ge
@@ -32,7 +33,8 @@ def bounds(info: FieldInfo) -> Bounds:
             low, open_low = rule.gt, True
         if getattr(rule, "le", None) is not None:
             high = rule.le
-    return Bounds(low, high, open_low)
+        step = getattr(rule, "multiple_of", None) or step
+    return Bounds(low, high, open_low, step)
 
 
 def label(name: str) -> str:
@@ -64,7 +66,7 @@ def control(name: str, info: FieldInfo, value: Any = None) -> Any:
         return gr.Checkbox(value=value, **common)
     limits = bounds(info)
     if (kind is int or kind is float) and _fits_slider(kind is int, limits):
-        return gr.Slider(limits.low, limits.high, value=value, step=1 if kind is int else 0.05, **common)
+        return gr.Slider(limits.low, limits.high, value=value, step=limits.step if kind is int else 0.05, **common)
     if kind is int:
         return gr.Number(value=value, precision=0, **common)
     if kind is str:

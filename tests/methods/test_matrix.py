@@ -103,7 +103,7 @@ def test_method_on_architecture(
 
 def check(case: Case, folder: Path) -> str:
     """Goes through a method's life; returns what the matrix says of it."""
-    shapes, _ = attach_to_shapes((str(case.folder), case.labels, 0), case.params, STEPS)
+    shapes, _ = attach_to_shapes((str(case.folder), case.labels, None), case.params, STEPS)
     assert count_parameters(shapes) == count_parameters(case.model)
     first, last = case.train()
     assert last < first

@@ -151,6 +151,15 @@ def test_lsg_attention_reads_texts_longer_than_the_model_was_made_for(
     assert saved["check"]["max_difference"] < 1e-5
 
 
+def test_lsg_settings_of_a_config_reach_the_model(families: dict[str, Path], tmp_path: Path) -> None:
+    model = {"id": str(families["roberta"]), "attention": "lsg", "lsg_block_size": 32, "lsg_sparse_block_size": 16}
+    task = {"id": "custom", "train_file": str(write_classes(tmp_path))}
+    config = parse_config({"model": model, "task": task, "method": {"name": "lora"}, "training": {}})
+    base, _ = load_base(config.model.id, labels=LABELS, lsg=config.lsg)
+    kept = base.config.lsg
+    assert (kept["block_size"], kept["sparse_block_size"], kept["sparsity_factor"]) == (32, 16, 4)
+
+
 def test_accumulated_batches_equal_one_large_batch(
     families: dict[str, Path], do: Callable[[RunConfig], list[dict[str, Any]]], tmp_path: Path
 ) -> None:

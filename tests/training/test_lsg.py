@@ -333,12 +333,12 @@ def test_a_mask_for_pairs_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "path"),
     [
-        ({"block_size": 0}, "lsg.block_size"),
-        ({"block_size": 10}, "lsg.block_size"),
-        ({"sparse_block_size": 24}, "lsg.sparse_block_size"),
-        ({"sparsity_factor": 0}, "lsg.sparsity_factor"),
-        ({"sparsity": "strid"}, "lsg.sparsity"),
-        ({"global_tokens": -1}, "lsg.global_tokens"),
+        ({"block_size": 0}, "model.lsg_block_size"),
+        ({"block_size": 10}, "model.lsg_block_size"),
+        ({"sparse_block_size": 24}, "model.lsg_sparse_block_size"),
+        ({"sparsity_factor": 0}, "model.lsg_sparsity_factor"),
+        ({"sparsity": "strid"}, "model.lsg_sparsity"),
+        ({"global_tokens": -1}, "model.lsg_global_tokens"),
     ],
 )
 def test_settings_that_do_not_line_up_are_refused(wrong: dict[str, Any], path: str) -> None:
