@@ -13,8 +13,16 @@ from peft_studio.methods.base import NANO_PARAMS
 from peft_studio.ui.context import Studio, guard
 from peft_studio.ui.form import show_number
 from peft_studio.ui.matrix import FAMILIES, TIERS, works_on
-from peft_studio.ui.methods import ALL, DEFAULT_METHOD, FILTERS, FIRST_TIER, choices, known, matching
-from peft_studio.ui.methods import TIERS as LEVELS
+from peft_studio.ui.methods import (
+    ALL,
+    DEFAULT_METHOD,
+    MethodSearch,
+    choices,
+    first_hint,
+    first_tiles,
+    matching,
+    told,
+)
 from peft_studio.ui.shell import island
 
 INTRO = """### What is parameter-efficient fine-tuning?
@@ -96,57 +104,37 @@ def matching_on(tier: str, query: str, properties: Sequence[str], family: str) -
     return [name for name in matching(tier, query, properties) if not family or works_on(name, family)]
 
 
-def told(tier: str, query: str, properties: Sequence[str], family: str) -> str:
-    """How much was found, as a sentence."""
-    if found := len(matching_on(tier, query, properties, family)):
-        return f"{found} of {len(METHODS)} methods"
-    if elsewhere := len(matching_on(ALL, query, properties, family)):
-        return f"Nothing on this level matches; under All {elsewhere} would."
-    return "No method matches. Try other words or fewer filters, or look under Not offered below."
-
-
 class Library:
     """Level, search, filters and tiles of the tab."""
 
     def __init__(self) -> None:
-        self.tier = gr.Radio(
-            LEVELS, value=FIRST_TIER, label="Methods", elem_id="learn-tier", elem_classes="ps-choice ps-tiers"
-        )
-        self.search = gr.Textbox(
-            label="Search methods", show_label=False, placeholder="Search methods", max_lines=1,
-            elem_id="learn-search", elem_classes="ps-search",
-        )  # fmt: skip
-        self.filters = gr.CheckboxGroup(
-            FILTERS, label="Only methods with", show_label=False, elem_id="learn-filters", elem_classes="ps-filters"
-        )
+        self.search = MethodSearch("learn", "Methods")
         families = [("Any architecture", ANY), *((title, family) for family, (title, _) in FAMILIES.items())]
         self.family = gr.Dropdown(
             families, value=ANY, label="Architecture", show_label=False, filterable=False, elem_id="learn-family"
         )
-        self.chosen = gr.Radio(
-            choices(matching(FIRST_TIER), DEFAULT_METHOD), value=DEFAULT_METHOD, label="Methods", show_label=False,
-            elem_classes="ps-tiles", elem_id="learn-method",
-        )  # fmt: skip
-        self.chosen.preprocess = known
-        self.told = gr.Markdown(told(FIRST_TIER, "", (), ANY), elem_classes="ps-hint", elem_id="learn-told")
+        self.chosen = first_tiles("learn-method")
+        self.told = first_hint("learn-told")
 
     @property
     def controls(self) -> list[Any]:
         """What narrows the tiles."""
-        return [self.tier, self.search, self.filters, self.family]
+        return [*self.search.controls, self.family]
 
     def narrow(
         self, tier: str, query: str | None, properties: Sequence[str] | None, family: str | None, chosen: str
     ) -> tuple[Any, str]:
         """What tiles and hint become when a control changes; the chosen method stays."""
-        wanted = (tier, query or "", properties or (), family or ANY)
-        return gr.update(choices=choices(matching_on(*wanted), chosen)), told(*wanted)
+        wanted = (query or "", properties or (), family or ANY)
+        found = matching_on(tier, *wanted)
+        return gr.update(choices=choices(found, chosen)), told(found, matching_on(ALL, *wanted))
 
-    def show(self, name: str) -> list[Any]:
-        """What controls, tiles and hint become when a method of any level is chosen from elsewhere."""
+    def show(self, name: str) -> dict[Any, Any]:
+        """Updates that choose a method of any level, from elsewhere."""
         tier = get_method(name).tier
-        tiles = gr.update(choices=choices(matching(tier), name), value=name)
-        return [tier, "", [], ANY, tiles, told(tier, "", (), ANY)]
+        found = matching(tier)
+        updates = {**self.search.show(tier), self.family: ANY, self.told: told(found, matching(ALL))}
+        return {**updates, self.chosen: gr.update(choices=choices(found, name), value=name)}
 
 
 def build(studio: Studio) -> None:
@@ -169,15 +157,14 @@ def build(studio: Studio) -> None:
         return page(get_method(name)), {"method": name}
 
     @guard
-    def pick(event: gr.EventData) -> list[Any]:
+    def pick(event: gr.EventData) -> dict[Any, Any]:
         return library.show(str((event._data or {}).get("method", "")))
 
     def draw(name: str) -> dict[str, Any]:
         return figure(studio, name)
 
     targets = [library.chosen, library.told]
-    # A text's "input" misses Backspace.
-    events = [library.tier.input, library.search.change, library.filters.input, library.family.input]
+    events = [*library.search.events, library.family.input]
     gr.on(events, library.narrow, [*library.controls, library.chosen], targets,
           trigger_mode="always_last", **_QUIET)  # fmt: skip
     table.pick(pick, None, [*library.controls, *targets], **_QUIET)

@@ -60,14 +60,18 @@ def choices(found: Sequence[str], chosen: str) -> list[tuple[str, str]]:
     return [(method.title, name) for name, method in METHODS.items() if name in found or name == chosen]
 
 
-def told(tier: str, query: str, properties: Sequence[str]) -> str:
-    """How much was found, as a sentence."""
-    found = len(matching(tier, query, properties))
+def told(found: Sequence[str], everywhere: Sequence[str]) -> str:
+    """How much was found, as a sentence.
+
+    Args:
+        found: Methods of the chosen level.
+        everywhere: Those of all levels.
+    """
     if found:
-        return f"{found} of {len(METHODS)} methods"
-    elsewhere = len(matching(ALL, query, properties))
-    if elsewhere:
-        return f"Nothing here matches. Under All there {'is' if elsewhere == 1 else 'are'} {elsewhere} that would."
+        return f"{len(found)} of {len(METHODS)} methods"
+    if everywhere:
+        there = "is 1" if len(everywhere) == 1 else f"are {len(everywhere)}"
+        return f"Nothing here matches. Under All there {there} that would."
     return "No method matches. Try other words or fewer filters; the chosen method stays."
 
 
@@ -77,54 +81,87 @@ def summary(name: str) -> str:
     return f"{method.summary} {method.caveat}".strip()
 
 
+class MethodSearch:
+    """Level, search and filters: what narrows a page's tiles.
+
+    Args:
+        place: What the ids of the controls begin with.
+        title: The label above them.
+    """
+
+    def __init__(self, place: str, title: str) -> None:
+        self.tier = gr.Radio(
+            TIERS, value=FIRST_TIER, label=title, elem_id=f"{place}-tier", elem_classes="ps-choice ps-tiers"
+        )
+        self.query = gr.Textbox(
+            label="Search methods", show_label=False, placeholder="Search methods", max_lines=1,
+            elem_id=f"{place}-search", elem_classes="ps-search",
+        )  # fmt: skip
+        self.filters = gr.CheckboxGroup(
+            FILTERS, label="Only methods with", show_label=False, elem_id=f"{place}-filters", elem_classes="ps-filters"
+        )
+
+    @property
+    def controls(self) -> list[Any]:
+        """Level, words and properties."""
+        return [self.tier, self.query, self.filters]
+
+    @property
+    def events(self) -> list[Any]:
+        """When to look again; a text's "input" misses Backspace."""
+        return [self.tier.input, self.query.change, self.filters.input]
+
+    def show(self, tier: str) -> dict[Any, Any]:
+        """Updates that open a level and forget words and properties."""
+        return {self.tier: tier, self.query: "", self.filters: []}
+
+
+def first_tiles(elem_id: str) -> Any:
+    """The tiles that a page begins with."""
+    return method_tiles(
+        choices(matching(FIRST_TIER), DEFAULT_METHOD), value=DEFAULT_METHOD, label="Methods", show_label=False,
+        elem_classes="ps-tiles", elem_id=elem_id,
+    )  # fmt: skip
+
+
+def first_hint(elem_id: str) -> Any:
+    """The hint that a page begins with."""
+    return gr.Markdown(told(matching(FIRST_TIER), matching(ALL)), elem_classes="ps-hint", elem_id=elem_id)
+
+
 class MethodPicker:
     """Level, search, filters, tiles and the chosen method's summary."""
 
     def __init__(self) -> None:
-        self.tier = gr.Radio(
-            TIERS, value=FIRST_TIER, label="Method", elem_id="method-tier", elem_classes="ps-choice ps-tiers"
-        )
-        self.search = gr.Textbox(
-            label="Search methods", show_label=False, placeholder="Search methods", max_lines=1,
-            elem_id="method-search", elem_classes="ps-search",
-        )  # fmt: skip
-        self.filters = gr.CheckboxGroup(
-            FILTERS, label="Only methods with", show_label=False, elem_id="method-filters", elem_classes="ps-filters"
-        )
-        self.method = method_tiles(
-            choices(matching(FIRST_TIER), DEFAULT_METHOD), value=DEFAULT_METHOD, label="Methods", show_label=False,
-            elem_classes="ps-tiles", elem_id="method",
-        )  # fmt: skip
-        self.told = gr.Markdown(told(FIRST_TIER, "", ()), elem_classes="ps-hint", elem_id="method-told")
+        self.search = MethodSearch("method", "Method")
+        self.method = first_tiles("method")
+        self.told = first_hint("method-told")
         self.summary = gr.Markdown(summary(DEFAULT_METHOD), elem_classes="ps-hint", elem_id="method-summary")
 
     def narrow(self, tier: str, query: str | None, properties: Sequence[str] | None, chosen: str) -> tuple[Any, str]:
         """What tiles and hint become when level, search or filters change."""
         query, properties = query or "", properties or ()
-        tiles = gr.update(choices=choices(matching(tier, query, properties), chosen))
-        return tiles, told(tier, query, properties)
+        found = matching(tier, query, properties)
+        return gr.update(choices=choices(found, chosen)), told(found, matching(ALL, query, properties))
 
     def show(self, name: str) -> dict[Any, Any]:
         """Updates that choose a method of any level."""
         tier = get_method(name).tier
+        found = matching(tier)
         return {
-            self.tier: tier,
-            self.search: "",
-            self.filters: [],
-            self.method: gr.update(choices=choices(matching(tier), name), value=name),
-            self.told: told(tier, "", ()),
+            **self.search.show(tier),
+            self.method: gr.update(choices=choices(found, name), value=name),
+            self.told: told(found, matching(ALL)),
             self.summary: summary(name),
         }
 
     def outputs(self) -> list[Any]:
         """What ``show`` changes."""
-        return [self.tier, self.search, self.filters, self.method, self.told, self.summary]
+        return [*self.search.controls, self.method, self.told, self.summary]
 
     def wire(self) -> None:
         """Narrows the tiles as level, search and filters change."""
-        controls = [self.tier, self.search, self.filters]
-        events = [self.tier.input, self.search.change, self.filters.input]  # a text's "input" misses Backspace
         gr.on(
-            events, self.narrow, [*controls, self.method], [self.method, self.told],
+            self.search.events, self.narrow, [*self.search.controls, self.method], [self.method, self.told],
             trigger_mode="always_last", show_progress="hidden", queue=False, api_visibility="private",
         )  # fmt: skip

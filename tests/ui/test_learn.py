@@ -1,5 +1,6 @@
 """The Learn tab's words: pages, filters, the table of what works where."""
 
+import gradio as gr
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -9,7 +10,7 @@ from peft_studio.methods import METHODS, Method
 from peft_studio.methods.not_offered import NOT_OFFERED
 from peft_studio.settings import Settings
 from peft_studio.ui.form import show_number
-from peft_studio.ui.learn import ANY, Library, matching_on, page, told
+from peft_studio.ui.learn import ANY, Library, matching_on, page
 from peft_studio.ui.matrix import FAMILIES, NO_PARAMETERS, library, outcomes, works_on
 from peft_studio.ui.methods import ALL
 from peft_studio.ui.routes import routes
@@ -35,18 +36,22 @@ def test_filters_by_architecture() -> None:
     assert "prefix" not in matching_on(ALL, "", ("no_latency",), ANY)
 
 
-def test_says_where_else_to_look() -> None:
-    assert told("common", "", (), ANY) == f"20 of {len(METHODS)} methods"
-    assert "under All 1 would" in told("common", "PiSSA", (), ANY)
-    assert told(ALL, "nothing like it", (), ANY).startswith("No method matches")
+def test_says_where_else_to_look(blocks: gr.Blocks) -> None:
+    library = Library()
+    assert (
+        library.narrow("common", "PiSSA", (), ANY, "lora")[1]
+        == "Nothing here matches. Under All there is 1 that would."
+    )
+    assert library.narrow("common", "bitfit", (), "llama", "lora")[1].startswith("No method matches")
 
 
-def test_narrowing_keeps_the_chosen_method() -> None:
-    tiles, hint = Library().narrow("more", None, None, None, "lora")
+def test_narrowing_keeps_the_chosen_method(blocks: gr.Blocks) -> None:
+    shown_library = Library()
+    tiles, hint = shown_library.narrow("more", None, None, None, "lora")
     names = [name for _, name in tiles["choices"]]
     assert names[0] == "lora" and "boft" in names and hint.startswith("10 of")
-    shown = Library().show("waveft")
-    assert shown[0] == "research" and shown[4]["value"] == "waveft"
+    shown = shown_library.show("waveft")
+    assert shown[shown_library.search.tier] == "research" and shown[shown_library.chosen]["value"] == "waveft"
 
 
 def test_the_table_is_the_tests_outcome() -> None:

@@ -45,18 +45,19 @@ def test_the_chosen_method_stays_among_the_tiles(blocks: gr.Blocks) -> None:
 
 
 def test_hint_says_where_to_look() -> None:
-    assert told("common", "", ()).startswith(f"{len(matching('common'))} of {len(METHODS)}")
-    assert "Under All" in told("common", "butterfly", ())
-    assert "No method" in told(ALL, "zzz", ())
+    assert told(matching("common"), matching(ALL)).startswith(f"{len(matching('common'))} of {len(METHODS)}")
+    assert "Under All there is 1" in told([], matching(ALL, "butterfly"))
+    assert "Under All there are 2" in told([], ["boft", "oft"])
+    assert "No method" in told([], [])
 
 
 @pytest.mark.parametrize("name", ["lora", "boft", "tinylora"])
 def test_showing_a_method_opens_its_level(name: str, blocks: gr.Blocks) -> None:
     picker = MethodPicker()
     updates = picker.show(name)
-    assert updates[picker.tier] == get_method(name).tier
+    assert updates[picker.search.tier] == get_method(name).tier
     assert name in [value for _, value in updates[picker.method]["choices"]]
-    assert updates[picker.search] == "" and updates[picker.filters] == []
+    assert updates[picker.search.query] == "" and updates[picker.search.filters] == []
 
 
 def test_methods_out_of_sight_are_accepted_and_others_not(blocks: gr.Blocks) -> None:
