@@ -26,8 +26,7 @@ ADAM_STATES = 2
 SAMPLE = 256  # rows that are tokenized to learn how long a typical one is
 
 Place = tuple[str, tuple[str, ...], LongText | None]
-"""A base model: catalogue name, folder or Hub id; class names of a classification task; tokens that LSG attention
-reads, or 0."""
+"""A base model: catalogue name, folder or Hub id; class names of a classification task; LSG attention, or None."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The web page: five tabs over a job manager. Never imports torch; nothing here holds state of a run."""
 
 import os
+import threading
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ from peft_studio.ui.context import Studio
 from peft_studio.ui.routes import STATIC, routes
 from peft_studio.ui.shell import island
 from peft_studio.ui.theme import make_theme
+from peft_studio.ui.uploads import clean_uploads
 
 TABS = (("Train", train), ("Runs", runs), ("Compare", compare), ("Generate", generate), ("Learn", learn))
 
@@ -59,6 +61,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
         "max_file_size": MAX_BYTES,
         "state_session_capacity": 500,
     }
+    threading.Thread(target=clean_uploads, args=(settings.home, settings.runs_dir), daemon=True).start()
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
     demo._queue.sleep_when_free = 0.02
     demo._queue.progress_update_sleep_when_free = 0.1

@@ -1,9 +1,6 @@
 """The panel for one's own data: files, which column is what, and what comes of it."""
 
 import contextlib
-import hashlib
-import re
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +8,14 @@ from typing import Any
 import gradio as gr
 
 from peft_studio.config import TaskConfig, parse_config
-from peft_studio.errors import DataError, StorageError, StudioError
+from peft_studio.errors import DataError, StudioError
 from peft_studio.methods import METHODS
 from peft_studio.tasks import CUSTOM, custom_data, task_of
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.columns import guess
 from peft_studio.tasks.custom import cached_table, load_rows, shared_notes
-from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui.shell import island
+from peft_studio.ui.uploads import keep_upload
 
 TYPES = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"]
 FILES = ("train_file", "validation_file", "test_file")
@@ -27,40 +24,6 @@ KINDS = [("Write a text", "generation"), ("Choose a label", "classification")]
 NONE = "(none)"
 HINT = "Drop a table with one row per example: CSV, TSV, JSON, JSON Lines or Parquet, up to 200 MB."
 _EXAMPLE_CHARACTERS = 600
-
-
-def keep_upload(path: Path, home: Path) -> Path:
-    """Copies a file to where runs can find it later; the same contents under the same name are kept once.
-
-    Args:
-        path: The uploaded file, in a temporary folder.
-        home: The app's home folder.
-
-    Raises:
-        DataError: It is too large.
-        StorageError: It cannot be copied.
-    """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path.name} is larger than {MAX_BYTES / 1e6:,.0f} MB, the most allowed.")
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        kept = home / "uploads" / digest[:16] / safe_name(path.name)
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_name(f".{kept.name}.part")
-            shutil.copyfile(path, partial)
-            partial.replace(kept)
-    except OSError as exc:
-        raise StorageError(f"{path.name} cannot be kept in {home / 'uploads'}: {exc.strerror or exc}.") from exc
-    return kept
-
-
-def safe_name(name: str) -> str:
-    """A file's name with nothing in it that a file system or a shell could take for something else."""
-    stem, suffix = Path(name).stem, Path(name).suffix
-    plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80]
-    return (plain or "data") + re.sub(r"[^\w.]+", "", suffix)[:16].lower()
 
 
 def facts(task: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +108,9 @@ class DataPanel:
     def task(self, values: dict[Any, Any]) -> dict[str, Any]:
         """The panel as a config's ``task``, not yet validated."""
         held = {name: (values[item] or "").strip() for name, item in self.paths.items()}
+        more = values[self.kind] == "generation"  # a label has no other accepted answers
         held |= {name: str(values[item] or "") for name, item in self.columns.items() if values[item] != NONE}
+        held["references_column"] = held.get("references_column", "") if more else ""
         held |= {"kind": values[self.kind], "template": values[self.template] or ""}
         return {"id": CUSTOM, **{name: value for name, value in held.items() if value}}
 
@@ -214,6 +179,8 @@ class DataPanel:
             drop.upload(partial(self.take, name), drop, self.outputs(), **quiet)
         path, columns = self.paths["train_file"], [self.columns[name] for name in COLUMNS[:2]]
         gr.on([path.submit, path.blur], self.look_at, [path, *columns], self.outputs(), **quiet)
+        references = self.columns["references_column"]
+        self.kind.change(lambda kind: gr.update(visible=kind == "generation"), self.kind, references, **quiet)
         # Never "always_last" here: Gradio runs two such listeners of one event in turns for ever.
         chosen = [item.input for item in (self.kind, *self.columns.values())]
         events = [*chosen, *(item.change for item in (*self.paths.values(), self.template))]

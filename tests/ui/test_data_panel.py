@@ -1,6 +1,5 @@
 """The panel for one's own data: files are kept, columns guessed, errors become words, and configs go both ways."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,7 @@ import gradio as gr
 import pytest
 
 from peft_studio.config import parse_config
-from peft_studio.errors import DataError
-from peft_studio.ui.data import NONE, DataPanel, facts, keep_upload, safe_name
+from peft_studio.ui.data import NONE, DataPanel, facts
 
 
 @pytest.fixture
@@ -35,34 +33,6 @@ def shown(panel: DataPanel, updates: dict[Any, Any]) -> dict[Any, Any]:
     return held
 
 
-def test_an_upload_is_kept_by_its_contents(tmp_path: Path, table: Path) -> None:
-    kept = keep_upload(table, tmp_path / "home")
-    assert kept.read_bytes() == table.read_bytes()
-    assert kept.name == "my_rows.csv" and kept.parent.parent == tmp_path / "home" / "uploads"
-    assert re.fullmatch("[0-9a-f]{16}", kept.parent.name)
-    assert keep_upload(table, tmp_path / "home") == kept
-    assert [path.name for path in kept.parent.iterdir()] == ["my_rows.csv"]
-
-
-def test_too_large_files_are_refused(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peft_studio.ui.data.MAX_BYTES", 10)
-    with pytest.raises(DataError, match="larger than"):
-        keep_upload(table, tmp_path / "home")
-    assert not (tmp_path / "home" / "uploads").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "safe"),
-    [
-        ("a b;$(x).csv", "a_b_x.csv"), ("..csv", "data.csv"), ("数据.JSONL", "数据.jsonl"),
-        ("x" * 300 + ".tsv", "x" * 80 + ".tsv"),
-        ("<img>.parquet", "img.parquet"), ("-rf.csv", "-rf.csv"),
-    ],
-)  # fmt: skip
-def test_names_are_made_safe(name: str, safe: str) -> None:
-    assert safe_name(name) == safe
-
-
 def test_taking_a_file_fills_the_panel(panel: DataPanel, table: Path) -> None:
     updates = panel.take("train_file", str(table))
     task = panel.task(shown(panel, updates))
@@ -73,6 +43,14 @@ def test_taking_a_file_fills_the_panel(panel: DataPanel, table: Path) -> None:
     told = updates[panel.facts]
     assert told["columns"] == ["question", "answer"] and told["prompt"].startswith("question")
     assert told["skipped"] == {"an empty input": 1} and told["notes"] == []
+
+
+def test_a_label_has_no_more_accepted_answers(panel: DataPanel, table: Path) -> None:
+    held = shown(panel, panel.take("train_file", str(table)))
+    held[panel.columns["references_column"]] = "answer"
+    assert panel.task(held)["references_column"] == "answer"
+    held[panel.kind] = "classification"
+    assert "references_column" not in panel.task(held)
 
 
 def test_a_file_that_cannot_be_used_is_explained_and_loses_nothing(panel: DataPanel, tmp_path: Path) -> None:

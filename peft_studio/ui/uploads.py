@@ -1,0 +1,93 @@
+"""Files that people upload: kept by their contents, and removed once no run names them."""
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from peft_studio.errors import DataError, StorageError
+from peft_studio.tasks.tables import MAX_BYTES
+
+FOLDER = "uploads"
+KEEP_DAYS = 7
+"""So long an upload stays that no run names; it may still stand in somebody's form."""
+
+
+def keep_upload(path: Path, home: Path) -> Path:
+    """Copies a file to where runs can find it later; the same contents under the same name are kept once.
+
+    Args:
+        path: The uploaded file, in a temporary folder.
+        home: The app's home folder.
+
+    Raises:
+        DataError: It is too large.
+        StorageError: It cannot be copied.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path.name} is larger than {MAX_BYTES / 1e6:,.0f} MB, the most allowed.")
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        kept = home / FOLDER / digest[:16] / safe_name(path.name)
+        if kept.exists():
+            os.utime(kept)  # in use again: ``clean_uploads`` counts from now
+        else:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_name(f".{kept.name}.part")
+            shutil.copyfile(path, partial)
+            partial.replace(kept)
+    except OSError as exc:
+        raise StorageError(f"{path.name} cannot be kept in {home / FOLDER}: {exc.strerror or exc}.") from exc
+    return kept
+
+
+def safe_name(name: str) -> str:
+    """A file's name with nothing in it that a file system or a shell could take for something else."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    plain = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80]
+    return (plain or "data") + re.sub(r"[^\w.]+", "", suffix)[:16].lower()
+
+
+def clean_uploads(home: Path, runs_dir: Path, now: float | None = None) -> list[Path]:
+    """Removes uploads that no run's config names and that nobody brought for a week.
+
+    Args:
+        home: The app's home folder.
+        runs_dir: The folder of the runs.
+        now: The time in seconds; the clock's when not given.
+
+    Returns:
+        The folders that were removed; none when a run's config cannot be read.
+    """
+    oldest = (time.time() if now is None else now) - KEEP_DAYS * 24 * 3600
+    removed: list[Path] = []
+    try:
+        folders = [place for place in (home / FOLDER).iterdir() if _is_ours(place)]
+        stale = [place for place in folders if _last_used(place) < oldest]
+        named = _named_uploads(runs_dir) if stale else set()
+    except OSError:
+        return []
+    for place in stale:
+        if place.name not in named:
+            shutil.rmtree(place, ignore_errors=True)
+            removed.append(place)
+    return removed
+
+
+def _is_ours(place: Path) -> bool:
+    return bool(re.fullmatch("[0-9a-f]{16}", place.name)) and place.is_dir() and not place.is_symlink()
+
+
+def _last_used(place: Path) -> float:
+    return max(path.stat().st_mtime for path in (place, *place.iterdir()))
+
+
+def _named_uploads(runs_dir: Path) -> set[str]:
+    """Folders of uploads that occur in a run's config, read as plain text so that no broken one goes unheard."""
+    found: set[str] = set()
+    for file in runs_dir.glob("*/config.json"):
+        found.update(re.findall(rf"{FOLDER}/([0-9a-f]{{16}})/", file.read_text(encoding="utf-8", errors="replace")))
+    return found
