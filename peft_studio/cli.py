@@ -299,7 +299,12 @@ def _fetch(options: argparse.Namespace, settings: Settings) -> int:
         raise ConfigError("Which data set? Give a name of the list, a Hub id, or a folder with data files.")
     prepare_home(settings)
     data = find_data(options.id, options.config, options.input, options.target)
-    files = fetch(data, settings.home)
+
+    def say(words: str) -> None:
+        print(f"progress: {words}", file=sys.stderr, flush=True)
+
+    files = fetch(data, settings.home, say=say)
+    say("Looking at the columns")
     task = task_settings(data, files)
     if options.json:
         _print_json({"files": {split: str(file) for split, file in files.items()}, "task": task})

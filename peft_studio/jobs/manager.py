@@ -16,6 +16,7 @@ from peft_studio.errors import InvalidStateError, StorageError
 from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
+from peft_studio.jobs.fetching import Fetcher
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.redact import redact
@@ -44,6 +45,7 @@ class JobManager:
 
     Attributes:
         engine: The inference process.
+        fetcher: Brings data sets from the Hub.
         store: The run folders.
     """
 
@@ -62,6 +64,7 @@ class JobManager:
         self._series = SeriesCache(self.store)
         self._scheduler = Scheduler(self._index.unfinished, self._executor, settings.max_running, grace)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
+        self.fetcher = Fetcher(settings.home)
         self._lock_fd: int | None = None
 
     def start(self, preload_engine: bool = True) -> None:
@@ -83,6 +86,7 @@ class JobManager:
     def close(self) -> None:
         """Lets go of the home folder; running workers go on."""
         self._scheduler.close()
+        self.fetcher.close()
         self.engine.close()
         self._warm.close()
         if self._lock_fd is not None:

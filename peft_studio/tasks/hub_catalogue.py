@@ -1,7 +1,7 @@
 """The field's usual data sets, with the columns, splits and metrics that papers use. Facts only.
 
-There is no entry for writing code review comments: the data of the CodeReviewer paper are files on Zenodo, not a data
-set of the Hub. Prompts and answers of your own reviews work as files.
+The data of the CodeReviewer paper are files on Zenodo; their mirror on the Hub states no licence. The entry
+for code reviews is therefore another collection. Ids, columns and licences are those of the data sets' own pages.
 """
 
 from collections.abc import Mapping
@@ -29,6 +29,7 @@ class HubData:
         labels: Class names by number, where the data set has numbers only.
         tokens: Columns that hold lists of tokens, to be joined by spaces.
         summary: One or two sentences.
+        group: What it is about, for lists.
     """
 
     id: str
@@ -45,6 +46,7 @@ class HubData:
     labels: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     summary: str = ""
+    group: str = ""
 
 
 _GLUE: dict[Split, str] = {"train": "train", "test": "validation"}
@@ -57,44 +59,66 @@ _ENTRIES = (
         references_column="references", template="{meaning_representation}\n", metric="bleu",
         licence="CC-BY-SA-4.0", splits=_ALL,
         summary="Restaurants: two to nine attributes with their values, to be said in a sentence or two.",
+        group="Data to text",
     ),
     HubData(
         "GEM/web_nlg", "WebNLG, English", "generation", "input", "target", config="en",
         references_column="references", template="{input}\n", metric="bleu",
         licence="CC-BY-NC-4.0", splits=_ALL,
         summary="One to seven facts of DBpedia, to be said in a short text; some categories occur in the test only.",
+        group="Data to text",
     ),
     HubData(
         "GEM/dart", "DART", "generation", "tripleset", "target",
         references_column="references", template="{tripleset}\n", metric="bleu",
         licence="MIT", splits=_ALL,
         summary="Facts from tables of many domains, from WebNLG and from E2E, to be said in a sentence.",
+        group="Data to text",
     ),
     HubData(
         "EdinburghNLP/xsum", "XSum", "generation", "document", "summary",
         template="{document}\nSummary:", metric="rougeL", licence="unknown", splits=_ALL,
         summary="BBC articles, each with a summary of one sentence.",
+        group="Summaries",
     ),
     HubData(
         "abisee/cnn_dailymail", "CNN/DailyMail", "generation", "article", "highlights", config="3.0.0",
         template="{article}\nSummary:", metric="rougeL", licence="Apache-2.0", splits=_ALL,
         summary="News articles, each with three or four highlights. Long: raise training.max_length.",
+        group="Summaries",
     ),
     HubData(
         "stanfordnlp/sst2", "SST-2", "classification", "sentence", "label",
         template="{sentence}", metric="accuracy", licence="unknown", splits=_GLUE, labels=("negative", "positive"),
         summary="Sentences and phrases of film reviews, positive or negative. Tested on GLUE's validation rows.",
+        group="Classification",
     ),
     HubData(
         "google/code_x_glue_ct_code_to_text", "CodeXGLUE code to text, Python", "generation", "code_tokens",
         "docstring_tokens", config="python", template="{code_tokens}\n", metric="bleu",
         licence="C-UDA", splits=_ALL, tokens=("code_tokens", "docstring_tokens"),
         summary="Python functions without their comments, and the first paragraph of their docstrings.",
+        group="Code",
     ),
     HubData(
         "google/code_x_glue_cc_defect_detection", "CodeXGLUE defect detection", "classification", "func", "target",
         template="{func}", metric="accuracy", licence="C-UDA", splits=_ALL, labels=("safe", "defective"),
         summary="C functions of two open-source projects (Devign), some of which were vulnerable.",
+        group="Code",
+    ),
+    HubData(
+        "google/code_x_glue_cc_code_refinement", "CodeXGLUE code refinement, small", "generation", "buggy", "fixed",
+        config="small", template="{buggy}\n", metric="bleu", licence="C-UDA", splits=_ALL,
+        summary="Short Java methods before and after a bug was fixed, with names replaced (METHOD_1, VAR_1).",
+        group="Code",
+    ),
+    HubData(
+        "ronantakizawa/github-codereview", "GitHub code reviews", "generation", "before_code", "reviewer_comment",
+        template="{before_code}\nReview:", metric="bleu",
+        licence="other; source repositories are MIT, Apache-2.0 or BSD",
+        summary="About 50 lines of code from pull requests, and what a reviewer wrote; a quarter has nothing to say. "
+        "Long: raise training.max_length.",
+        group="Code",
     ),
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ config reads them. Code that comes with a data set is never run. The ``datasets`
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,16 @@ _READABLE = ("Value", "ClassLabel", "List", "LargeList", "Sequence")
 """Types of columns that can hold texts or numbers; others are images, sounds and the like."""
 
 
-def fetch(data: HubData | str, home: Path, config: str = "") -> dict[Split, Path]:
+def fetch(
+    data: HubData | str, home: Path, config: str = "", say: Callable[[str], object] = lambda words: None
+) -> dict[Split, Path]:
     """Writes a data set's rows to files below the home folder.
 
     Args:
         data: An entry, a Hub id or a folder with data files.
         home: The home folder.
         config: Name of the configuration; needed when there are several and ``data`` is no entry.
+        say: Is told in a few words what is being done.
 
     Returns:
         The file of each split that the data set has; always one for training. Without the Hub, those of an earlier
@@ -52,15 +55,18 @@ def fetch(data: HubData | str, home: Path, config: str = "") -> dict[Split, Path
     """
     entry = find_data(data, config) if isinstance(data, str) else data
     folder = home / "datasets" / _safe_name(entry)
+    say("Asking the Hub")
     if not Path(entry.id).expanduser().is_dir() and not hub_answers():
         there: dict[Split, Path] = {split: file for split in SPLITS if (file := folder / f"{split}.jsonl").is_file()}
         if "train" not in there:
             raise HubOfflineError
         return there
+    say("Downloading, which can take minutes")
     loaded = _load(entry)
     names = _split_names(entry, loaded)
     columns = {split: _columns(entry, loaded[name].features) for split, name in names.items()}
     try:
+        say("Writing the rows to files")
         folder.mkdir(parents=True, exist_ok=True)
         found = {
             split: _write(folder, split, _rows(loaded[name], entry, columns[split], split))

@@ -11,6 +11,7 @@ from peft_studio.settings import Settings
 from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, compare, generate, learn, runs, train
 from peft_studio.ui.context import Studio
+from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.routes import STATIC, routes
 from peft_studio.ui.shell import island
 from peft_studio.ui.theme import make_theme
@@ -48,7 +49,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
         OSError: The port is taken.
     """
     options: dict[str, Any] = {
-        "app_kwargs": {"routes": routes(manager)},
+        "app_kwargs": {"routes": [*hub_routes(manager.fetcher), *routes(manager)]},
         "theme": make_theme(),
         "css_paths": str(STATIC / "studio.css"),
         "footer_links": [],

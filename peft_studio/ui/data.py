@@ -64,6 +64,7 @@ class DataPanel:
         self.drops: dict[str, Any] = {}
         self.columns: dict[str, Any] = {}
         with gr.Column(visible=False, elem_id="data-panel", elem_classes="ps-data") as self.group:
+            self.hub = island("hubdata", elem_id="hub-data", event="pick")
             self._file("train_file", "Training file")
             with gr.Accordion("Validation and test files", open=False, elem_classes="ps-more"):
                 gr.Markdown("Without these, rows of the training file are set aside.", elem_classes="ps-hint")

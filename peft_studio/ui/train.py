@@ -20,6 +20,7 @@ from peft_studio.ui.methods import DEFAULT_METHOD, MethodPicker, summary
 from peft_studio.ui.shell import island
 
 MAIN_SETTINGS = ("max_steps", "batch_size", "learning_rate", "seed")
+LSG_SETTINGS = tuple(name for name in ModelConfig.model_fields if name.startswith("lsg_"))
 MORE_SETTINGS = tuple(name for name in TrainingConfig.model_fields if name not in MAIN_SETTINGS)
 NO_FILE = "Choose a training file, and the costs of a run on it are shown here."
 OWN_DATA = ("Your own data", CUSTOM)
@@ -51,6 +52,7 @@ class TrainForm:
             models, value=DEFAULT_MODEL, label="Base model", allow_custom_value=True, elem_id="model",
             info="Or type a local folder or a Hub id, and press Enter.",
         )  # fmt: skip
+        self.hub = island("hubmodels", elem_id="hub-models", event="pick")
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
         self.task = gr.Dropdown(tasks, value=next(iter(TASKS)), label="Task", elem_id="task")
         self.data = DataPanel(home)
@@ -74,6 +76,8 @@ class TrainForm:
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))
             self.attention = control("attention", ModelConfig.model_fields["attention"])
+            with gr.Column(visible=False, elem_id="lsg-settings", elem_classes="ps-params") as self.lsg_group:
+                self.lsg = controls(ModelConfig, LSG_SETTINGS)
         self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
 
     def inputs(self) -> list[Any]:
@@ -81,6 +85,7 @@ class TrainForm:
         every = [
             self.model,
             self.attention,
+            *self.lsg.values(),
             self.task,
             self.method,
             *self.training.values(),
@@ -95,11 +100,18 @@ class TrainForm:
         held = {key: values[item] for key, item in self.params[name].items()}
         training = {key: values[item] for key, item in self.training.items()}
         return {
-            "model": {"id": (values[self.model] or "").strip(), "attention": values[self.attention]},
+            "model": self._model(values),
             "task": self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]},
             "method": {"name": name, **read_values(get_method(name).params, held)},
             "training": read_values(TrainingConfig, training),
         }
+
+    def _model(self, values: dict[Any, Any]) -> dict[str, Any]:
+        """The ``model`` section; LSG's settings only where they do something."""
+        section = {"id": (values[self.model] or "").strip(), "attention": values[self.attention]}
+        if section["attention"] == "lsg":
+            section |= read_values(ModelConfig, {name: values[item] for name, item in self.lsg.items()})
+        return section
 
     def show_method(self, name: str, model: str | None, task: str, kind: str = "") -> dict[Any, Any]:
         """Updates that bring a method's own controls, hint and the learning rate recommended for model and task."""
@@ -124,7 +136,7 @@ class TrainForm:
 
     def outputs(self) -> list[Any]:
         """What ``show`` may change."""
-        every = [*self.inputs(), *self.method_outputs(), *self.picker.outputs(), *self.data.outputs()]
+        every = [*self.inputs(), self.lsg_group, *self.method_outputs(), *self.picker.outputs(), *self.data.outputs()]
         return [item for item in dict.fromkeys(every) if item is not self.name]
 
     def show(self, data: dict[str, Any]) -> dict[Any, Any]:
@@ -136,6 +148,8 @@ class TrainForm:
         config = parse_config(data)
         updates = self.show_method(config.method.name, config.model.id, config.task.id)
         updates |= {self.model: config.model.id, self.attention: config.model.attention, self.task: config.task.id}
+        updates |= {item: getattr(config.model, name) for name, item in self.lsg.items()}
+        updates[self.lsg_group] = gr.update(visible=config.model.attention == "lsg")
         updates |= self.picker.show(config.method.name) | self.data.show(config.task)
         fields = type(config.method).model_fields
         for key, item in self.params[config.method.name].items():
@@ -162,6 +176,7 @@ def build(studio: Studio) -> None:
     _wire_fill(studio, form)
     form.picker.wire()
     form.data.wire()
+    _wire_hub(studio, form)
 
     @guard
     def start(values: dict[Any, Any]) -> str:
@@ -188,6 +203,7 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     form.method.input(form.show_method, chosen, form.method_outputs(), **quiet)
     gr.on([form.model.input, form.task.input], form.show_rate, chosen, rate, **quiet)
     form.data.kind.change(form.follow_kind, [*chosen, rate], rate, **quiet)
+    form.attention.input(lambda kind: gr.update(visible=kind == "lsg"), form.attention, form.lsg_group, **quiet)
     form.task.input(lambda task: gr.update(visible=task == CUSTOM), form.task, form.data.group, **quiet)
 
 
@@ -209,6 +225,28 @@ def _wire_preview(studio: Studio, form: TrainForm, tokens: Any) -> None:
         return {**_ask(form, values, studio.manager.engine.preview), "at": time.time()}
 
     tokens.look(look, set(form.inputs()), tokens, show_progress="hidden", queue=False, api_visibility="private")
+
+
+def _wire_hub(studio: Studio, form: TrainForm) -> None:
+    """Takes what was picked in the lists of the Hub into the form."""
+    rate = form.training["learning_rate"]
+
+    @guard
+    def take_model(event: gr.EventData, method: str, task: str, kind: str) -> dict[Any, Any]:
+        model = str((event._data or {}).get("id", ""))[:500]
+        return {form.model: model, **form.show_rate(method, model, task, kind)}
+
+    @guard
+    def take_data(event: gr.EventData, method: str, model: str | None) -> dict[Any, Any]:
+        fetched = studio.manager.fetcher.get(str((event._data or {}).get("ticket", "")))
+        task = parse_config({"task": fetched.task, "method": {"name": method}}).task
+        shown = form.data.show(task) | {form.task: CUSTOM}
+        return shown | form.show_rate(method, model, CUSTOM, task.kind or "")
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    form.hub.pick(take_model, [form.method, form.task, form.data.kind], [form.model, rate], **quiet)
+    targets = [*form.data.outputs(), form.task, rate]
+    form.data.hub.pick(take_data, [form.method, form.model], targets, **quiet)
 
 
 def _wire_fill(studio: Studio, form: TrainForm) -> None:

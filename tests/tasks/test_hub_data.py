@@ -35,6 +35,13 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "docstring_tokens": ["Does", "f", "."],
     },
     "google/code_x_glue_cc_defect_detection": {"id": 1, "func": "int f();", "target": True, "project": "p"},
+    "google/code_x_glue_cc_code_refinement": {"id": 1, "buggy": "int f() {}", "fixed": "int f() { return 1; }"},
+    "ronantakizawa/github-codereview": {
+        "before_code": "x = 1",
+        "reviewer_comment": "Why?",
+        "after_code": "y = 1",
+        "diff_context": None,
+    },
 }
 PROMPTS = {
     "GEM/web_nlg": "A | is | B, B | in | C",
@@ -53,7 +60,7 @@ def varied(row: dict[str, Any], at: int) -> dict[str, Any]:
     more = {
         key: f"{value} {at}" for key, value in row.items() if key in ("meaning_representation", "document", "article")
     }
-    more |= {key: f"{value} {at}" for key, value in row.items() if key in ("sentence", "func")}
+    more |= {key: f"{value} {at}" for key, value in row.items() if key in ("sentence", "func", "buggy", "before_code")}
     more |= {key: [*value, ["N", "is", str(at)]] for key, value in row.items() if key == "tripleset" and at}
     more |= {key: [*value, str(at)] for key, value in row.items() if key in ("input", "code_tokens") and at}
     if row.get("label") == 1:
@@ -100,7 +107,7 @@ def test_entries_become_tasks(entry: HubData, hub: FakeHub, tmp_path: Path) -> N
     rows = Dataset.from_list([varied(SAMPLES[entry.id], at) for at in range(8)])
     hub.sets[entry.id] = DatasetDict({split: rows for split in ("train", "validation", "test", "challenge")})
     files = fetch(entry, tmp_path)
-    assert set(files) == set(entry.splits) and all(
+    assert set(files) == set(entry.splits or SPLITS) and all(
         file.parent.parent == tmp_path / "datasets" for file in files.values()
     )
     assert hub.asked == [((entry.id, entry.config or None), {})]

@@ -1,0 +1,154 @@
+"""The Hub on the Train tab: what the lists of models and data sets show, and the routes that search and fetch.
+
+Every answer has status 200 and says in words what did not work, so that an offline machine is a calm page.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from peft_studio.errors import HubOfflineError, StudioError
+from peft_studio.jobs.fetching import Fetcher
+from peft_studio.models import hub
+from peft_studio.models.catalog import MODELS
+from peft_studio.models.entries import ModelCard
+from peft_studio.models.fit import bytes_needed
+from peft_studio.tasks.hub_catalogue import HUB_DATA
+from peft_studio.ui.routes import same_origin
+
+NO_MODELS = "The Hub cannot be reached from here; models on this machine still work."
+NO_DATA = "The Hub cannot be reached from here; your own files and data sets fetched before still work."
+SHORTEST_QUERY, LONGEST_QUERY = 2, 200
+_KINDS = {
+    "decoder": "Decoders",
+    "encoder-decoder": "Encoder-decoders",
+    "encoder": "Encoders",
+}
+_HOME = "On this machine"
+
+
+def shown_model(card: ModelCard, memory: int = 0) -> dict[str, Any]:
+    """A model as a line of the list.
+
+    Args:
+        card: What is known of it.
+        memory: Bytes of memory of the machine that trains; this machine's when 0.
+    """
+    needed, there = bytes_needed(card.params), memory or int(psutil.virtual_memory().total)
+    size = f"{card.params:,} parameters" if card.params else "size unknown"
+    too_large = f"Too large for this machine: needs at least {needed / 1e9:,.1f} GB of {there / 1e9:,.1f} GB."
+    return {
+        "id": card.id,
+        "title": card.title,
+        "size": f"{card.params / 1e9:,.1f} B" if card.params >= 1e9 else card.size if card.params else "",
+        "told": size,
+        "architecture": f"{card.architecture}, {card.kind}",
+        "licence": card.licence or "licence not stated",
+        "summary": card.summary,
+        "good_for": card.good_for,
+        "suits": list(card.suits),
+        "too_large": too_large if needed > there else "",
+    }
+
+
+def model_groups() -> list[dict[str, Any]]:
+    """The catalogue's models: those on this machine, then the Hub's by kind."""
+    groups: dict[str, list[dict[str, Any]]] = {title: [] for title in (_HOME, *_KINDS.values())}
+    for card in MODELS.values():
+        groups[_HOME if card.path else _KINDS[card.kind]].append(shown_model(card))
+    return _groups(groups)
+
+
+def data_groups() -> list[dict[str, Any]]:
+    """The catalogue's data sets by what they are about."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for entry in HUB_DATA.values():
+        line = {name: getattr(entry, name) for name in ("id", "title", "config", "licence", "summary")}
+        groups.setdefault(entry.group, []).append({**line, "kind": entry.kind, "metric": entry.metric})
+    return _groups(groups)
+
+
+def _groups(groups: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [{"title": title, "items": items} for title, items in groups.items() if items]
+
+
+def search_models(query: str) -> dict[str, Any]:
+    """What the Hub has for some words, or why it cannot be told."""
+    return _search(query, hub.search_models, shown_model, NO_MODELS)
+
+
+def search_data(query: str) -> dict[str, Any]:
+    """Data sets that the Hub has for some words, or why it cannot be told."""
+
+    def line(hit: hub.DatasetHit) -> dict[str, Any]:
+        tasks = ", ".join(task.replace("-", " ") for task in hit.tasks)
+        return {**asdict(hit), "summary": tasks.capitalize(), "config": "", "kind": None, "metric": ""}
+
+    return _search(query, hub.search_datasets, line, NO_DATA)
+
+
+def _search(
+    query: str, ask: Callable[[str], Iterable[Any]], line: Callable[[Any], dict[str, Any]], offline: str
+) -> dict[str, Any]:
+    words = query.strip()[:LONGEST_QUERY]
+    if len(words) < SHORTEST_QUERY:
+        return {"hint": "Write at least two letters of a name."}
+    try:
+        return {"items": [line(found) for found in ask(words)]}
+    except HubOfflineError:
+        return {"hint": offline}
+    except StudioError as exc:
+        return {"error": str(exc)}
+
+
+def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
+    """All routes below ``/studio/hub``; their handlers run in Starlette's thread pool.
+
+    Args:
+        fetcher: Brings data sets from the Hub.
+    """
+
+    def start(request: Request) -> Any:
+        asked = request.query_params
+        return fetcher.start(asked.get("id", ""), asked.get("config", "")).to_dict()
+
+    def state(request: Request) -> Any:
+        return fetcher.get(request.path_params["ticket"]).to_dict()
+
+    def cancel(request: Request) -> Any:
+        fetcher.cancel(request.path_params["ticket"])
+        return state(request)
+
+    return [
+        Route("/studio/hub/models.json", _answer(lambda _request: {"groups": model_groups()})),
+        Route("/studio/hub/data.json", _answer(lambda _request: {"groups": data_groups()})),
+        Route("/studio/hub/models/search.json", _answer(lambda request: search_models(_words(request)))),
+        Route("/studio/hub/data/search.json", _answer(lambda request: search_data(_words(request)))),
+        Route("/studio/hub/fetch", _answer(start, change=True), methods=["POST"]),
+        Route("/studio/hub/fetch/{ticket}", _answer(state)),
+        Route("/studio/hub/fetch/{ticket}/cancel", _answer(cancel, change=True), methods=["POST"]),
+    ]
+
+
+def _words(request: Request) -> str:
+    return str(request.query_params.get("q", ""))
+
+
+def _answer(handler: Callable[[Request], Any], change: bool = False) -> Callable[[Request], Response]:
+    """Answers as JSON; only a page of this very host may ask for a change."""
+
+    def answer(request: Request) -> Response:
+        if change and not same_origin(request):
+            return JSONResponse({"error": "This request came from another site."}, 403)
+        try:
+            found = handler(request)
+        except StudioError as exc:
+            found = {"error": str(exc)}
+        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+    return answer
