@@ -94,6 +94,7 @@ def build(studio: Studio) -> None:
                 for column in state:
                     if column["done"]:
                         column["facts"] = facts(values[task], row, column["text"])
+                        column["right"] = row.target.strip() if row else None
                 yield {"columns": state}
         except StudioError as exc:
             yield {"error": str(exc), "at": time.time()}
@@ -116,7 +117,8 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
             )
             number = gr.Number(label="Row", precision=0, scale=1, value=1, elem_id="row-number")
             another = gr.Button("Random row", scale=1, elem_id="row-random")
-        references = island("references", _references(_row(next(iter(TASKS)), 1)), elem_id="references")
+        first = next(iter(TASKS))
+        references = island("references", _references(first, _row(first, 1)), elem_id="references")
 
     @guard
     def show(task_id: str, position: int | None) -> tuple[Any, Any]:
@@ -126,7 +128,7 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
         if row is None:
             count = len(get_task(task_id).load("test"))
             raise ConfigError(f"Row {position} does not exist; the test set has rows 1 to {count}.", "row")
-        return row.prompt, _references(row)
+        return row.prompt, _references(task_id, row)
 
     def draw(task_id: str) -> int:
         return random.randint(1, len(get_task(task_id).load("test")))
@@ -137,8 +139,9 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
     return task, number, references
 
 
-def _references(row: Row | None) -> dict[str, Any]:
-    return {"references": list(row.references) if row else []}
+def _references(task_id: str, row: Row | None) -> dict[str, Any]:
+    """What an answer to a row is compared with, and whether that is a label."""
+    return {"references": list(row.references) if row else [], "label": bool(get_task(task_id).labels)}
 
 
 def _row(task_id: str, number: int | None) -> Row | None:

@@ -1,7 +1,7 @@
 // The Hub on the Train tab: lists of models and data sets, a search, and a data set on its way here.
 (() => {
   const { el } = studio;
-  const SUITS = { generation: "writes text", classification: "chooses labels" };
+  const SUITS = { generation: "text", classification: "labels" };
   const KINDS = { generation: "write a text", classification: "choose a label" };
   const LOST = "The app does not answer. Is it still running?";
 
@@ -55,7 +55,8 @@
       else told.textContent = !groups || count ? "" : "Not in this list. Search the Hub for it.";
       back.hidden = !results;
       head.hidden = !told.textContent && back.hidden;
-      if (above) extra.replaceChildren(...above(input.value.trim(), !!results || !count));
+      const exact = shown.some((group) => group.items.some((item) => item.id === input.value.trim()));
+      if (above) extra.replaceChildren(...(exact ? [] : above(input.value.trim(), !!results || !count)));
     }
     function say(text, wrong) {
       told.textContent = text;
@@ -117,8 +118,8 @@
           hub.say(`${item.title} is the base model now.`);
         },
       }, "Use");
-      const facts = [item.size || item.told, item.architecture, item.licence, item.suits.map((suit) => SUITS[suit]).join(", ")];
-      const about = item.good_for ? `For ${item.good_for}.` : item.summary;
+      const facts = [item.size || item.told, item.architecture, item.licence, `for ${item.suits.map((suit) => SUITS[suit]).join(" and ")}`];
+      const about = item.good_for ? `Good for ${item.good_for}.` : item.summary;
       const node = line(item, facts, about, item.too_large, button);
       if (item.id === used) node.setAttribute("data-used", "");
       return node;
