@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,18 @@ class App:
         return str(json.loads(done.stdout.splitlines()[-1])["run_id"])
 
 
-@pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """One app for all browser tests."""
-    home, port = tmp_path_factory.mktemp("home"), free_port()
+@contextmanager
+def run_app(home: Path, **more: str) -> Iterator[App]:
+    """An app with a home of its own, without the Hub unless ``more`` of the environment says otherwise."""
+    port = free_port()
     env = {
         **os.environ,
         "PEFT_STUDIO_HOME": str(home),
         "GRADIO_SERVER_PORT": str(port),
         "PEFT_STUDIO_MAX_RUNNING": "2",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_CACHE": str(home / "datasets-cache"),
+        **more,
     }
     log = (home / "app.log").open("w")
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
@@ -67,6 +71,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     process.send_signal(signal.SIGTERM)
     process.wait(30)
     log.close()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """One app for all browser tests."""
+    with run_app(tmp_path_factory.mktemp("home")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
