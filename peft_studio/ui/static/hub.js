@@ -134,6 +134,10 @@
     let ticket = "";
     let known = "";
     const status = el("div", { class: "ps-fetch", role: "status", hidden: true });
+    // The same three while a fetch goes on, so that a button that is being pressed stays, and seconds are not read out.
+    const words = el("p", {});
+    const clock = el("span", { class: "clock", "aria-hidden": "true" });
+    const cancel = el("button", { class: "ps-link", type: "button", onclick: () => ask(`studio/hub/fetch/${ticket}/cancel`, { method: "POST" }) }, "Cancel");
     const store = (value) => { try { sessionStorage.studioFetch = value; } catch { /* storage may be forbidden */ } };
     const busy = (on) => { for (const button of root.querySelectorAll("button.get")) button.disabled = on; };
     const tell = (...parts) => { status.replaceChildren(...parts); status.hidden = !parts.length; };
@@ -143,8 +147,9 @@
       const state = await ask(`studio/hub/fetch/${mine}`);
       if (mine !== ticket) return;
       if (state.state === "running") {
-        const cancel = el("button", { class: "ps-link", type: "button", onclick: stop }, "Cancel");
-        tell(el("p", {}, el("b", {}, state.data), `: ${state.said} … ${state.seconds} s`), cancel);
+        words.textContent = `${state.data}: ${state.said} …`;
+        clock.textContent = `${state.seconds} s`;
+        if (status.firstChild !== words) tell(words, clock, cancel);
         setTimeout(follow, 1000, mine);
         return;
       }
@@ -165,9 +170,6 @@
       };
       if (seen() && known === state.ticket) fill();
       else tell(el("p", {}, el("b", {}, state.data), " is here."), el("button", { class: "ps-link", type: "button", onclick: fill }, "Use it"));
-    }
-    async function stop() {
-      await ask(`studio/hub/fetch/${ticket}/cancel`, { method: "POST" });
     }
     async function get(id, config) {
       if (ticket) return;
