@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGS = [
@@ -22,6 +22,9 @@ ARGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 TINY = ("--set", "training.max_steps=6", "--set", "training.eval_rows=4", "--set", "training.batch_size=4")
+
+
+expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 
 
 def free_port() -> int:

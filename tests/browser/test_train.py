@@ -68,7 +68,7 @@ def test_train_watch_reload_stop(page: Page) -> None:
     page.wait_for_function("n => studio.pointsDrawn() > n + 3", arg=first)
     assert re.search(r"[?&]runs=\d{8}-\d{6}-lora-", page.url)
     page.reload()
-    page.wait_for_function("window.studio && studio.pointsDrawn() > 0")
+    page.wait_for_function("window.studio?.pointsDrawn?.() > 0")
     open_tab(page, "Runs")
     run = page.locator(".ps-run").first
     expect(run.locator(".ps-pill")).to_have_text("running")
