@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from peft_studio.methods import METHODS
-from tests.browser.conftest import open_tab
+from tests.browser.conftest import App, open_tab
 
 pytestmark = pytest.mark.browser
 
@@ -32,6 +32,21 @@ def test_base_and_adapters_answer_side_by_side(page: Page, runs: tuple[str, str]
         assert said not in ("", "…")
     expect(page.locator(".ps-column .ps-facts")).to_have_count(3)
     assert page.locator(".ps-column h2").first.text_content() == "Base model"
+
+
+def test_labels_are_bars_with_the_right_one_marked(page: Page, app: App) -> None:
+    run = app.train("reviews-lora")
+    open_tab(page, "Generate")
+    page.locator("#adapters input").click()
+    page.locator("#adapters [role=option]").filter(has_text=run[-4:]).click()
+    page.keyboard.press("Escape")
+    page.locator("#row-task input").click()
+    page.locator("#row-task [role=option]").filter(has_text="Reviews").click()
+    expect(page.locator("#references")).to_contain_text("Its label: ")
+    page.click("#generate-button")
+    expect(page.locator(".ps-labels li")).to_have_count(2)
+    expect(page.locator(".ps-labels li.right")).to_have_count(1)
+    expect(page.locator(".ps-column .said.aside")).to_contain_text("no head for this task")
 
 
 def test_empty_prompt_is_explained(page: Page) -> None:
