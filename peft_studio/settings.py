@@ -12,11 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from peft_studio.errors import ConfigError, StorageError
 
 DEFAULT_PORT = 7860
+GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def default_home() -> Path:
     """The folder that holds runs and caches when ``PEFT_STUDIO_HOME`` is not set."""
     return Path.home() / ".peft-studio"
+
+
+def has_gpu(env: Mapping[str, str], driver: Path = GPUS) -> bool:
+    """Whether workers may use an NVIDIA GPU; found without starting CUDA.
+
+    Args:
+        env: May hide GPUs by ``CUDA_VISIBLE_DEVICES``.
+        driver: Where the driver lists them.
+    """
+    return driver.is_dir() and any(driver.iterdir()) and env.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
 class Settings(BaseModel):
@@ -26,8 +37,9 @@ class Settings(BaseModel):
         home: Folder for runs and caches (``PEFT_STUDIO_HOME``).
         host: Address to listen on.
         port: TCP port to listen on.
-        max_running: Training workers at a time.
+        max_running: Training workers at a time; half the cores; `load_settings` makes it 1 where there is a GPU.
         threads: CPU threads for each worker and for the engine.
+        auto_resume: Whether runs that were cut short (killed, or the machine went down) go on by themselves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +49,7 @@ class Settings(BaseModel):
     port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
     threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
+    auto_resume: bool = True
 
     @property
     def runs_dir(self) -> Path:
@@ -55,6 +68,7 @@ _ENV = {
     "port": "GRADIO_SERVER_PORT",
     "max_running": "PEFT_STUDIO_MAX_RUNNING",
     "threads": "PEFT_STUDIO_THREADS",
+    "auto_resume": "PEFT_STUDIO_AUTO_RESUME",
 }
 
 
@@ -71,6 +85,8 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
     values: dict[str, object] = {key: env[name] for key, name in _ENV.items() if env.get(name)}
     if env.get("SPACE_ID"):
         values.setdefault("host", "0.0.0.0")
+    if has_gpu(env):
+        values.setdefault("max_running", 1)  # workers use the first GPU, whose memory one run may fill
     values.update({key: value for key, value in overrides.items() if value is not None})
     if "home" in values:
         values["home"] = Path(str(values["home"])).expanduser().resolve()

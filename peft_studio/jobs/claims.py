@@ -1,10 +1,13 @@
 """Who works on a run: the claim that exactly one process can make, and the note it leaves when it ends."""
 
 import contextlib
+import fcntl
 import json
 import os
+import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -15,7 +18,7 @@ from peft_studio.jobs.store import RunPaths, atomic_write
 RESERVE_BYTES = 65536
 
 
-def claim_run(paths: RunPaths, by: str) -> bool:
+def claim_run(paths: RunPaths, by: str, hold: bool = True) -> bool:
     """Claims a run for this process; of any number of callers exactly one succeeds.
 
     The claim appears complete: it is written aside and then linked to its name, which fails if the name exists.
@@ -23,6 +26,8 @@ def claim_run(paths: RunPaths, by: str) -> bool:
     Args:
         paths: The run.
         by: Who claims, for the reader of the folder.
+        hold: Whether to hold a lock on the claim until this process and those that it forks have all ended; see
+            `claim_is_held`.
 
     Returns:
         Whether this process now owns the run. False also when the run has been deleted.
@@ -30,13 +35,15 @@ def claim_run(paths: RunPaths, by: str) -> bool:
     Raises:
         StorageError: The claim cannot be written (a full disk).
     """
-    start = psutil.Process().create_time()
-    text = json.dumps({"pid": os.getpid(), "process_start": start, "by": by})
+    claim = {"pid": os.getpid(), "process_start": psutil.Process().create_time(), "by": by}
+    text = json.dumps({**claim, "host": socket.gethostname(), "time": time.time()})
     draft = paths.root / f".claim.{os.getpid()}"
     try:
         draft.write_text(text, encoding="utf-8")
         try:
             _link(draft, paths.claim, text)
+            if hold:
+                _hold(paths.claim)
         finally:
             draft.unlink()
     except (FileExistsError, FileNotFoundError):
@@ -44,6 +51,12 @@ def claim_run(paths: RunPaths, by: str) -> bool:
     except OSError as exc:
         raise StorageError(f"{paths.claim} could not be written: {exc.strerror or exc}.") from exc
     return True
+
+
+def _hold(path: Path) -> None:
+    """Locks a file; the descriptor stays open on purpose, and forked children share it."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _link(draft: Path, target: Path, text: str) -> None:
@@ -54,6 +67,58 @@ def _link(draft: Path, target: Path, text: str) -> None:
     except OSError:  # a file system without hard links
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
+
+
+def claim_is_held(paths: RunPaths) -> bool:
+    """Whether the claimant or a process that it forked lives, as the lock on the claim shows.
+
+    Unlike a process id this also sees a worker whose supervisor was killed.
+    """
+    try:
+        fd = os.open(paths.claim, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
+def process_alive(pid: Any, start_time: Any) -> bool:
+    """Whether a process lives, told apart from a later one with the same pid by its start time (seconds)."""
+    if not isinstance(pid, int) or not isinstance(start_time, int | float):
+        return False
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - start_time) < 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def claimant_is_here(claim: dict[str, Any]) -> bool:
+    """Whether the process that made a claim is one of this machine's, and lives."""
+    here = claim.get("host", socket.gethostname()) == socket.gethostname()
+    return here and process_alive(claim.get("pid"), claim.get("process_start"))
+
+
+def claimant_lives(paths: RunPaths, claim: dict[str, Any]) -> bool:
+    """Whether the process that made a claim lives.
+
+    A process id means something on the host of the claim only. Elsewhere the lock on the claim tells, as far as the
+    file system shares locks; a container that was started again under another name has none.
+
+    Args:
+        paths: The run.
+        claim: What its ``claim.json`` says.
+    """
+    if claim.get("host", socket.gethostname()) == socket.gethostname():
+        return claimant_is_here(claim)
+    return claim_is_held(paths)
 
 
 def reserve(paths: RunPaths) -> None:

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from peft_studio.errors import JobError, StorageError
 from peft_studio.jobs.reader import RunInfo, RunReader
-from peft_studio.jobs.store import RunPaths, Status
+from peft_studio.jobs.state import Status
+from peft_studio.jobs.store import RunPaths
 from peft_studio.jobs.warm_client import child_environment
 
 POLL = 0.1  # seconds between two looks at the run's folder

@@ -6,17 +6,32 @@ import time
 from dataclasses import replace
 
 from peft_studio.errors import RunNotFoundError
+from peft_studio.jobs.claims import claimant_lives
+from peft_studio.jobs.queue import QueueState, RunQueue
 from peft_studio.jobs.reader import RunInfo, RunReader
-from peft_studio.jobs.store import RunPaths, RunState, RunStore, Status
+from peft_studio.jobs.state import Lives, RunState, Status
+from peft_studio.jobs.store import RunPaths, RunStore
 
 FRESH_SECONDS = 0.1  # how long a list is given out again: many viewers ask at the same time
 
 
 class RunIndex:
-    """A cache over the run folders; it can be dropped at any time. Thread-safe."""
+    """A cache over the run folders; it can be dropped at any time. Thread-safe.
 
-    def __init__(self, store: RunStore) -> None:
+    Args:
+        store: The run folders.
+        queue: The order of the queued ones.
+        lives: Tells whether the process that claimed a run lives.
+
+    Attributes:
+        notes: Why queued runs are not started, by id, as the scheduler says.
+    """
+
+    def __init__(self, store: RunStore, queue: RunQueue, lives: Lives = claimant_lives) -> None:
         self._store = store
+        self._queue = queue
+        self._lives = lives
+        self.notes: dict[str, str] = {}
         self._lock = threading.RLock()
         self._readers: dict[str, RunReader] = {}
         self._list: list[RunInfo] = []
@@ -27,7 +42,7 @@ class RunIndex:
         with self._lock:
             if time.monotonic() - self._list_time > FRESH_SECONDS:
                 readers = sorted(self._refresh(), key=_age)
-                self._list = _number_queue([reader.info() for reader in readers])[::-1]
+                self._list = self._with_queue(readers, [reader.info() for reader in readers])[::-1]
                 self._list_time = time.monotonic()
             return list(self._list)
 
@@ -39,19 +54,53 @@ class RunIndex:
         """
         paths = self._store.paths(run_id)
         with self._lock:
-            return self._reader(paths).info()
+            info = self._reader(paths).info()
+            if info.status != Status.QUEUED:
+                return info
+            readers = sorted(self._refresh(), key=_age)
+            infos = self._with_queue(readers, [reader.info() for reader in readers])
+        return next((found for found in infos if found.id == run_id), info)
 
     def unfinished(self) -> list[tuple[RunPaths, RunState]]:
-        """The runs that are not known to be over, oldest first."""
+        """The runs that are not known to be over; the queued ones in the order in which they are to start."""
         with self._lock:
-            readers = [reader for reader in self._refresh() if not reader.is_over]
-            return [(reader.paths, reader.state()) for reader in sorted(readers, key=_age)]
+            found = {reader.paths.id: reader for reader in self._refresh() if not reader.is_over}
+            states = {run_id: reader.state() for run_id, reader in found.items()}
+        waiting = [(found[run_id].waits_since, run_id) for run_id in found if states[run_id].status is Status.QUEUED]
+        order = self._queue.state().sort(waiting)
+        others = [run_id for run_id in found if states[run_id].status is not Status.QUEUED]
+        return [(found[run_id].paths, states[run_id]) for run_id in (*others, *order)]
+
+    def queued(self) -> list[str]:
+        """Ids of the queued runs in the order in which they are to start."""
+        return [paths.id for paths, state in self.unfinished() if state.status is Status.QUEUED]
+
+    def interrupted(self) -> list[RunPaths]:
+        """The runs whose workers were killed or went down with the machine, and of which no process can be left."""
+        with self._lock:
+            return [reader.paths for reader in self._refresh() if reader.is_over and reader.state().interrupted]
 
     def changed(self, run_id: str = "") -> None:
         """Makes the next list fresh; forgets a run that was deleted."""
         with self._lock:
             self._list_time = float("-inf")
             self._readers.pop(run_id, None)
+
+    def _with_queue(self, readers: list[RunReader], infos: list[RunInfo]) -> list[RunInfo]:
+        """Tells the queued ones their places, and why they wait."""
+        if all(info.status != Status.QUEUED for info in infos):
+            return infos
+        queue = self._queue.state()
+        pairs = zip(readers, infos, strict=True)
+        waiting = [(reader.waits_since, info.id) for reader, info in pairs if info.status == Status.QUEUED]
+        order = [run_id for run_id in queue.sort(waiting) if run_id not in queue.held]
+        places = {run_id: place for place, run_id in enumerate(order, 1)}
+        return [
+            _queued(info, places.get(info.id), queue, self.notes.get(info.id, ""))
+            if info.status == Status.QUEUED
+            else info
+            for info in infos
+        ]
 
     def _refresh(self) -> list[RunReader]:
         ids = self._store.ids()
@@ -69,7 +118,8 @@ class RunIndex:
         if reader is None:
             if not paths.root.is_dir():
                 raise RunNotFoundError(f"There is no run {paths.id!r} in {self._store.root}.")
-            reader = self._readers[paths.id] = RunReader(paths)
+            reader = self._readers[paths.id] = RunReader(paths, self._lives)
+        reader.recheck()
         return reader
 
 
@@ -77,13 +127,9 @@ def _age(reader: RunReader) -> tuple[float, str]:
     return reader.created, reader.paths.id
 
 
-def _number_queue(infos: list[RunInfo]) -> list[RunInfo]:
-    """Gives the queued ones, which come oldest first, their place in the queue."""
-    place = 0
-    numbered = []
-    for info in infos:
-        if info.status == Status.QUEUED:
-            place += 1
-            info = replace(info, queue_position=place)
-        numbered.append(info)
-    return numbered
+def _queued(info: RunInfo, place: int | None, queue: QueueState, note: str) -> RunInfo:
+    held = place is None
+    note = "on hold" if held else "the queue is paused" if queue.paused else note
+    reason = "; ".join(filter(None, (info.reason, note)))
+    actions = tuple("release" if held and action == "hold" else action for action in info.actions)
+    return replace(info, queue_position=place, held=held, reason=reason, actions=actions)

@@ -3,37 +3,39 @@
 Thread-safe. It keeps nothing that is not in the run folders: kill it, start another, and it picks up every run.
 """
 
-import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peft_studio.config import RunConfig
 from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.jobs.admission import Admission, Estimate, Predictor
+from peft_studio.jobs.controls import RunControls
 from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.fetching import Fetcher
 from peft_studio.jobs.index import RunIndex
+from peft_studio.jobs.press import Press
+from peft_studio.jobs.queue import RunQueue
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.redact import redact
-from peft_studio.jobs.scheduler import Scheduler
+from peft_studio.jobs.scheduler import Limits, Scheduler
 from peft_studio.jobs.series import SeriesCache
-from peft_studio.jobs.store import RunStore, Status
+from peft_studio.jobs.state import Status
+from peft_studio.jobs.store import RunStore
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.preflight import check_run
 from peft_studio.settings import Settings, prepare_home
 
-STOP_GRACE = 30.0  # seconds to save the adapter and end
-SECOND_STOP = 2.0  # seconds within which a second click is taken for a double click
+STOP_GRACE = 30.0  # seconds to save the adapter or a checkpoint and end
 LOG_TAIL_BYTES = 65536
 
 
 class JobManager:
-    """Submits, starts, watches, stops and deletes runs.
+    """Submits, orders, starts, watches, pauses, stops and deletes runs.
 
     Reading and submitting work at once; nothing is started before `start`.
 
@@ -41,11 +43,13 @@ class JobManager:
         settings: Home folder, limits.
         warm: The warm server; made from the settings when not given.
         executor: Where workers run; this machine when not given.
-        grace: Seconds that a worker has to stop by itself.
+        grace: Seconds that a worker has to stop or pause by itself.
+        estimate: Estimates what a run costs; the engine does when not given.
 
     Attributes:
         engine: The inference process.
         fetcher: Brings data sets from the Hub.
+        queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
         store: The run folders.
     """
 
@@ -55,16 +59,21 @@ class JobManager:
         warm: WarmClient | None = None,
         executor: Executor | None = None,
         grace: float = STOP_GRACE,
+        estimate: Estimate | None = None,
     ) -> None:
         self.settings = settings
         self.store = RunStore(settings.runs_dir)
+        self.queue = RunQueue(settings.home)
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
         self._executor = executor or LocalExecutor(self._warm, settings.threads)
-        self._index = RunIndex(self.store)
+        self._index = RunIndex(self.store, self.queue, self._executor.lives)
+        self._controls = RunControls(self.store, self._index, self.queue)
         self._series = SeriesCache(self.store)
-        self._scheduler = Scheduler(self._index.unfinished, self._executor, settings.max_running, grace)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self.fetcher = Fetcher(settings.home)
+        admission = Admission(Predictor(estimate or self.engine.estimate))
+        press, limits = Press(self._executor, grace), Limits(settings.max_running, settings.auto_resume)
+        self._scheduler = Scheduler(self._index, self._executor, self.queue, admission, press, limits)
         self._lock_fd: int | None = None
 
     def start(self, preload_engine: bool = True) -> None:
@@ -88,6 +97,7 @@ class JobManager:
         self._scheduler.close()
         self.fetcher.close()
         self.engine.close()
+        self._executor.close()
         self._warm.close()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
@@ -119,17 +129,78 @@ class JobManager:
             RunNotFoundError: No run has this id.
             StorageError: The request cannot be written (a full disk).
         """
-        paths = self.store.paths(run_id)
-        if self._index.get(run_id).status not in (Status.QUEUED, Status.RUNNING, Status.STOPPING):
-            return
-        try:
-            with contextlib.suppress(FileExistsError):
-                paths.stop.touch(exist_ok=False)
-                return self._changed()
-            if time.time() - paths.stop.stat().st_mtime > SECOND_STOP:
-                paths.stop.write_text("now\n", encoding="utf-8")
-        except OSError as exc:
-            raise StorageError(f"The run {run_id} could not be asked to stop: {exc.strerror or exc}.") from exc
+        self._controls.stop(run_id)
+        self._changed()
+
+    def pause(self, run_id: str) -> None:
+        """Asks a running run to write a checkpoint and end, so that it can go on later. Asking twice is fine.
+
+        Asked again some seconds later, it is ended without waiting; its last checkpoint is what it can go on from.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            InvalidStateError: It is not running.
+            StorageError: The request cannot be written (a full disk).
+        """
+        self._controls.pause(run_id)
+        self._changed()
+
+    def resume(self, run_id: str) -> None:
+        """Puts a run at the end of the queue again; it goes on from its checkpoint.
+
+        Allowed for paused runs, for stopped and failed ones with a checkpoint, and for runs that were cut short, which
+        start again when they have none. Asking twice is fine.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            InvalidStateError: It is not allowed, or a process of it is still ending.
+            StorageError: The folder cannot be written.
+        """
+        self._controls.resume(run_id)
+        self._changed()
+
+    def extend(self, run_id: str, more_steps: int) -> int:
+        """Trains a run that is over longer: puts it into the queue with a higher number of steps.
+
+        Args:
+            run_id: A finished, stopped or paused run with a checkpoint.
+            more_steps: Steps after its last one; for a run that was cut short, after those it was to make.
+
+        Returns:
+            Its steps in all.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            InvalidStateError: It is not allowed.
+            StorageError: The folder cannot be written.
+        """
+        total = self._controls.extend(run_id, more_steps)
+        self._changed()
+        return total
+
+    def move(self, run_id: str, to: str | int) -> None:
+        """Gives a queued run another place; see `RunQueue.move`."""
+        self.queue.move(self.store.paths(run_id).id, to, self._index.queued())
+        self._changed()
+
+    def hold(self, run_id: str, held: bool = True) -> None:
+        """Holds a queued run back, or releases it.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            InvalidStateError: It is not queued.
+            StorageError: The file cannot be written.
+        """
+        self._controls.hold(run_id, held)
+        self._changed()
+
+    def pause_queue(self, paused: bool = True) -> None:
+        """Lets no queued run start any more, or lets them start again; running ones go on.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        self.queue.pause(paused)
         self._changed()
 
     def delete(self, run_id: str) -> None:
@@ -142,11 +213,12 @@ class JobManager:
         """
         status = Status(self._index.get(run_id).status)
         starting = status is Status.QUEUED and self._scheduler.is_starting(run_id)
-        if starting or status in (Status.RUNNING, Status.STOPPING):
+        if starting or status.is_active:
             raise InvalidStateError(
                 f"The run {run_id} is {'starting' if starting else status.value}. Stop it first, then delete it."
             )
         self.store.delete(run_id)
+        self.queue.enter(run_id)  # forgets it
         self._series.forget(run_id)
         self._changed(run_id)
 

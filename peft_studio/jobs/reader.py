@@ -7,10 +7,14 @@ from typing import Any
 
 from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
+from peft_studio.jobs.claims import claimant_lives
 from peft_studio.jobs.loglines import LogFollower, number
 from peft_studio.jobs.progress import Progress
 from peft_studio.jobs.redact import redact
-from peft_studio.jobs.store import RunPaths, RunState, Status, read_json, run_state
+from peft_studio.jobs.requeue import attempts, checkpoint_step
+from peft_studio.jobs.rights import allowed_actions
+from peft_studio.jobs.state import Lives, RunState, Status, run_state
+from peft_studio.jobs.store import RunPaths, read_json
 from peft_studio.methods import METHODS
 
 UNSETTLED_SECONDS = 30.0  # in which the events of a worker without a supervisor may still arrive
@@ -32,7 +36,11 @@ class RunInfo:
         seconds: Time the run took, up to its latest event while it runs; loading and evaluations included.
         stage: What the worker is doing, in words; empty when it is over.
         learning_rate: The configured peak.
-        queue_position: 1 for the run that starts next; None when it is not queued.
+        attempts: How often it was put back into the queue.
+        checkpoint_step: Step from which it can go on; None without a checkpoint.
+        actions: What may be asked of it now; see `rights.allowed_actions`.
+        queue_position: 1 for the run that starts next; None when it is not queued, or on hold.
+        held: Whether it is queued and held back.
     """
 
     id: str
@@ -62,7 +70,11 @@ class RunInfo:
     stage: str
     learning_rate: float | None
     config: dict[str, Any]
+    attempts: int = 0
+    checkpoint_step: int | None = None
+    actions: tuple[str, ...] = ()
     queue_position: int | None = None
+    held: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
@@ -77,8 +89,9 @@ class RunReader:
         created: When it was submitted, in seconds since the epoch.
     """
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, lives: Lives = claimant_lives) -> None:
         self.paths = paths
+        self._lives = lives
         record = read_json(paths.config)
         self._damage: str | None = None
         self._record = record
@@ -90,23 +103,36 @@ class RunReader:
         self._progress = Progress()
         self._ended: RunState | None = None
         self._final: RunInfo | None = None
+        self._folder_changed = 0  # when the folder of an ended run was last changed, in ns
 
     @property
     def is_over(self) -> bool:
         """Whether the run is known to be over for good, so that nobody need look at its status again."""
         return self._ended is not None
 
+    @property
+    def waits_since(self) -> float:
+        """When the run was put into the queue, in seconds since the epoch."""
+        last = attempts(self.paths)[-1:] if self.paths.attempts.exists() else []
+        return (number(last[0].get("time")) if last else None) or self.created
+
+    def recheck(self) -> None:
+        """Forgets that a run is over when files came or went in its folder, perhaps by another process."""
+        if self._ended is not None and _changed(self.paths) != self._folder_changed:
+            self._ended = self._final = None
+
     def state(self) -> RunState:
         """The run's status; a folder that no worker could run is failed, and says why."""
         if self._ended is not None:
             return self._ended
-        state = run_state(self.paths)
+        changed = _changed(self.paths)  # before the look, so that nothing is missed
+        state = run_state(self.paths, self._lives)
         if state.status is Status.QUEUED:
             if self._damage is None:
                 self._damage = _damage(self.paths, self._record)
             return RunState(Status.FAILED, self._damage) if self._damage else state
         if state.status.is_over and self._is_settled():
-            self._ended = state
+            self._ended, self._folder_changed = state, changed
         return state
 
     def _is_settled(self) -> bool:
@@ -145,9 +171,11 @@ class RunReader:
     def _info(self, state: RunState) -> RunInfo:
         progress, facts, summary = self._progress, self._progress.facts, self._progress.summary
         trainable, total = _whole(facts.get("trainable_params")), _whole(facts.get("total_params"))
-        max_steps = _whole(facts.get("max_steps")) or _whole(self._option("training", "max_steps"))
+        extended = _whole((read_json(self.paths.extended) or {}).get("max_steps"))
+        max_steps = extended or _whole(facts.get("max_steps")) or _whole(self._option("training", "max_steps"))
+        checkpoint = checkpoint_step(self.paths)
         speed, token_speed = progress.speed()
-        running = state.status in (Status.RUNNING, Status.STOPPING)
+        running = state.status.is_active
         method = self._text("method", "name")
         return RunInfo(
             id=self.paths.id,
@@ -171,12 +199,15 @@ class RunReader:
             steps_per_second=_first(None if running else summary.get("steps_per_second"), speed),
             tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
             eta_seconds=progress.eta(max_steps) if running else None,
-            seconds=_first(summary.get("seconds"), progress.seconds()),
+            seconds=_first(None if running else summary.get("seconds"), progress.seconds()),
             peak_memory_bytes=_whole(summary.get("peak_memory_bytes")),
             adapter_bytes=_whole(facts.get("bytes")),
             stage=str(facts.get("stage") or "starting") if running else "",
             learning_rate=number(self._option("training", "learning_rate")),
             config=self.config,
+            attempts=len(attempts(self.paths)),
+            checkpoint_step=checkpoint,
+            actions=allowed_actions(state, checkpoint is not None, self.paths.claim.exists()),
         )
 
     def _option(self, section: str, key: str) -> Any:
@@ -197,6 +228,13 @@ def _damage(paths: RunPaths, record: dict[str, Any] | None) -> str:
     except ConfigError as exc:
         return f"{paths.config.name} is not a valid config: {exc}"
     return ""
+
+
+def _changed(paths: RunPaths) -> int:
+    try:
+        return paths.root.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def _folder_time(paths: RunPaths) -> float:

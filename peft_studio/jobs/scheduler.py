@@ -1,4 +1,4 @@
-"""The scheduler: a thread that starts queued runs and sees to it that a stop ends in the end.
+"""The scheduler: a thread that starts queued runs, takes up interrupted ones, and has the deaf ones ended.
 
 It decides from the folders alone, so one that is started anew goes on where the last one was.
 """
@@ -6,22 +6,44 @@ It decides from the folders alone, so one that is started anew goes on where the
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from peft_studio.errors import JobError, StudioError
+from peft_studio.jobs.admission import Admission
 from peft_studio.jobs.claims import claim_run, write_exit
 from peft_studio.jobs.events import EventWriter
 from peft_studio.jobs.executors.base import Executor
-from peft_studio.jobs.store import RunPaths, RunState, Status
+from peft_studio.jobs.press import Press
+from peft_studio.jobs.queue import RunQueue
+from peft_studio.jobs.requeue import BY_ITSELF, complete_requeue, may_start_by_itself, requeue
+from peft_studio.jobs.state import RunState, Status
+from peft_studio.jobs.store import RunPaths, read_json
 
 TICK = 0.2  # seconds
 CLAIM_TIMEOUT = 60.0  # seconds from starting a supervisor to its claim
 MAX_ATTEMPTS = 3
 RETRY_PAUSE = 1.0  # seconds before the second attempt, twice that before the third
-KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL
 
-Unfinished = Callable[[], list[tuple[RunPaths, RunState]]]
+
+class Runs(Protocol):
+    """What the scheduler knows of runs; `RunIndex` is one.
+
+    Attributes:
+        notes: Why queued runs are not started, by id; the scheduler's to write.
+    """
+
+    notes: dict[str, str]
+
+    def unfinished(self) -> list[tuple[RunPaths, RunState]]:
+        """The runs that may still need something, queued ones in the order in which they are to start."""
+
+    def interrupted(self) -> list[RunPaths]:
+        """The runs whose workers were killed or went down with the machine."""
+
+    def changed(self, run_id: str = "") -> None:
+        """A run's folder was changed."""
 
 
 @dataclass
@@ -40,24 +62,42 @@ class _Trouble:
     retry_at: float
 
 
-class Scheduler:
-    """Starts runs in the order of their creation, a limited number at a time.
+@dataclass(frozen=True)
+class Limits:
+    """How much may run.
 
-    Args:
-        unfinished: Lists the runs that may still need something, oldest first.
-        executor: Where workers run.
+    Attributes:
         max_running: Runs at a time.
-        grace: Seconds that a worker has to stop by itself and save its adapter.
+        auto_resume: Whether interrupted runs are put back into the queue.
     """
 
-    def __init__(self, unfinished: Unfinished, executor: Executor, max_running: int, grace: float) -> None:
-        self._unfinished = unfinished
+    max_running: int
+    auto_resume: bool
+
+
+class Scheduler:
+    """Starts runs in the queue's order, as many at a time as limits and memory allow.
+
+    Args:
+        runs: The runs.
+        executor: Where workers run.
+        queue: Their order.
+        admission: Whether there is memory for one more.
+        press: Ends those that do not end by themselves.
+        limits: How much may run.
+    """
+
+    def __init__(
+        self, runs: Runs, executor: Executor, queue: RunQueue, admission: Admission, press: Press, limits: Limits
+    ) -> None:
+        self._runs = runs
         self._executor = executor
-        self._max_running = max_running
-        self._grace = grace
+        self._queue = queue
+        self._admission = admission
+        self._press = press
+        self._limits = limits
         self._starting: dict[str, _Start] = {}
         self._trouble: dict[str, _Trouble] = {}
-        self._asked: dict[str, float] = {}  # when SIGTERM was sent, monotonic
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -94,33 +134,61 @@ class Scheduler:
             self._wake.clear()
 
     def tick(self) -> None:
-        """One look at all unfinished runs."""
-        runs = self._unfinished()
+        """One look at all runs that may need something."""
+        if self._limits.auto_resume:
+            self._revive()
+        runs = self._runs.unfinished()
         self._settle_starts(runs)
-        running = [paths for paths, state in runs if state.status in (Status.RUNNING, Status.STOPPING)]
         for paths, state in runs:
-            if state.status is Status.STOPPING:
-                self._press(paths)
-        free = self._max_running - len({paths.id for paths in running} | set(self._starting))
-        now = time.monotonic()
-        for paths, state in runs:
-            if free <= 0 or self._closing:
+            if state.status in (Status.STOPPING, Status.PAUSING):
+                self._press.press(paths, state.status)
+        busy = {paths.id: paths for paths, state in runs if state.status.is_active}
+        busy |= {run_id: start.paths for run_id, start in self._starting.items()}
+        self._fill([paths for paths, state in runs if state.status is Status.QUEUED], busy)
+
+    def _fill(self, queued: Iterable[RunPaths], busy: dict[str, RunPaths]) -> None:
+        """Starts what may start. The first that must wait for memory holds up all behind it, or it might starve."""
+        queue = self._queue.state()
+        notes: dict[str, str] = {}
+        for paths in queued:
+            if queue.paused or self._closing or len(busy) >= self._limits.max_running:
                 break
-            trouble = self._trouble.get(paths.id)
-            if state.status is not Status.QUEUED or paths.id in self._starting:
+            if paths.id in queue.held or paths.id in busy or self._is_troubled(paths):
                 continue
-            if trouble is not None and now < trouble.retry_at:
-                continue
+            reason = self._admission.reason_to_wait(paths, list(busy.values()))
+            if reason:
+                notes[paths.id] = reason
+                break
             if not self._executor.ready():
                 break
             self._start(paths)
-            free -= 1
+            busy[paths.id] = paths
+        self._runs.notes = notes
+
+    def _is_troubled(self, paths: RunPaths) -> bool:
+        trouble = self._trouble.get(paths.id)
+        return trouble is not None and time.monotonic() < trouble.retry_at
+
+    def _revive(self) -> None:
+        """Puts interrupted runs back at the front of the queue."""
+        for paths in self._runs.interrupted():
+            # Whoever trains in a terminal has seen it end, and decides.
+            if (read_json(paths.claim) or {}).get("by") != "app" or not may_start_by_itself(paths):
+                continue
+            try:
+                requeue(paths, BY_ITSELF)
+                self._queue.enter(paths.id, first=True)
+            except StudioError:  # a process is still ending, or the disk is full: tried again later
+                continue
+            self._runs.changed(paths.id)
 
     def _start(self, paths: RunPaths) -> None:
+        self._press.forget(paths.id)
         self._starting[paths.id] = _Start(paths, time.monotonic())
         try:
+            complete_requeue(paths)
             self._executor.start(paths)
-        except JobError as exc:
+        except StudioError as exc:
             self._failed_to_start(paths, str(exc))
 
     def _settle_starts(self, runs: list[tuple[RunPaths, RunState]]) -> None:
@@ -145,26 +213,10 @@ class Scheduler:
     def _give_up(self, paths: RunPaths, message: str) -> None:
         """Takes the run over, so that its folder says for good why it failed."""
         try:
-            if claim_run(paths, by="scheduler"):
+            if claim_run(paths, by="scheduler", hold=False):
                 writer = EventWriter(paths.events)
                 writer.emit("failed", error=JobError.__name__, message=message)
                 writer.close()
                 write_exit(paths, code=1, signal=None)
         except (OSError, StudioError):  # a full disk: tried again later
             traceback.print_exc()
-
-    def _press(self, paths: RunPaths) -> None:
-        """Ends a worker that does not stop by itself: after the grace SIGTERM, then SIGKILL."""
-        try:
-            stop = paths.stop.stat()
-        except OSError:
-            return
-        # A second request leaves a byte in the file: do not wait for the grace to pass.
-        if not stop.st_size and time.time() - stop.st_mtime < self._grace:
-            return
-        now = time.monotonic()
-        asked = self._asked.setdefault(paths.id, now)
-        if asked == now:
-            self._executor.terminate(paths, force=False)
-        elif now - asked > KILL_AFTER:
-            self._executor.terminate(paths, force=True)

@@ -1,4 +1,4 @@
-"""A run is a folder: its file names, its status as a pure function of the folder, and the list of runs."""
+"""A run is a folder: its file names, and the list of runs."""
 
 import contextlib
 import json
@@ -7,33 +7,11 @@ import secrets
 import shutil
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from peft_studio.config import RunConfig, parse_config
 from peft_studio.errors import RunNotFoundError, StorageError
-from peft_studio.jobs.events import read_new
-
-CLAIM_WRITE_SECONDS = 10.0  # an unreadable claim that is older will not become readable
-
-
-class Status(StrEnum):
-    """Where a run is in its life."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    FINISHED = "finished"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no process works on the run any more and none will."""
-        return self in (Status.FINISHED, Status.STOPPED, Status.FAILED)
 
 
 @dataclass(frozen=True)
@@ -41,7 +19,8 @@ class RunPaths:
     """Every file of a run, each with one writer.
 
     ``config.json`` is the submitter's, ``claim.json`` and ``exit.json`` are the supervisor's (the small process that
-    starts and outlives the worker), ``stop`` is the manager's, everything else is the worker's.
+    starts and outlives the worker), ``stop``, ``pause``, ``extended.json``, ``predicted.json`` and ``attempts/``
+    are the manager's, everything else is the worker's.
     """
 
     root: Path
@@ -92,6 +71,16 @@ class RunPaths:
         return self.root / "extended.json"
 
     @property
+    def predicted(self) -> Path:
+        """How much memory the run will need, ``memory_bytes``, when somebody has estimated it."""
+        return self.root / "predicted.json"
+
+    @property
+    def attempts(self) -> Path:
+        """What earlier workers left, one folder each; see `requeue`."""
+        return self.root / "attempts"
+
+    @property
     def exit(self) -> Path:
         """How the worker ended: ``code`` or ``signal``; written once."""
         return self.root / "exit.json"
@@ -105,14 +94,6 @@ class RunPaths:
     def predictions(self) -> Path:
         """Test rows with the adapter's answers, one JSON object per line."""
         return self.root / "predictions.jsonl"
-
-
-@dataclass(frozen=True)
-class RunState:
-    """A status with the words that explain it; ``reason`` is empty unless the run failed or was cut short."""
-
-    status: Status
-    reason: str = ""
 
 
 def atomic_write(path: Path, text: str) -> None:
@@ -138,75 +119,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def process_alive(pid: Any, start_time: Any) -> bool:
-    """Whether a process lives, told apart from a later one with the same pid by its start time (seconds)."""
-    if not isinstance(pid, int) or not isinstance(start_time, int | float):
-        return False
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - start_time) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def run_state(paths: RunPaths) -> RunState:
-    """The status of a run: a pure function of its folder and of which processes live."""
-    exit_info = read_json(paths.exit)
-    if exit_info is not None:
-        return _ended(paths, exit_info)
-    claim = read_json(paths.claim)
-    if claim is not None:
-        if process_alive(claim.get("pid"), claim.get("process_start")):
-            return RunState(Status.STOPPING if paths.stop.exists() else Status.RUNNING)
-        # The supervisor may have written exit.json and gone between the two looks above.
-        exit_info = read_json(paths.exit)
-        if exit_info is not None:
-            return _ended(paths, exit_info)
-        last = last_event(paths.events)
-        if last is not None and last["kind"] in ("finished", "stopped", "failed"):
-            return _ended(paths, {"code": None})  # the supervisor was killed, or the disk too full for exit.json
-        return RunState(
-            Status.FAILED,
-            "The worker vanished without a word: the machine was restarted or its supervisor killed.",
-        )
-    with contextlib.suppress(OSError):
-        # Claimed this instant, created and not yet written; or damaged for good.
-        if time.time() - paths.claim.stat().st_mtime < CLAIM_WRITE_SECONDS:
-            return RunState(Status.RUNNING)
-        return RunState(Status.FAILED, f"{paths.claim.name} is damaged, so nobody knows who ran this.")
-    if paths.stop.exists():
-        return RunState(Status.STOPPED, "Stopped before it started.")
-    return RunState(Status.QUEUED)
-
-
-def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
-    if exit_info.get("signal"):
-        return RunState(Status.FAILED, f"killed by signal {exit_info['signal']}")
-    last = last_event(paths.events)
-    match last.get("kind") if last else None:
-        case "finished":
-            return RunState(Status.FINISHED)
-        case "stopped":
-            return RunState(Status.STOPPED)
-        case "failed":
-            return RunState(Status.FAILED, str(last.get("message", "")) if last else "")
-        case _:
-            return RunState(Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log.")
-
-
-def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:
-    """The last complete event of a log, reading only its tail: a short one first, as most events are short."""
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return None
-    for tail in (1024, tail_bytes):
-        events, _ = read_new(path, max(0, size - tail))
-        if events:
-            return events[-1]
-    return None
 
 
 class RunStore:
@@ -295,15 +207,3 @@ class RunStore:
             shutil.rmtree(doomed)
         except OSError as exc:
             raise StorageError(f"The run {run_id} could not be deleted: {exc}.") from exc
-
-
-__all__ = [
-    "RunPaths",
-    "RunState",
-    "RunStore",
-    "Status",
-    "atomic_write",
-    "last_event",
-    "read_json",
-    "run_state",
-]

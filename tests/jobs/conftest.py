@@ -32,11 +32,19 @@ def make_manager(home: Path) -> Iterator[MakeManager]:
     """Builds started managers and closes them afterwards."""
     managers = []
 
-    def make(max_running: int = 1, grace: float = 5.0, module: str = "fake_worker", start: bool = True) -> JobManager:
-        settings = Settings(home=home, max_running=max_running, threads=1)
+    def make(
+        max_running: int = 1,
+        grace: float = 5.0,
+        module: str = "fake_worker",
+        start: bool = True,
+        auto_resume: bool = False,
+        memory: dict[str, int] | None = None,
+    ) -> JobManager:
+        settings = Settings(home=home, max_running=max_running, threads=1, auto_resume=auto_resume)
         prepare_home(settings)
         warm = WarmClient(settings.cache_dir / "warm.log", threads=1, preload=PRELOAD)
-        manager = JobManager(settings, warm=warm, executor=LocalExecutor(warm, 1, module), grace=grace)
+        executor = LocalExecutor(warm, 1, module)
+        manager = JobManager(settings, warm, executor, grace, estimate=lambda _config: {"memory": memory})
         managers.append(manager)
         if start:
             manager.start(preload_engine=False)

@@ -2,12 +2,15 @@
 
 The run's name is a JSON object that says what to pretend: ``sleep`` seconds per step, ``raise`` an exception's name
 at step ``at``, ``deaf`` to requests to stop, ``eval_every``, ``print`` a text, ``no_end`` without a last event,
-``full`` a disk that is full from step ``at`` on.
+``full`` a disk that is full from step ``at`` on, ``checkpoint_every`` steps, ``die`` by a signal right after step
+``at`` of each attempt, ``no_checkpoint`` at all.
 """
 
 import errno
 import json
 import os
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -35,16 +38,20 @@ def train(
     emit: Callable[..., None],
     should_stop: Callable[[], bool],
     threads: int,
+    **_more: Any,
 ) -> None:
     """Emits the events that real training would emit."""
     plan = json.loads((read_json(paths.config) or {})["name"] or "{}")
     print(plan.get("print", "pretending"))
-    steps = config.training.max_steps
+    steps = (read_json(paths.extended) or {}).get("max_steps") or config.training.max_steps
     emit("stage", name="training")
     emit("started", threads=threads, trainable_params=10, total_params=1000, max_steps=steps)
-    stopped = False
+    stopped = paused = False
     began = time.monotonic()
-    for step in range(1, steps + 1):
+    first = step = (read_json(paths.checkpoint / "state.json") or {}).get("step", 0)
+    if first:
+        emit("resumed", step=first)
+    for step in range(first + 1, steps + 1):
         if step == plan.get("at", 2) and "raise" in plan:
             raise EXCEPTIONS[plan["raise"]]()
         if step == plan.get("at", 2) and plan.get("full"):
@@ -54,15 +61,34 @@ def train(
         emit("step", step=step, loss=2 / step, lr=0.1, grad_norm=1.0, tokens=step * 50, elapsed=round(elapsed, 4))
         if step % plan.get("eval_every", 10) == 0:
             emit("eval", step=step, tokens=step * 50, elapsed=elapsed, metrics={"eval/loss": 3 / step})
-        stopped = not plan.get("deaf") and should_stop()
-        if stopped:
+        if step % plan.get("checkpoint_every", 10**9) == 0:
+            _save(paths, step, steps)
+        if step - first == plan.get("die"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        asked = should_stop()
+        paused = not plan.get("deaf") and paths.pause.exists()
+        stopped = not plan.get("deaf") and bool(asked) and asked != "pause"
+        if stopped or paused:
             break
     if plan.get("no_end"):
         return
-    paths.adapter.mkdir()
-    emit("saved", path="adapter", bytes=123)
+    if not plan.get("no_checkpoint"):
+        _save(paths, step, steps)
     summary = {"seconds": 1.5, "steps_per_second": 7.0, "tokens_per_second": 350.0, "peak_memory_bytes": 10**6}
+    if paused and not stopped:
+        return emit("paused", step=step, summary=summary)
+    paths.adapter.mkdir(exist_ok=True)
+    emit("saved", path="adapter", bytes=123)
     emit("stopped" if stopped else "finished", step=step, summary=summary)
+
+
+def _save(paths: RunPaths, step: int, steps: int) -> None:
+    """A checkpoint, complete or absent."""
+    draft = paths.root / ".checkpoint"
+    draft.mkdir()
+    (draft / "state.json").write_text(json.dumps({"step": step, "max_steps": steps}))
+    shutil.rmtree(paths.checkpoint, ignore_errors=True)
+    draft.rename(paths.checkpoint)
 
 
 def _fill_up(paths: RunPaths) -> None:

@@ -136,7 +136,7 @@ def test_a_second_stop_does_not_wait(manager: JobManager) -> None:
 
 
 def test_a_worker_that_ignores_signals_is_killed(make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peft_studio.jobs.scheduler.KILL_AFTER", 0.3)
+    monkeypatch.setattr("peft_studio.jobs.press.KILL_AFTER", 0.3)
     manager = make_manager(grace=0.1)
     run_id = manager.submit(make_config(10_000), plan(deaf=True))
     stepping(manager, run_id)

@@ -11,7 +11,8 @@ from job_kit import make_config
 
 from peft_studio.errors import RunNotFoundError, StorageError
 from peft_studio.jobs.claims import claim_run, reserve, use_reserve, write_exit
-from peft_studio.jobs.store import RunPaths, RunStore, Status, atomic_write, read_json, run_state
+from peft_studio.jobs.state import Status, run_state
+from peft_studio.jobs.store import RunPaths, RunStore, atomic_write, read_json
 
 ME = {"pid": os.getpid(), "process_start": psutil.Process().create_time()}
 GONE = {"pid": os.getpid(), "process_start": psutil.Process().create_time() - 1000}  # the pid was given out again

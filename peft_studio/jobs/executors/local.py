@@ -2,10 +2,12 @@
 
 import contextlib
 import signal
+from typing import Any
 
 import psutil
 
-from peft_studio.jobs.store import RunPaths, process_alive, read_json
+from peft_studio.jobs.claims import claimant_is_here, claimant_lives
+from peft_studio.jobs.store import RunPaths, read_json
 from peft_studio.jobs.warm_client import WarmClient
 
 
@@ -13,7 +15,7 @@ class LocalExecutor:
     """Starts supervisors in sessions of their own, so that they outlive the app.
 
     Args:
-        warm: The warm server, owned by the caller.
+        warm: The warm server, which the engine shares; `open` and `close` open and close it.
         threads: CPU threads for each worker.
         module: Name of the module that a worker runs, given the run's folder and ``--threads``.
     """
@@ -53,12 +55,20 @@ class LocalExecutor:
         self._started.pop(paths.id, None)
         return False
 
+    def lives(self, paths: RunPaths, claim: dict[str, Any]) -> bool:
+        """Whether a claimant lives."""
+        return claimant_lives(paths, claim)
+
     def terminate(self, paths: RunPaths, force: bool) -> None:
         """Ends the worker below the run's supervisor, which stays to record how it ended."""
         claim = read_json(paths.claim) or {}
-        if not process_alive(claim.get("pid"), claim.get("process_start")):
+        if not claimant_is_here(claim):
             return
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(claim["pid"]).children(recursive=force):
                 with contextlib.suppress(psutil.Error):
                     child.send_signal(signal.SIGKILL if force else signal.SIGTERM)
+
+    def close(self) -> None:
+        """Ends the warm server."""
+        self._warm.close()

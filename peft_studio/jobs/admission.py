@@ -1,0 +1,107 @@
+"""Whether a queued run may start now beside those that run: is there room, and does its memory fit?"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from peft_studio.errors import StudioError
+from peft_studio.jobs.resources import available_memory, memory_of
+from peft_studio.jobs.store import RunPaths, atomic_write, read_json
+
+Estimate = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+WORKER_BYTES = 300_000_000
+"""What a worker needs besides the estimate: the libraries' own pages and the allocator's slack."""
+PREDICTION_PATIENCE = 10.0  # seconds that a run waits for an estimate of its memory
+LOOK_PAUSE = 1.0  # seconds between two looks at the memory
+
+
+class Predictor:
+    """Has the memory of runs estimated, one after the other and in the background, and writes it into their folders.
+
+    Args:
+        estimate: Makes an estimate of a config; see `training.efficiency.estimate`.
+    """
+
+    def __init__(self, estimate: Estimate) -> None:
+        self._estimate = estimate
+        self._asked: dict[str, float] = {}  # when, monotonic
+        self._lock = threading.Lock()
+
+    def predicted(self, paths: RunPaths) -> int | None:
+        """Bytes that a run will need at its peak; None when nobody has estimated it."""
+        found = (read_json(paths.predicted) or {}).get("memory_bytes")
+        return found if isinstance(found, int) and found > 0 else None
+
+    def is_coming(self, paths: RunPaths) -> bool:
+        """Whether an estimate is being made and worth waiting for; the first question starts it."""
+        began = self._asked.get(paths.id)
+        if began is None:
+            began = self._asked[paths.id] = time.monotonic()
+            threading.Thread(target=self._predict, args=(paths,), name="predictor", daemon=True).start()
+        return time.monotonic() - began < PREDICTION_PATIENCE
+
+    def _predict(self, paths: RunPaths) -> None:
+        with self._lock:  # one at a time: the engine has one set of cores
+            try:
+                memory = self._estimate((read_json(paths.config) or {}).get("config") or {}).get("memory")
+                if isinstance(memory, Mapping):
+                    needed = int(sum(memory.values())) + WORKER_BYTES
+                    atomic_write(paths.predicted, json.dumps({"memory_bytes": needed}))
+                    return
+            except (StudioError, TypeError, ValueError):
+                pass  # the run will say itself what is wrong with it
+            self._asked[paths.id] = float("-inf")
+
+
+class Admission:
+    """Decides whether one more run may start.
+
+    Args:
+        predictor: Knows what runs need.
+        free: Bytes of memory that are free now.
+    """
+
+    def __init__(self, predictor: Predictor, free: Callable[[], int] = available_memory) -> None:
+        self._predictor = predictor
+        self._free = free
+        self._looked = float("-inf")
+        self._room = 0
+        self._running: tuple[str, ...] = ()
+
+    def reason_to_wait(self, paths: RunPaths, running: Sequence[RunPaths]) -> str:
+        """Why a run must not start beside those that run, in words; empty when it may.
+
+        A run that would be alone always may: it would wait for ever otherwise. So may one of which nothing is known.
+        """
+        if not running:
+            return ""
+        unknown = [other for other in (paths, *running) if self._predictor.predicted(other) is None]
+        if any([self._predictor.is_coming(other) for other in unknown]):  # a list: all are to be asked for at once
+            return "estimating its memory"
+        needed = self._predictor.predicted(paths)
+        if needed is None:
+            return ""
+        room = self._look(running)
+        if needed <= room:
+            return ""
+        return f"waits for memory: needs about {_gb(needed)}, {_gb(max(0, room))} free"
+
+    def _look(self, running: Sequence[RunPaths]) -> int:
+        """Free memory less what the running ones have not taken yet; looked up now and then, and for every change."""
+        ids = tuple(paths.id for paths in running)
+        if ids != self._running or time.monotonic() - self._looked > LOOK_PAUSE:
+            self._room = self._free() - sum(self._still_to_take(paths) for paths in running)
+            self._running, self._looked = ids, time.monotonic()
+        return self._room
+
+    def _still_to_take(self, paths: RunPaths) -> int:
+        pid = (read_json(paths.claim) or {}).get("pid")
+        taken = memory_of(pid) if isinstance(pid, int) else 0
+        return max(0, (self._predictor.predicted(paths) or 0) - taken)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

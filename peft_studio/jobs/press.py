@@ -1,0 +1,59 @@
+"""Sees to it that a request to stop or to pause ends a worker in the end, even one that does not listen."""
+
+import time
+from pathlib import Path
+
+from peft_studio.jobs.executors.base import Executor
+from peft_studio.jobs.state import Status
+from peft_studio.jobs.store import RunPaths
+
+KILL_AFTER = 5.0  # seconds from SIGTERM to SIGKILL
+
+
+class Press:
+    """After the grace asks by SIGTERM, and then kills.
+
+    Args:
+        executor: Where workers run.
+        grace: Seconds that a worker has to end by itself.
+    """
+
+    def __init__(self, executor: Executor, grace: float) -> None:
+        self._executor = executor
+        self._grace = grace
+        self._asked: dict[tuple[str, Status], float] = {}  # when SIGTERM was sent, monotonic
+
+    def forget(self, run_id: str) -> None:
+        """A new worker of a run has its whole grace again."""
+        for key in [key for key in self._asked if key[0] == run_id]:
+            del self._asked[key]
+
+    def press(self, paths: RunPaths, status: Status) -> None:
+        """Looks whether the time has come to be less polite.
+
+        Args:
+            paths: A run that was asked to stop or to pause.
+            status: Which of the two.
+        """
+        if not self._is_due(paths, status):
+            return
+        now = time.monotonic()
+        asked = self._asked.setdefault((paths.id, status), now)
+        if asked == now:
+            self._executor.terminate(paths, force=False)
+        elif now - asked > KILL_AFTER:
+            self._executor.terminate(paths, force=True)
+
+    def _is_due(self, paths: RunPaths, status: Status) -> bool:
+        flag: Path = paths.pause if status is Status.PAUSING else paths.stop
+        try:
+            found = flag.stat()
+        except OSError:
+            return False
+        # A second request leaves a byte in the file: do not wait for the grace to pass.
+        if found.st_size:
+            return True
+        # Ended before its first checkpoint, a run would lose what it has learned: only a second request may do that.
+        if status is Status.PAUSING and not paths.checkpoint.exists():
+            return False
+        return time.time() - found.st_mtime >= self._grace
