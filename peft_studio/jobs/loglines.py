@@ -1,8 +1,11 @@
-"""Following a log that another process appends to: complete lines only, and only the new ones."""
+"""Following a log that another process appends to: complete lines only, and only the new ones; and its end as text."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from peft_studio.jobs.redact import redact
 
 try:  # comes with Gradio; ten times faster on a run of 100,000 steps
     from orjson import loads
@@ -12,6 +15,7 @@ except ImportError:
 # What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
 STEP_PREFIX = b'{"v":1,"kind":"step",'
 STARTED_PREFIX = b'{"v":1,"kind":"started",'
+LOG_TAIL_BYTES = 65536
 
 
 class LogFollower:
@@ -66,3 +70,16 @@ def parse_events(lines: list[bytes]) -> Iterator[dict[str, Any]]:
 def number(value: Any) -> float | None:
     """The value when it is a real number, else None (booleans are not numbers)."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a text file, of progress bars their last state, without secrets; empty when it is missing."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    shown = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")[-lines:]]
+    return redact("\n".join(shown))

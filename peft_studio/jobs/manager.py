@@ -3,25 +3,24 @@
 Thread-safe. It keeps nothing that is not in the run folders: kill it, start another, and it picks up every run.
 """
 
-import fcntl
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from peft_studio.config import RunConfig
-from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.errors import InvalidStateError
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
 from peft_studio.jobs.controls import RunControls
 from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.fetching import Fetcher
+from peft_studio.jobs.home import is_locked, lock_home
 from peft_studio.jobs.index import RunIndex
+from peft_studio.jobs.loglines import tail
 from peft_studio.jobs.press import Press
 from peft_studio.jobs.queue import RunQueue
 from peft_studio.jobs.reader import RunInfo
-from peft_studio.jobs.redact import redact
 from peft_studio.jobs.scheduler import Limits, Scheduler
 from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.state import Status
@@ -31,7 +30,6 @@ from peft_studio.preflight import check_run
 from peft_studio.settings import Settings, prepare_home
 
 STOP_GRACE = 30.0  # seconds to save the adapter or a checkpoint and end
-LOG_TAIL_BYTES = 65536
 
 
 class JobManager:
@@ -86,7 +84,7 @@ class JobManager:
             StorageError: Another app uses the home folder, or it cannot be written.
         """
         prepare_home(self.settings)
-        self._lock_fd = _lock_home(self.settings.home)
+        self._lock_fd = lock_home(self.settings.home)
         self._executor.open()
         self._scheduler.start()
         if preload_engine:
@@ -102,6 +100,10 @@ class JobManager:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    def app_is_running(self) -> bool:
+        """Whether this manager or one of another process has the home folder and starts its queued runs."""
+        return self._lock_fd is not None or is_locked(self.settings.home)
 
     def submit(self, config: RunConfig, name: str = "") -> str:
         """Adds a run at the end of the queue.
@@ -265,42 +267,8 @@ class JobManager:
         Raises:
             RunNotFoundError: No run has this id.
         """
-        return _tail(self.store.paths(run_id).log, lines)
+        return tail(self.store.paths(run_id).log, lines)
 
     def _changed(self, run_id: str = "") -> None:
         self._index.changed(run_id)
         self._scheduler.wake()
-
-
-def _lock_home(home: Path) -> int:
-    path = home / "app.lock"
-    fd = -1
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-    except BlockingIOError:
-        owner = os.read(fd, 32).decode(errors="replace").strip()
-        os.close(fd)
-        raise StorageError(
-            f"The home folder {home} is in use by another PEFT Studio (process {owner or 'unknown'}). "
-            "Stop that one, or choose another folder with PEFT_STUDIO_HOME or --home."
-        ) from None
-    except OSError as exc:
-        if fd >= 0:
-            os.close(fd)
-        raise StorageError(f"{path} cannot be locked: {exc.strerror or exc}.") from exc
-    return fd
-
-
-def _tail(path: Path, lines: int) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    shown = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")[-lines:]]
-    return redact("\n".join(shown))

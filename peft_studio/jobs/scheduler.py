@@ -17,13 +17,13 @@ from peft_studio.jobs.events import EventWriter
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.press import Press
 from peft_studio.jobs.queue import RunQueue
-from peft_studio.jobs.requeue import BY_ITSELF, complete_requeue, may_start_by_itself, requeue
+from peft_studio.jobs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
 from peft_studio.jobs.state import RunState, Status
 from peft_studio.jobs.store import RunPaths, read_json
 
 TICK = 0.2  # seconds
 CLAIM_TIMEOUT = 60.0  # seconds from starting a supervisor to its claim
-MAX_ATTEMPTS = 3
+MAX_TRIES = 3
 RETRY_PAUSE = 1.0  # seconds before the second attempt, twice that before the third
 
 
@@ -52,13 +52,14 @@ class _Start:
 
     paths: RunPaths
     time: float
+    attempts: int  # how many there were before
 
 
 @dataclass
 class _Trouble:
     """A run that could not be started so far."""
 
-    attempts: int
+    tries: int
     retry_at: float
 
 
@@ -184,7 +185,7 @@ class Scheduler:
 
     def _start(self, paths: RunPaths) -> None:
         self._press.forget(paths.id)
-        self._starting[paths.id] = _Start(paths, time.monotonic())
+        self._starting[paths.id] = _Start(paths, time.monotonic(), len(attempts(paths)))
         try:
             complete_requeue(paths)
             self._executor.start(paths)
@@ -196,8 +197,11 @@ class Scheduler:
         waiting = {paths.id for paths, state in runs if state.status is Status.QUEUED}
         self._trouble = {run_id: trouble for run_id, trouble in self._trouble.items() if run_id in waiting}
         for run_id, start in list(self._starting.items()):
-            if run_id not in waiting:
+            # It may have been claimed, have ended and be in the queue again, all since the last look.
+            if run_id not in waiting or len(attempts(start.paths)) > start.attempts:
                 del self._starting[run_id]
+            elif start.paths.claim.exists():
+                continue  # claimed since the look that ``runs`` come from
             elif time.monotonic() - start.time > CLAIM_TIMEOUT:
                 self._failed_to_start(start.paths, f"it did not claim the run within {CLAIM_TIMEOUT:.0f} s")
             elif not self._executor.pending(start.paths) and not start.paths.claim.exists():
@@ -205,10 +209,10 @@ class Scheduler:
 
     def _failed_to_start(self, paths: RunPaths, reason: str) -> None:
         self._starting.pop(paths.id, None)
-        attempts = self._trouble[paths.id].attempts + 1 if paths.id in self._trouble else 1
-        self._trouble[paths.id] = _Trouble(attempts, time.monotonic() + attempts * RETRY_PAUSE)
-        if attempts >= MAX_ATTEMPTS:
-            self._give_up(paths, f"The worker could not be started ({reason}), tried {attempts} times; see the log.")
+        tries = self._trouble[paths.id].tries + 1 if paths.id in self._trouble else 1
+        self._trouble[paths.id] = _Trouble(tries, time.monotonic() + tries * RETRY_PAUSE)
+        if tries >= MAX_TRIES:
+            self._give_up(paths, f"The worker could not be started ({reason}), tried {tries} times; see the log.")
 
     def _give_up(self, paths: RunPaths, message: str) -> None:
         """Takes the run over, so that its folder says for good why it failed."""

@@ -75,12 +75,12 @@ def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
     """
     exit_info = read_json(paths.exit)
     claim = read_json(paths.claim)
+    if claim is not None and is_requeued(paths):
+        return _queued(paths)  # what the last worker left is about to be moved out of the way
     if exit_info is None and claim is not None:
         if lives(paths, claim):
             return RunState(_active(paths))
         exit_info = read_json(paths.exit)  # the supervisor may have written it and gone between the looks above
-    if (exit_info is not None or claim is not None) and is_requeued(paths):
-        return _queued(paths)  # its files are about to be moved out of the way
     if exit_info is not None:
         return _ended(paths, exit_info)
     if claim is not None:

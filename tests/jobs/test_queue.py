@@ -1,0 +1,162 @@
+"""Order, holding back and standing still; memory as a reason to wait."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from job_kit import make_config, plan, wait_for
+
+from peft_studio.errors import InvalidStateError, RunNotFoundError
+from peft_studio.jobs.manager import JobManager
+from peft_studio.jobs.queue import QueueState, RunQueue
+from peft_studio.jobs.resources import available_memory, memory_of
+
+MakeManager = Callable[..., JobManager]
+GB = 1_000_000_000
+
+
+def order(manager: JobManager) -> list[str]:
+    """Ids of the queued runs by their places."""
+    places = {info.queue_position: info.id for info in manager.list() if info.queue_position}
+    return [places[place] for place in sorted(places)]
+
+
+@pytest.fixture
+def still(make_manager: MakeManager) -> JobManager:
+    """A manager that starts nothing."""
+    return make_manager(start=False)
+
+
+def test_moving(still: JobManager) -> None:
+    a, b, c, d = (still.submit(make_config()) for _ in range(4))
+    assert order(still) == [a, b, c, d]
+    still.move(d, "front")
+    assert order(still) == [d, a, b, c]
+    still.move(d, "up")
+    still.move(c, "down")
+    assert order(still) == [d, a, b, c]
+    still.move(a, "down")
+    still.move(c, 2)
+    assert order(still) == [d, c, b, a]
+    late = still.submit(make_config())
+    assert order(still) == [d, c, b, a, late]
+    for to in (0, 6, "sideways"):
+        with pytest.raises(InvalidStateError, match="allowed: front, up, down, 1 to 5"):
+            still.move(a, to)
+    with pytest.raises(RunNotFoundError):
+        still.move("nothing", "up")
+    still.stop(a)
+    with pytest.raises(InvalidStateError, match="not in the queue"):
+        still.move(a, "up")
+
+
+def test_the_order_outlives_the_app_and_the_file_can_be_lost(still: JobManager, make_manager: MakeManager) -> None:
+    a, b, c = (still.submit(make_config()) for _ in range(3))
+    still.move(c, "front")
+    still.hold(b)
+    again = make_manager(start=False)
+    assert order(again) == [c, a] and again.info(b).held
+    path = again.settings.home / "queue.json"
+    for damage in (b"{torn", b"[]", b'{"order": 5, "held": [7, null], "paused": "yes"}', None):
+        path.write_bytes(damage) if damage is not None else path.unlink()
+        again._index.changed()
+        assert order(again) == [a, b, c]
+    again.move(b, "front")
+    assert json.loads(path.read_text())["order"] == [b, a, c]
+
+
+def test_two_processes_change_one_file(tmp_path: Path) -> None:
+    here, there = RunQueue(tmp_path), RunQueue(tmp_path)
+    for number in range(20):
+        (here if number % 2 else there).hold(f"run{number}", True)
+    assert len(here.state().held) == len(there.state().held) == 20
+    there.pause(True)
+    assert here.state().paused and len(here.state().held) == 20
+
+
+def test_sorting_is_first_come_first_served_after_those_with_a_place() -> None:
+    state = QueueState(order=("c", "gone", "a"))
+    assert state.sort([(1, "a"), (3, "d"), (2, "b"), (4, "c")]) == ["c", "a", "b", "d"]
+
+
+def test_a_held_run_waits_until_it_is_released(make_manager: MakeManager) -> None:
+    manager = make_manager(start=False)
+    first, second = manager.submit(make_config(3), plan()), manager.submit(make_config(3), plan())
+    manager.hold(first)
+    manager.hold(first)
+    info = manager.info(first)
+    assert (info.status, info.reason, info.queue_position) == ("queued", "on hold", None)
+    assert "release" in info.actions and "hold" not in info.actions
+    manager.start(preload_engine=False)
+    wait_for(lambda: manager.info(second).status == "finished")
+    assert manager.info(first).status == "queued"
+    manager.hold(first, held=False)
+    wait_for(lambda: manager.info(first).status == "finished")
+    with pytest.raises(InvalidStateError, match="only a queued run"):
+        manager.hold(first)
+
+
+def test_a_paused_queue_starts_nothing(make_manager: MakeManager) -> None:
+    manager = make_manager(start=False)
+    manager.pause_queue()
+    run = manager.submit(make_config(3), plan())
+    assert manager.info(run).reason == "the queue is paused"
+    manager.start(preload_engine=False)
+    wait_for(manager._warm.ready)
+    manager._scheduler.tick()
+    assert not manager._scheduler.is_starting(run)
+    manager.pause_queue(False)
+    wait_for(lambda: manager.info(run).status == "finished")
+
+
+def test_run_next(make_manager: MakeManager) -> None:
+    manager = make_manager(start=False)
+    ids = [manager.submit(make_config(3), plan()) for _ in range(3)]
+    manager.move(ids[2], "front")
+    manager.start(preload_engine=False)
+    wait_for(lambda: all(manager.info(run).status == "finished" for run in ids))
+    began = {run: manager.store.paths(run).claim.stat().st_mtime_ns for run in ids}
+    assert sorted(ids, key=began.__getitem__) == [ids[2], ids[0], ids[1]]
+
+
+def test_a_run_waits_for_memory_but_never_alone(make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = make_manager(max_running=2, memory={"weights": 10_000 * GB})  # more than any machine has
+    first = manager.submit(make_config(10_000), plan())
+    wait_for(lambda: manager.info(first).step >= 2)
+    second = manager.submit(make_config(3), plan())
+    reason = wait_for(lambda: manager.info(second).reason if "memory:" in manager.info(second).reason else "")
+    assert reason.startswith("waits for memory: needs about 10000.3 GB, 0.0 GB free")
+    assert manager.info(second).queue_position == 1
+    manager.stop(first)
+    wait_for(lambda: manager.info(second).status == "finished")
+
+
+def test_an_unknown_need_does_not_block(make_manager: MakeManager) -> None:
+    manager = make_manager(max_running=2, memory=None)
+    first = manager.submit(make_config(10_000), plan())
+    second = manager.submit(make_config(3), plan())
+    wait_for(lambda: manager.info(second).status == "finished")
+    assert manager.info(first).status == "running"
+
+
+def test_a_container_s_limit_is_the_memory_that_counts(tmp_path: Path) -> None:
+    machine = available_memory(tmp_path)
+    assert machine > 0
+    (tmp_path / "memory.max").write_text("300000000\n")
+    (tmp_path / "memory.current").write_text("290000000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 40000000\n")
+    assert available_memory(tmp_path) == 50_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    old = tmp_path / "memory"
+    old.mkdir()
+    for name, value in (("limit_in_bytes", 300), ("usage_in_bytes", 400), ("stat", "total_inactive_file 7")):
+        (old / f"memory.{name}").write_text(f"{value}\n")
+    assert available_memory(tmp_path) == 0
+    (old / "memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
+    assert abs(available_memory(tmp_path) - machine) < 4 * GB
+
+
+def test_memory_of_a_process() -> None:
+    assert memory_of(2**22 + 5) == 0
+    assert memory_of(1) >= 0
