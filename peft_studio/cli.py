@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import ConfigError, StorageError, StudioError
+from peft_studio.jobs import run_commands
 from peft_studio.settings import Settings, load_settings, prepare_home
 
 EXIT_FAILED = 1  # a run ended badly
@@ -81,11 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, run_command, words in (
         ("metrics", _metrics, "Print every recorded value of a run."),
         ("export", _export, "Pack a run's adapter with its model card and reproduce.py."),
-        ("pause", _ask, "Pause a run; it writes a checkpoint."),
-        ("resume", _ask, "Put a run back into the queue, to go on from its checkpoint."),
-        ("stop", _ask, "Stop a run; it saves its adapter."),
-        ("extend", _extend, "Train a run longer."),
-        ("delete", _delete, "Delete a run."),
+        ("pause", run_commands.ask, "Pause a run; it writes a checkpoint."),
+        ("resume", run_commands.ask, "Put a run back into the queue, to go on from its checkpoint."),
+        ("stop", run_commands.ask, "Stop a run; it saves its adapter."),
+        ("extend", run_commands.extend, "Train a run longer."),
+        ("delete", run_commands.delete, "Delete a run."),
     ):
         found = add(name, run_command, words)
         found.add_argument("run", metavar="RUN_ID")
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
             found.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
         elif name == "extend":
             found.add_argument("steps", type=int, metavar="STEPS", help="how many more")
-    _add_queue(add("queue", _queue, "Show the queue, or change it."))
+    run_commands.add_queue(add("queue", run_commands.queue, "Show the queue, or change it."))
     commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
     return parser
 
@@ -109,24 +110,6 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=kind, default=field.default, metavar="N", help=field.description
         )
-
-
-def _add_queue(parser: argparse.ArgumentParser) -> None:
-    changes = parser.add_subparsers(dest="change", metavar="CHANGE")
-    for name, words in (
-        ("move", "Give a queued run another place."),
-        ("hold", "Hold a queued run back."),
-        ("release", "Let a run go that is held back."),
-        ("pause", "Start no run any more; running ones go on."),
-        ("start", "Start queued runs again."),
-    ):
-        found = changes.add_parser(name, help=words, description=words)
-        found.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        found.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        if name not in ("pause", "start"):
-            found.add_argument("run", metavar="RUN_ID")
-        if name == "move":
-            found.add_argument("--to", required=True, metavar="PLACE", help="front, up, down, or a number from 1")
 
 
 def _add_hub(models: argparse.ArgumentParser, data: argparse.ArgumentParser) -> None:
@@ -371,63 +354,4 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
     except OSError as exc:
         raise StorageError(f"{out} could not be written: {exc.strerror or exc}.") from exc
     _print_json({"path": str(out), "bytes": out.stat().st_size}) if options.json else print(out)
-    return 0
-
-
-def _ask(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    manager = JobManager(settings)
-    getattr(manager, options.verb)(options.run)
-    return _report(options, manager)
-
-
-def _queue(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    manager = JobManager(settings)
-    if options.change in ("pause", "start"):
-        prepare_home(settings)
-        manager.pause_queue(options.change == "pause")
-    elif options.change == "move":
-        manager.move(options.run, int(options.to) if options.to.isdecimal() else options.to)
-    elif options.change:
-        manager.hold(options.run, options.change == "hold")
-    waiting = [info for info in manager.list() if info.status == "queued"]
-    waiting.sort(key=lambda info: (info.queue_position is None, info.queue_position or 0))
-    paused = manager.queue.state().paused
-    if options.json:
-        names = ("id", "queue_position", "held", "reason")
-        _print_json({"paused": paused, "queue": [{name: getattr(info, name) for name in names} for info in waiting]})
-        return 0
-    _print_table([("place", "run", "title", ""), *((i.queue_position, i.id, i.title, i.reason) for i in waiting)])
-    if paused:
-        print("The queue is paused; 'queue start' starts it.", file=sys.stderr)
-    return 0
-
-
-def _extend(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    manager = JobManager(settings)
-    manager.extend(options.run, options.steps)
-    return _report(options, manager)
-
-
-def _delete(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    JobManager(settings).delete(options.run)
-    _print_json({"run_id": options.run, "deleted": True}) if options.json else print(f"deleted {options.run}")
-    return 0
-
-
-def _report(options: argparse.Namespace, manager: Any) -> int:
-    info = manager.info(options.run)
-    if options.json:
-        _print_json({"run_id": info.id, "status": info.status, "reason": info.reason, "max_steps": info.max_steps})
-    else:
-        print(f"{info.id}: {info.status}{f' ({info.reason})' if info.reason else ''}")
-    if info.status == "queued" and not manager.app_is_running():
-        print("No app runs on this home folder; the run starts when one does.", file=sys.stderr)
     return 0
