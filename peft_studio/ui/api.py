@@ -28,9 +28,26 @@ def build(studio: Studio) -> None:
         manager.stop(run_id)
         return manager.info(run_id).status
 
+    @guard
+    def pause_run(run_id: str) -> str:
+        """Pauses a running run, which writes a checkpoint. Returns its status."""
+        manager.pause(run_id)
+        return manager.info(run_id).status
+
+    @guard
+    def resume_run(run_id: str) -> str:
+        """Puts a run back into the queue, to go on from its checkpoint. Returns its status."""
+        manager.resume(run_id)
+        return manager.info(run_id).status
+
+    @guard
+    def extend_run(run_id: str, more_steps: int) -> int:
+        """Trains a run that is over longer. Returns its steps in all."""
+        return manager.extend(run_id, more_steps)
+
     def list_runs() -> list[dict[str, Any]]:
         """Every run, newest first."""
         return [info.to_dict() for info in manager.list()]
 
-    for function in (start_run, estimate, stop_run, list_runs):
+    for function in (start_run, estimate, stop_run, pause_run, resume_run, extend_run, list_runs):
         gr.api(function, api_name=function.__name__, queue=False)

@@ -1,4 +1,4 @@
-"""The page's own routes: JSON for lists and live curves, files, and the two buttons that change a run.
+"""The page's own routes: JSON for lists and live curves, files, and the buttons that change a run or the queue.
 
 They answer without Gradio's queue, so that a hundred open pages cost little.
 """
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from peft_studio.errors import RunNotFoundError, StudioError
+from peft_studio.errors import InvalidStateError, RunNotFoundError, StudioError
 from peft_studio.export import export_zip
 from peft_studio.jobs.manager import JobManager
 from peft_studio.ui.details import run_details
@@ -38,6 +38,8 @@ def routes(manager: JobManager) -> list[BaseRoute]:
     return [
         Route("/studio/static/{name}", static_file),
         Route("/studio/runs.json", _words(api.runs)),
+        Route("/studio/queue.json", _words(api.queue)),
+        Route("/studio/queue/{action}", _words(api.act_on_queue), methods=["POST"]),
         Route("/studio/metrics.json", _words(api.metrics)),
         Route("/studio/library.json", lambda _request: _json(library())),
         Route("/studio/runs/{run_id}/details", _words(api.details)),
@@ -80,6 +82,10 @@ class _Api:
         ]
         return _json(shown)
 
+    def queue(self, _request: Request) -> Response:
+        """Whether the queue stands still; who waits in it is in the list of runs."""
+        return _json({"paused": self._manager.queue.state().paused})
+
     def metrics(self, request: Request) -> Response:
         """New points of several curves: ``?runs=id:since,id:since``; unknown runs are left out."""
         deltas = []
@@ -119,14 +125,43 @@ class _Api:
         return Response(text.getvalue(), media_type="text/csv", headers=headers)
 
     def act(self, request: Request) -> Response:
-        """Stops or deletes a run; only a page of this very host may ask."""
+        """Does one of ``RunInfo.actions``; only a page of this very host may ask."""
         if not same_origin(request):
             return JSONResponse({"error": "This request came from another site."}, 403)
-        run_id, action = request.path_params["run_id"], request.path_params["action"]
-        if action not in ("stop", "delete"):
-            return JSONResponse({"error": f"There is no action {action!r}; allowed: stop, delete."}, 404)
-        (self._manager.stop if action == "stop" else self._manager.delete)(run_id)
+        run_id, action, manager = request.path_params["run_id"], request.path_params["action"], self._manager
+        actions: dict[str, Callable[[], object]] = {
+            "pause": lambda: manager.pause(run_id),
+            "resume": lambda: manager.resume(run_id),
+            "stop": lambda: manager.stop(run_id),
+            "extend": lambda: manager.extend(run_id, _steps(request)),
+            "hold": lambda: manager.hold(run_id),
+            "release": lambda: manager.hold(run_id, held=False),
+            "front": lambda: manager.move(run_id, "front"),
+            "up": lambda: manager.move(run_id, "up"),
+            "down": lambda: manager.move(run_id, "down"),
+            "delete": lambda: manager.delete(run_id),
+        }
+        if action not in actions:
+            return JSONResponse({"error": f"There is no action {action!r}; allowed: {', '.join(actions)}."}, 404)
+        actions[action]()
         return _json({"ok": True})
+
+    def act_on_queue(self, request: Request) -> Response:
+        """Has the queue stand still or go on; only a page of this very host may ask."""
+        if not same_origin(request):
+            return JSONResponse({"error": "This request came from another site."}, 403)
+        action = request.path_params["action"]
+        if action not in ("pause", "start"):
+            return JSONResponse({"error": f"There is no action {action!r}; allowed: pause, start."}, 404)
+        self._manager.pause_queue(action == "pause")
+        return _json({"ok": True})
+
+
+def _steps(request: Request) -> int:
+    asked = request.query_params.get("steps", "")
+    if not asked.isdecimal():
+        raise InvalidStateError(f"steps = {asked!r} is not a number of steps; allowed: 1, 2, 3 and so on.")
+    return int(asked[:12])
 
 
 def same_origin(request: Request) -> bool:

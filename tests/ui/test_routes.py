@@ -105,3 +105,39 @@ def test_static_files(client: TestClient) -> None:
     assert client.get("/studio/static/..%2froutes.py").status_code == 404
     plotly = client.get("/studio/static/plotly.min.js")
     assert plotly.headers["content-encoding"] == "gzip" and "plotly.js" in plotly.text[:200]
+
+
+def test_queue_buttons(manager: JobManager, client: TestClient) -> None:
+    first, second = (manager.submit(parse_config({"method": {"name": "lora"}, "training": {}})) for _ in range(2))
+
+    def ask(path: str) -> int:
+        return client.post(f"/studio/{path}", headers={"Origin": HOST}).status_code
+
+    def places() -> dict[str, int | None]:
+        manager._index.changed()
+        return {run["id"]: run["queue_position"] for run in client.get("/studio/runs.json").json()}
+
+    assert ask(f"runs/{second}/front") == 200 and places() == {first: 2, second: 1}
+    assert ask(f"runs/{second}/down") == 200 and places() == {first: 1, second: 2}
+    assert ask(f"runs/{second}/up") == 200 and places() == {first: 2, second: 1}
+    assert ask(f"runs/{second}/hold") == 200 and places() == {first: 1, second: None}
+    assert ask(f"runs/{second}/release") == 200 and places() == {first: 2, second: 1}
+    assert client.post("/studio/queue/pause", headers={"Origin": "http://evil.example"}).status_code == 403
+    assert ask("queue/pause") == 200 and client.get("/studio/queue.json").json() == {"paused": True}
+    assert ask("queue/start") == 200 and client.get("/studio/queue.json").json() == {"paused": False}
+    assert ask("queue/explode") == 404
+
+
+@pytest.mark.parametrize("action", ["pause", "extend?steps=5", "extend", "extend?steps=-1", "extend?steps=1e3"])
+def test_what_a_queued_run_cannot_do_is_said(manager: JobManager, client: TestClient, action: str) -> None:
+    run = fake_run(manager).id
+    answer = client.post(f"/studio/runs/{run}/{action}", headers={"Origin": HOST})
+    assert answer.status_code == 409 and len(answer.json()["error"]) > 20
+    assert manager.info(run).status == "queued"
+
+
+def test_resume_after_stop_in_the_queue(manager: JobManager, client: TestClient) -> None:
+    run = manager.submit(parse_config({"method": {"name": "lora"}, "training": {}}))
+    for action, status in (("stop", "stopped"), ("resume", "queued")):
+        assert client.post(f"/studio/runs/{run}/{action}", headers={"Origin": HOST}).json() == {"ok": True}
+        assert manager.info(run).status == status

@@ -25,7 +25,7 @@
     const wanted = ids.filter((id) => {
       const run = studio.runs.find((item) => item.id === id);
       const have = series.get(id);
-      return !have || !have.complete || !["finished", "stopped", "failed"].includes(run.status);
+      return !have || !have.complete || !["finished", "stopped", "failed", "paused"].includes(run.status);
     });
     if (wanted.length) {
       const asked = wanted.map((id) => `${id}:${series.get(id)?.next ?? 0}`).join(",");
@@ -33,7 +33,7 @@
         let have = series.get(delta.id);
         if (!have || (delta.since === 0 && have.next)) series.set(delta.id, (have = { train: {}, eval: {}, next: 0 }));
         const run = studio.runs.find((item) => item.id === delta.id);
-        have.complete = have.next === delta.next && ["finished", "stopped", "failed"].includes(run?.status);
+        have.complete = have.next === delta.next && ["finished", "stopped", "failed", "paused"].includes(run?.status);
         have.next = delta.next;
         append(have.train, delta.train);
         append(have.eval, delta.eval);

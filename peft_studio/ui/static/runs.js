@@ -2,9 +2,15 @@
 (() => {
   const { el, fmt } = studio;
   const PALETTE = ["#4a67e0", "#12907f", "#d9822b", "#d64c6c", "#8458e8", "#4f8a10", "#1b8fc4", "#b0568f", "#8a6d3b", "#5f6b7d"];
-  const ACTIVE = new Set(["queued", "running", "stopping"]);
+  const ACTIVE = new Set(["queued", "running", "pausing", "stopping"]);
+  // What a run may be asked, in the order in which it is offered: what it is called, and what that means.
+  const ACTIONS = {
+    pause: ["Pause", "Pause"], resume: ["Resume", "Resume"], stop: ["Stop", "Stop"],
+    front: ["Run next", "Run next:"], hold: ["Hold", "Hold back"], release: ["Release", "Release"],
+  };
   const colours = new Map();
   studio.runs = [];
+  studio.queue = null; // {paused}, once it is known
   studio.selected = new Set((new URLSearchParams(location.search).get("runs") || "").split(",").filter(Boolean));
   studio.colour = (id) => {
     if (!colours.has(id)) colours.set(id, PALETTE[colours.size % PALETTE.length]);
@@ -30,6 +36,7 @@
     if (document.visibilityState === "visible") {
       try {
         studio.runs = await studio.fetchJSON("studio/runs.json");
+        if (!studio.queue || studio.queue.paused || studio.runs.some((run) => run.status === "queued")) studio.queue = await studio.fetchJSON("studio/queue.json");
         [...studio.runs].reverse().forEach((run) => studio.colour(run.id)); // oldest first: a run keeps its colour
         studio.emit("runs", studio.runs);
         document.body.dataset.offline = "";
@@ -44,7 +51,8 @@
   studio.pollSoon = (seconds = 5) => { hurry = Date.now() + seconds * 1000; poll(); };
   studio.on("submitted", (id) => { studio.select([...studio.selected, id]); studio.pollSoon(); });
   document.addEventListener("visibilitychange", poll);
-  studio.stopAll = () => studio.runs.filter((run) => ACTIVE.has(run.status)).forEach((run) => studio.post(`studio/runs/${run.id}/stop`));
+  studio.act = (run, action) => studio.post(`studio/runs/${run.id}/${action}`).then((done) => { studio.pollSoon(); return done; });
+  studio.stopAll = () => studio.runs.filter((run) => ACTIVE.has(run.status)).forEach((run) => studio.act(run, "stop"));
   poll();
 
   const button = (text, label, onclick, extra = {}) => el("button", { type: "button", class: "ps-link", "aria-label": label, onclick, ...extra }, text);
@@ -54,12 +62,18 @@
     const share = run.max_steps ? run.step / run.max_steps : 0;
     const title = studio.titleOf(run);
     const facts = [];
-    if (run.status === "queued") facts.push(run.queue_position ? `number ${run.queue_position} in the queue` : "waiting");
+    if (run.queue_position) facts.push(`number ${run.queue_position} in the queue`);
+    if (run.status === "queued" && run.reason) facts.push(run.reason);
+    if (run.status === "paused") facts.push(`resumes at step ${fmt.int(run.checkpoint_step ?? 0)}`);
     if (run.stage) facts.push(run.stage);
     if (live && run.eta_seconds != null) facts.push(`${fmt.secs(run.eta_seconds)} left`);
     if (run.steps_per_second) facts.push(`${fmt.num(run.steps_per_second, 1)} steps/s`);
     if (run.tokens_per_second) facts.push(`${fmt.short(run.tokens_per_second)} tokens/s`);
     if (!live && run.seconds) facts.push(fmt.secs(run.seconds));
+    const last = studio.runs.filter((other) => other.queue_position).length;
+    // Places in the queue by arrows; a click on one keeps the focus on it, so that it can be pressed again.
+    const arrow = (sign, action, word, possible) => possible && button(sign, `Move ${title} ${word}`, () => studio.act(run, action), { class: "ps-link ps-arrow", title: `Move ${word}` });
+    const offered = Object.entries(ACTIONS).filter(([name]) => run.actions.includes(name) && !(name === "front" && run.queue_position === 1));
     const remove = button("Delete", `Delete ${title}`, () => {
       if (remove.dataset.sure) { studio.post(`studio/runs/${run.id}/delete`).then(() => { toggle(run.id, false); poll(); }); return; }
       remove.dataset.sure = "1";
@@ -77,14 +91,39 @@
       el("div", { class: "num" }, el("b", {}, fmt.num(run.loss)), el("span", {}, run.eval_loss == null ? "train loss" : `val ${fmt.num(run.eval_loss)}`)),
       el("span", { class: `ps-pill ${run.status}` }, run.status),
       el("div", { class: "acts" },
-        live && button("Stop", `Stop ${title}`, () => studio.post(`studio/runs/${run.id}/stop`).then(() => studio.pollSoon())),
+        arrow("↑", "up", "up", run.queue_position > 1), arrow("↓", "down", "down", run.queue_position && run.queue_position < last),
+        ...offered.map(([name, [text, label]]) => button(text, `${label} ${title}`, () => studio.act(run, name))),
+        run.actions.includes("extend") && longer(run, title, host),
         button("Clone", `Same again with a change: ${title}`, () => studio.fill({ run: run.id })),
         !live && run.step > 0 && button("Details", `Details of ${title}`, () => studio.openDetails(run, host)),
         button("Log", `Log of ${title}`, () => openLog(run, host)),
         run.adapter_bytes && el("a", { class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip` }, "Export"),
         !live && remove),
-      run.reason && el("p", { class: "why" }, run.reason));
+      run.reason && run.status !== "queued" && el("p", { class: "why" }, run.reason));
   }
+
+  /** A button that asks how many steps more. */
+  function longer(run, title, host) {
+    const ask = button("Train longer", `Train ${title} longer`, () => {
+      const steps = el("input", { type: "number", min: "1", step: "1", value: String(run.max_steps || run.step), "aria-label": "How many steps more" });
+      const form = el("form", { class: "ps-longer", "data-sure": "1", onsubmit: async (event) => {
+        event.preventDefault();
+        if (await studio.post(`studio/runs/${run.id}/extend?steps=${encodeURIComponent(steps.value)}`)) { form.remove(); studio.pollSoon(); }
+      } }, steps, "steps more", button("Train", `Train ${title} so much longer`, null, { type: "submit" }),
+      button("Cancel", "Cancel", () => { form.replaceWith(ask); ask.focus(); }));
+      form.addEventListener("keydown", (event) => { if (event.key === "Escape") { form.replaceWith(ask); ask.focus(); } });
+      ask.replaceWith(form);
+      steps.select();
+      steps.focus();
+    });
+    return ask;
+  }
+
+  /** Those that run, then the queue in its order, then the others, newest first. */
+  const inOrder = (runs) => {
+    const rank = (run) => (run.status === "queued" ? 1 + (run.queue_position || 1e6) : ACTIVE.has(run.status) ? 0 : 1e9);
+    return [...runs].sort((a, b) => rank(a) - rank(b));
+  };
 
   let logTimer = 0;
   function openLog(run, host) {
@@ -108,15 +147,30 @@
 
   studio.island("runs", (root) => {
     const list = el("div", { class: "ps-card ps-runs" });
-    root.append(list);
+    const queue = el("div", { class: "ps-queue" });
+    root.append(queue, list);
+    const drawQueue = () => {
+      const waiting = studio.runs.filter((run) => run.status === "queued").length;
+      const paused = Boolean(studio.queue?.paused);
+      queue.hidden = !waiting && !paused;
+      const now = `${waiting} ${paused}`;
+      if (queue.dataset.now === now) return;
+      queue.dataset.now = now;
+      const had = queue.contains(document.activeElement);
+      const flip = button(paused ? "Start the queue" : "Pause the queue", paused ? "Start the queue" : "Pause the queue",
+        () => studio.post(`studio/queue/${paused ? "start" : "pause"}`).then(() => studio.pollSoon()));
+      queue.replaceChildren(el("span", {}, `${waiting === 1 ? "1 run waits" : `${fmt.int(waiting)} runs wait`}${paused ? "; the queue is paused" : ""}`), flip);
+      if (had) flip.focus();
+    };
     const draw = () => {
+      drawQueue();
       if (list.querySelector("[data-sure]")) return; // do not take the question away
       const now = JSON.stringify([studio.runs, [...studio.selected]]);
       if (now === known) return;
       known = now;
       const focus = document.activeElement?.getAttribute("aria-label");
       list.replaceChildren(...(studio.runs.length
-        ? studio.runs.map((run) => line(run, root))
+        ? inOrder(studio.runs).map((run) => line(run, root))
         : [el("p", { class: "ps-empty" }, "No runs yet. Choose a method on the Train tab and press Train.")]));
       if (focus) [...list.querySelectorAll("[aria-label]")].find((node) => node.getAttribute("aria-label") === focus)?.focus();
     };
