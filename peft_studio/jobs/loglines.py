@@ -15,7 +15,6 @@ except ImportError:
 # What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
 STEP_PREFIX = b'{"v":1,"kind":"step",'
 STARTED_PREFIX = b'{"v":1,"kind":"started",'
-LOG_TAIL_BYTES = 65536
 
 
 class LogFollower:
@@ -72,12 +71,15 @@ def number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+TAIL_BYTES = 65536
+
+
 def tail(path: Path, lines: int) -> str:
     """The last lines of a text file, of progress bars their last state, without secrets; empty when it is missing."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+            file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""

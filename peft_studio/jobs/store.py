@@ -71,16 +71,6 @@ class RunPaths:
         return self.root / "extended.json"
 
     @property
-    def predicted(self) -> Path:
-        """How much memory the run will need, ``memory_bytes``, when somebody has estimated it."""
-        return self.root / "predicted.json"
-
-    @property
-    def attempts(self) -> Path:
-        """What earlier workers left, one folder each; see `requeue`."""
-        return self.root / "attempts"
-
-    @property
     def exit(self) -> Path:
         """How the worker ended: ``code`` or ``signal``; written once."""
         return self.root / "exit.json"
@@ -94,6 +84,16 @@ class RunPaths:
     def predictions(self) -> Path:
         """Test rows with the adapter's answers, one JSON object per line."""
         return self.root / "predictions.jsonl"
+
+    @property
+    def predicted(self) -> Path:
+        """How much memory the run will need, ``memory_bytes``, when somebody has estimated it."""
+        return self.root / "predicted.json"
+
+    @property
+    def attempts(self) -> Path:
+        """What earlier workers left, one folder each; see `requeue`."""
+        return self.root / "attempts"
 
 
 def atomic_write(path: Path, text: str) -> None:
