@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import App, open_app, open_tab
 
@@ -97,3 +97,63 @@ def test_compare_sorts_and_exports(page: Page, runs: tuple[str, str]) -> None:
         page.get_by_role("link", name="Download CSV").click()
     text = download.value.path().read_text()
     assert "test/bleu" in text.splitlines()[0] and runs[0] in text
+
+
+def line_of(page: Page, run: str) -> Locator:
+    """A run's line in the list."""
+    return page.locator(f".ps-run[data-run='{run}']")
+
+
+def submit(page: Page, app: App, steps: int) -> str:
+    """Adds a run through the app's own API; returns its id."""
+    config = {
+        "method": {"name": "lora"},
+        "training": {"max_steps": steps, "batch_size": 1, "eval_rows": 1, "eval_every": 100_000},
+    }
+    answer = page.request.post(f"{app.url}gradio_api/run/start_run", data={"data": [config, f"{steps} steps"]})
+    return str(answer.json()["data"][0])
+
+
+def test_pause_resume_finish_and_train_longer(page: Page, app: App) -> None:
+    run = submit(page, app, 60)
+    open_tab(page, "Runs")
+    line = line_of(page, run)
+    line.get_by_role("button", name=re.compile("^Pause")).click()
+    expect(line.locator(".ps-pill")).to_have_text("paused")
+    expect(line).to_contain_text("resumes at step")
+    line.get_by_role("button", name=re.compile("^Resume")).click()
+    expect(line.locator(".ps-pill")).to_have_text("finished", timeout=60_000)
+    expect(line).to_contain_text("60 / 60")
+    line.get_by_role("button", name=re.compile("longer$")).click()
+    line.get_by_label("How many steps more").fill("5")
+    page.keyboard.press("Enter")
+    expect(line).to_contain_text("65 / 65")
+    expect(line.locator(".ps-pill")).to_have_text("finished", timeout=60_000)
+
+
+def test_the_queue_is_reordered_held_and_paused(page: Page, app: App) -> None:
+    open_tab(page, "Runs")
+    page.request.post(f"{app.url}studio/queue/pause", headers={"Origin": app.url.rstrip("/")})
+    ids = [submit(page, app, steps) for steps in (7, 8, 9)]
+    waiting = page.locator(".ps-run.queued")
+    expect(waiting).to_have_count(3)
+    expect(page.locator(".ps-queue")).to_contain_text("3 runs wait; the queue is paused")
+
+    def order() -> list[str]:
+        return waiting.evaluate_all("rows => rows.map(row => row.dataset.run)")
+
+    line_of(page, ids[2]).get_by_role("button", name=re.compile("^Run next")).focus()
+    page.keyboard.press("Enter")
+    expect(waiting.first).to_have_attribute("data-run", ids[2])
+    line_of(page, ids[2]).get_by_role("button", name=re.compile("down$")).click()
+    expect(waiting.first).to_have_attribute("data-run", ids[0])
+    assert order() == [ids[0], ids[2], ids[1]]
+    line_of(page, ids[0]).get_by_role("button", name=re.compile("^Hold")).click()
+    expect(line_of(page, ids[0])).to_contain_text("on hold")
+    assert order() == [ids[2], ids[1], ids[0]]
+    page.get_by_role("button", name="Start the queue").click()
+    for run in ids[1:]:
+        expect(line_of(page, run).locator(".ps-pill")).to_have_text("finished", timeout=60_000)
+    expect(line_of(page, ids[0]).locator(".ps-pill")).to_have_text("queued")
+    line_of(page, ids[0]).get_by_role("button", name=re.compile("^Release")).click()
+    expect(line_of(page, ids[0]).locator(".ps-pill")).to_have_text("finished", timeout=60_000)
