@@ -181,7 +181,7 @@ class JobManager:
         return total
 
     def move(self, run_id: str, to: str | int) -> None:
-        """Gives a queued run another place; see `RunQueue.move`."""
+        """Gives a queued run another place; see `RunQueue.move`. One that is held back stays so."""
         self.queue.move(self.store.paths(run_id).id, to, self._index.queued())
         self._changed()
 

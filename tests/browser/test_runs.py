@@ -127,7 +127,7 @@ def test_pause_resume_finish_and_train_longer(page: Page, app: App) -> None:
     line.get_by_role("button", name=re.compile("longer$")).click()
     line.get_by_label("How many steps more").fill("5")
     page.keyboard.press("Enter")
-    expect(line).to_contain_text("65 / 65")
+    expect(line).to_contain_text("65 / 65", timeout=60_000)
     expect(line.locator(".ps-pill")).to_have_text("finished", timeout=60_000)
 
 

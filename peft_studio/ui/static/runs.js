@@ -62,18 +62,18 @@
     const share = run.max_steps ? run.step / run.max_steps : 0;
     const title = studio.titleOf(run);
     const facts = [];
-    if (run.queue_position) facts.push(`number ${run.queue_position} in the queue`);
-    if (run.status === "queued" && run.reason) facts.push(run.reason);
+    if (run.status === "queued") facts.push(run.reason || `number ${run.queue_position} in the queue`);
     if (run.status === "paused") facts.push(`resumes at step ${fmt.int(run.checkpoint_step ?? 0)}`);
     if (run.stage) facts.push(run.stage);
     if (live && run.eta_seconds != null) facts.push(`${fmt.secs(run.eta_seconds)} left`);
-    if (run.steps_per_second) facts.push(`${fmt.num(run.steps_per_second, 1)} steps/s`);
-    if (run.tokens_per_second) facts.push(`${fmt.short(run.tokens_per_second)} tokens/s`);
+    const idle = run.status === "queued" || run.status === "paused";
+    if (run.steps_per_second && !idle) facts.push(`${fmt.num(run.steps_per_second, 1)} steps/s`);
+    if (run.tokens_per_second && !idle) facts.push(`${fmt.short(run.tokens_per_second)} tokens/s`);
     if (!live && run.seconds) facts.push(fmt.secs(run.seconds));
     const last = studio.runs.filter((other) => other.queue_position).length;
     // Places in the queue by arrows; a click on one keeps the focus on it, so that it can be pressed again.
     const arrow = (sign, action, word, possible) => possible && button(sign, `Move ${title} ${word}`, () => studio.act(run, action), { class: "ps-link ps-arrow", title: `Move ${word}` });
-    const offered = Object.entries(ACTIONS).filter(([name]) => run.actions.includes(name) && !(name === "front" && run.queue_position === 1));
+    const offered = Object.entries(ACTIONS).filter(([name]) => run.actions.includes(name) && !(name === "front" && (run.held || run.queue_position === 1)));
     const remove = button("Delete", `Delete ${title}`, () => {
       if (remove.dataset.sure) { studio.post(`studio/runs/${run.id}/delete`).then(() => { toggle(run.id, false); poll(); }); return; }
       remove.dataset.sure = "1";
@@ -86,7 +86,7 @@
       el("div", { class: "who" }, el("b", {}, title), el("span", {}, `${run.model} · ${run.task} · ${run.id}`)),
       el("div", { class: "how" },
         el("div", { class: "ps-bar" }, el("i", { style: `width:${100 * share}%;background:${studio.colour(run.id)}` })),
-        el("span", {}, facts.join(" · "))),
+        el("span", { title: facts.join(" · ") }, facts.join(" · "))),
       el("div", { class: "num" }, el("b", {}, `${fmt.int(run.step)}${run.max_steps ? ` / ${fmt.int(run.max_steps)}` : ""}`), el("span", {}, "step")),
       el("div", { class: "num" }, el("b", {}, fmt.num(run.loss)), el("span", {}, run.eval_loss == null ? "train loss" : `val ${fmt.num(run.eval_loss)}`)),
       el("span", { class: `ps-pill ${run.status}` }, run.status),
