@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import App, open_app, open_tab
 
 pytestmark = pytest.mark.browser
+LONG = 90_000  # milliseconds for what a worker does
 
 
 def test_curves_of_several_runs_keep_their_zoom(page: Page, app: App, runs: tuple[str, str]) -> None:
@@ -111,6 +112,7 @@ def submit(page: Page, app: App, steps: int) -> str:
         "training": {"max_steps": steps, "batch_size": 1, "eval_rows": 1, "eval_every": 100_000},
     }
     answer = page.request.post(f"{app.url}gradio_api/run/start_run", data={"data": [config, f"{steps} steps"]})
+    page.evaluate("studio.pollSoon(60)")  # as after a click on Train
     return str(answer.json()["data"][0])
 
 
@@ -119,16 +121,16 @@ def test_pause_resume_finish_and_train_longer(page: Page, app: App) -> None:
     open_tab(page, "Runs")
     line = line_of(page, run)
     line.get_by_role("button", name=re.compile("^Pause")).click()
-    expect(line.locator(".ps-pill")).to_have_text("paused")
-    expect(line).to_contain_text("resumes at step")
+    expect(line.locator(".ps-pill")).to_have_text("paused", timeout=LONG)
+    expect(line).to_contain_text("resumes at step", timeout=LONG)
     line.get_by_role("button", name=re.compile("^Resume")).click()
-    expect(line.locator(".ps-pill")).to_have_text("finished", timeout=60_000)
-    expect(line).to_contain_text("60 / 60")
+    expect(line.locator(".ps-pill")).to_have_text("finished", timeout=LONG)
+    expect(line).to_contain_text("60 / 60", timeout=LONG)
     line.get_by_role("button", name=re.compile("longer$")).click()
     line.get_by_label("How many steps more").fill("5")
     page.keyboard.press("Enter")
-    expect(line).to_contain_text("65 / 65", timeout=60_000)
-    expect(line.locator(".ps-pill")).to_have_text("finished", timeout=60_000)
+    expect(line).to_contain_text("65 / 65", timeout=LONG)
+    expect(line.locator(".ps-pill")).to_have_text("finished", timeout=LONG)
 
 
 def test_the_queue_is_reordered_held_and_paused(page: Page, app: App) -> None:
@@ -136,24 +138,24 @@ def test_the_queue_is_reordered_held_and_paused(page: Page, app: App) -> None:
     page.request.post(f"{app.url}studio/queue/pause", headers={"Origin": app.url.rstrip("/")})
     ids = [submit(page, app, steps) for steps in (7, 8, 9)]
     waiting = page.locator(".ps-run.queued")
-    expect(waiting).to_have_count(3)
-    expect(page.locator(".ps-queue")).to_contain_text("3 runs wait; the queue is paused")
+    expect(waiting).to_have_count(3, timeout=LONG)
+    expect(page.locator(".ps-queue")).to_contain_text("3 runs wait; the queue is paused", timeout=LONG)
 
     def order() -> list[str]:
         return waiting.evaluate_all("rows => rows.map(row => row.dataset.run)")
 
     line_of(page, ids[2]).get_by_role("button", name=re.compile("^Run next")).focus()
     page.keyboard.press("Enter")
-    expect(waiting.first).to_have_attribute("data-run", ids[2])
+    expect(waiting.first).to_have_attribute("data-run", ids[2], timeout=LONG)
     line_of(page, ids[2]).get_by_role("button", name=re.compile("down$")).click()
-    expect(waiting.first).to_have_attribute("data-run", ids[0])
+    expect(waiting.first).to_have_attribute("data-run", ids[0], timeout=LONG)
     assert order() == [ids[0], ids[2], ids[1]]
     line_of(page, ids[0]).get_by_role("button", name=re.compile("^Hold")).click()
-    expect(line_of(page, ids[0])).to_contain_text("on hold")
+    expect(line_of(page, ids[0])).to_contain_text("on hold", timeout=LONG)
     assert order() == [ids[2], ids[1], ids[0]]
     page.get_by_role("button", name="Start the queue").click()
     for run in ids[1:]:
-        expect(line_of(page, run).locator(".ps-pill")).to_have_text("finished", timeout=60_000)
-    expect(line_of(page, ids[0]).locator(".ps-pill")).to_have_text("queued")
+        expect(line_of(page, run).locator(".ps-pill")).to_have_text("finished", timeout=LONG)
+    expect(line_of(page, ids[0]).locator(".ps-pill")).to_have_text("queued", timeout=LONG)
     line_of(page, ids[0]).get_by_role("button", name=re.compile("^Release")).click()
-    expect(line_of(page, ids[0]).locator(".ps-pill")).to_have_text("finished", timeout=60_000)
+    expect(line_of(page, ids[0]).locator(".ps-pill")).to_have_text("finished", timeout=LONG)
