@@ -199,3 +199,31 @@ def test_stop_and_delete(home: Path, tiny_model: Path, capsys: Any) -> None:
     assert json.loads(capsys.readouterr().out)["status"] == "stopped"
     assert main(["delete", run, "--json"], env) == 0
     assert not (home / "runs" / run).exists()
+
+
+def test_queue(home: Path, tiny_model: Path, capsys: Any) -> None:
+    config = parse_preset("bistro-lora", [f"model.id={tiny_model}"])
+    first, second = (RunStore(home / "runs").create(config).id for _ in range(2))
+
+    def ask(*argv: str) -> Any:
+        assert main([*argv, "--json"], {"PEFT_STUDIO_HOME": str(home)}) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def refused(*argv: str) -> str:
+        assert main(argv, {"PEFT_STUDIO_HOME": str(home)}) == 2
+        return str(capsys.readouterr().err)
+
+    assert [run["id"] for run in ask("queue")["queue"]] == [first, second]
+    assert [run["id"] for run in ask("queue", "move", second, "--to", "front")["queue"]] == [second, first]
+    assert [run["id"] for run in ask("queue", "move", second, "--to", "2")["queue"]] == [first, second]
+    assert ask("queue", "hold", first)["queue"][1] == {
+        "id": first, "queue_position": None, "held": True, "reason": "on hold",
+    }  # fmt: skip
+    assert not ask("queue", "release", first)["queue"][1]["held"]
+    assert ask("queue", "pause")["paused"] and not ask("queue", "start")["paused"]
+    assert "allowed: front, up, down, 1 to 2" in refused("queue", "move", first, "--to", "9")
+    assert "Hold it instead" in refused("pause", first)
+    assert "it is queued" in refused("extend", first, "5")
+    assert ask("stop", first)["status"] == "stopped"
+    assert ask("resume", first)["status"] == "queued"
+    assert "no run 'nope'" in refused("resume", "nope")

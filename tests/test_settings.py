@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from peft_studio.errors import ConfigError, StorageError
-from peft_studio.settings import DEFAULT_PORT, Settings, load_settings, prepare_home
+from peft_studio.settings import DEFAULT_PORT, Settings, has_gpu, load_settings, prepare_home
 
 
 def test_defaults() -> None:
@@ -40,3 +40,21 @@ def test_home_that_cannot_be_made(tmp_path: Path) -> None:
 def test_prepare_home_leaves_only_folders(tmp_path: Path) -> None:
     prepare_home(Settings(home=tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "runs"]
+
+
+@pytest.mark.parametrize(("value", "on"), [("1", True), ("on", True), ("0", False), ("off", False), ("false", False)])
+def test_auto_resume(value: str, on: bool) -> None:
+    assert load_settings({}).auto_resume
+    assert load_settings({"PEFT_STUDIO_AUTO_RESUME": value}).auto_resume is on
+    with pytest.raises(ConfigError, match="PEFT_STUDIO_AUTO_RESUME = 'perhaps'"):
+        load_settings({"PEFT_STUDIO_AUTO_RESUME": "perhaps"})
+
+
+def test_one_run_at_a_time_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not has_gpu({}, tmp_path / "no driver") and not has_gpu({}, tmp_path)
+    (tmp_path / "0000:01:00.0").mkdir()
+    assert has_gpu({}, tmp_path) and has_gpu({"CUDA_VISIBLE_DEVICES": "0"}, tmp_path)
+    assert not has_gpu({"CUDA_VISIBLE_DEVICES": ""}, tmp_path)
+    monkeypatch.setattr("peft_studio.settings.has_gpu", lambda _env: True)
+    assert load_settings({}).max_running == 1
+    assert load_settings({"PEFT_STUDIO_MAX_RUNNING": "3"}).max_running == 3
