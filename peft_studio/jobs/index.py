@@ -76,9 +76,9 @@ class RunIndex:
         return [paths.id for paths, state in self.unfinished() if state.status is Status.QUEUED]
 
     def interrupted(self) -> list[RunPaths]:
-        """The runs whose workers were killed or went down with the machine, and of which no process can be left."""
+        """The runs whose workers were killed or went down with the machine, as of the last look at all runs."""
         with self._lock:
-            return [reader.paths for reader in self._refresh() if reader.is_over and reader.state().interrupted]
+            return [reader.paths for reader in self._readers.values() if reader.is_interrupted]
 
     def changed(self, run_id: str = "") -> None:
         """Makes the next list fresh; forgets a run that was deleted."""
@@ -110,16 +110,21 @@ class RunIndex:
         readers = []
         for run_id in ids:
             with contextlib.suppress(RunNotFoundError):  # deleted since the look at the folder
-                readers.append(self._reader(RunPaths(self._store.root / run_id)))
+                readers.append(self._known(run_id) or self._reader(RunPaths(self._store.root / run_id)))
         return readers
 
+    def _known(self, run_id: str) -> RunReader | None:
+        reader = self._readers.get(run_id)
+        if reader is not None:
+            reader.recheck()
+        return reader
+
     def _reader(self, paths: RunPaths) -> RunReader:
-        reader = self._readers.get(paths.id)
+        reader = self._known(paths.id)
         if reader is None:
             if not paths.root.is_dir():
                 raise RunNotFoundError(f"There is no run {paths.id!r} in {self._store.root}.")
             reader = self._readers[paths.id] = RunReader(paths, self._lives)
-        reader.recheck()
         return reader
 
 
