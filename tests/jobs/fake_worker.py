@@ -9,7 +9,6 @@ at step ``at``, ``deaf`` to requests to stop, ``eval_every``, ``print`` a text, 
 import errno
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 from peft_studio.config import RunConfig
 from peft_studio.errors import NonFiniteLossError
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 from peft_studio.worker import main
 
 EXCEPTIONS: dict[str, Callable[[], BaseException]] = {
@@ -83,12 +82,9 @@ def train(
 
 
 def _save(paths: RunPaths, step: int, steps: int) -> None:
-    """A checkpoint, complete or absent."""
-    draft = paths.root / ".checkpoint"
-    draft.mkdir()
-    (draft / "state.json").write_text(json.dumps({"step": step, "max_steps": steps}))
-    shutil.rmtree(paths.checkpoint, ignore_errors=True)
-    draft.rename(paths.checkpoint)
+    """A checkpoint; a kill at any moment leaves this one or the last."""
+    paths.checkpoint.mkdir(exist_ok=True)
+    atomic_write(paths.checkpoint / "state.json", json.dumps({"step": step, "max_steps": steps}))
 
 
 def _fill_up(paths: RunPaths) -> None:

@@ -22,7 +22,7 @@ MakeManager = Callable[..., JobManager]
 
 def reach(manager: JobManager, run_id: str, status: str) -> RunInfo:
     """Waits for a status."""
-    return wait_for(lambda: info if (info := manager.info(run_id)).status == status else None)
+    return wait_for(lambda: info if (info := manager.info(run_id)).status == status else None, 40)
 
 
 def at_step(manager: JobManager, run_id: str, step: int) -> None:
