@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m peft_studio", description="Parameter-efficient fine-tuning.")
     parser.add_argument("--home", metavar="FOLDER", help="where runs are kept (default: PEFT_STUDIO_HOME)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    from peft_studio.jobs.commands import add_commands
+
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         found.add_argument("run", metavar="RUN_ID")
         if name == "export":
             found.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
+    add_commands(add)
     commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
     return parser
 

@@ -13,7 +13,9 @@ from typing import Any
 
 from peft_studio.config import RunConfig
 from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.jobs.doctor import Finding, diagnose
 from peft_studio.jobs.engine_client import EngineClient
+from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.index import RunIndex
@@ -61,6 +63,7 @@ class JobManager:
         self._executor = executor or LocalExecutor(self._warm, settings.threads)
         self._index = RunIndex(self.store)
         self._series = SeriesCache(self.store)
+        self._evidence = EvidenceCache()
         self._scheduler = Scheduler(self._index.unfinished, self._executor, settings.max_running, grace)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self._lock_fd: int | None = None
@@ -145,6 +148,7 @@ class JobManager:
             )
         self.store.delete(run_id)
         self._series.forget(run_id)
+        self._evidence.forget(run_id)
         self._changed(run_id)
 
     def list(self) -> list[RunInfo]:
@@ -174,6 +178,15 @@ class JobManager:
             RunNotFoundError: No run has this id.
         """
         return self._series.raw(run_id)
+
+    def findings(self, run_id: str) -> tuple[Finding, ...]:
+        """What the doctor says about a run, as far as it has come; see `doctor.diagnose`.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        status = self._index.get(run_id).status
+        return self._evidence.ask(diagnose, self.store.paths(run_id), status)
 
     def clone(self, run_id: str) -> dict[str, Any]:
         """A run's config as plain values, for "the same again with a change".

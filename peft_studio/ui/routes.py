@@ -3,6 +3,7 @@
 They answer without Gradio's queue, so that a hundred open pages cost little.
 """
 
+import contextlib
 import csv
 import gzip
 import io
@@ -39,6 +40,7 @@ def routes(manager: JobManager) -> list[BaseRoute]:
         Route("/studio/static/{name}", static_file),
         Route("/studio/runs.json", _words(api.runs)),
         Route("/studio/metrics.json", _words(api.metrics)),
+        Route("/studio/findings.json", _words(api.findings)),
         Route("/studio/library.json", lambda _request: _json(library())),
         Route("/studio/runs/{run_id}/details", _words(api.details)),
         Route("/studio/log/{run_id}", _words(api.log)),
@@ -97,9 +99,21 @@ class _Api:
         return PlainTextResponse(text, headers={**_NO_STORE, "X-Content-Type-Options": "nosniff"})
 
     def details(self, request: Request) -> Response:
-        """Test figures, the check after saving, confusion matrix and ranks of a run."""
+        """Findings, test figures, the check after saving, confusion matrix and ranks of a run."""
         run_id = request.path_params["run_id"]
-        return _json(run_details(self._manager.info(run_id), self._manager.store.paths(run_id)))
+        details = run_details(self._manager.info(run_id), self._manager.store.paths(run_id))
+        return _json({**details, "findings": self._findings(run_id)})
+
+    def findings(self, request: Request) -> Response:
+        """What the doctor says about several runs: ``?runs=id,id``; unknown runs are left out."""
+        found = {}
+        for run_id in request.query_params.get("runs", "").split(",")[:MAX_CURVES]:
+            with contextlib.suppress(RunNotFoundError):
+                found[run_id] = self._findings(run_id)
+        return _json(found)
+
+    def _findings(self, run_id: str) -> list[dict[str, Any]]:
+        return [finding.to_dict() for finding in self._manager.findings(run_id)]
 
     def export(self, request: Request) -> Response:
         """The adapter with its card and script."""

@@ -79,7 +79,7 @@
       el("div", { class: "acts" },
         live && button("Stop", `Stop ${title}`, () => studio.post(`studio/runs/${run.id}/stop`).then(() => studio.pollSoon())),
         button("Clone", `Same again with a change: ${title}`, () => studio.fill({ run: run.id })),
-        !live && run.step > 0 && button("Details", `Details of ${title}`, () => studio.openDetails(run, host)),
+        run.status !== "queued" && button("Details", `Details of ${title}`, () => studio.openDetails(run, host)),
         button("Log", `Log of ${title}`, () => openLog(run, host)),
         run.adapter_bytes && el("a", { class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip` }, "Export"),
         !live && remove),
