@@ -131,6 +131,7 @@ def _print_table(rows: Sequence[Sequence[Any]]) -> None:
 
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.follow import Follower, start_worker
+    from peft_studio.jobs.manager import JobManager
     from peft_studio.jobs.store import RunStore
     from peft_studio.models.fit import check_model
     from peft_studio.presets import parse_preset
@@ -140,6 +141,9 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     check_model(config.model.id)  # a wrong name or file is told before anything is created
     task_of(config.task)
     prepare_home(settings)
+    if settings.quota_mb:
+        manager = JobManager(settings)
+        manager.keeper.check_quota(manager.list())
     paths = RunStore(settings.runs_dir).create(config, options.name)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     worker = start_worker(paths, settings.threads)

@@ -28,6 +28,10 @@ class Settings(BaseModel):
         port: TCP port to listen on.
         max_running: Training workers at a time.
         threads: CPU threads for each worker and for the engine.
+        keep_runs: How many runs that are over are kept; older ones are deleted. 0 keeps all.
+        keep_days: Days for which a run that is over is kept. 0 keeps all.
+        quota_mb: Megabytes that all runs may take before new ones are refused. 0 sets no limit.
+        quota_warn_mb: Megabytes from which the page warns; 0 means four fifths of the quota.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +41,11 @@ class Settings(BaseModel):
     port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
     threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
+
+    keep_runs: int = Field(0, ge=0)
+    keep_days: float = Field(0, ge=0)
+    quota_mb: float = Field(0, ge=0)
+    quota_warn_mb: float = Field(0, ge=0)
 
     @property
     def runs_dir(self) -> Path:
@@ -55,6 +64,10 @@ _ENV = {
     "port": "GRADIO_SERVER_PORT",
     "max_running": "PEFT_STUDIO_MAX_RUNNING",
     "threads": "PEFT_STUDIO_THREADS",
+    "keep_runs": "PEFT_STUDIO_KEEP_RUNS",
+    "keep_days": "PEFT_STUDIO_KEEP_DAYS",
+    "quota_mb": "PEFT_STUDIO_QUOTA_MB",
+    "quota_warn_mb": "PEFT_STUDIO_QUOTA_WARN_MB",
 }
 
 

@@ -9,21 +9,23 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from peft_studio.config import RunConfig
-from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
 from peft_studio.jobs.doctor import Finding, diagnose
 from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
+from peft_studio.jobs.housekeeping import Housekeeper
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.redact import redact
 from peft_studio.jobs.scheduler import Scheduler
 from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.store import RunStore, Status
+from peft_studio.jobs.transfer import pack_run, unpack_run
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.models.fit import check_model
 from peft_studio.settings import Settings, prepare_home
@@ -48,6 +50,7 @@ class JobManager:
     Attributes:
         engine: The inference process.
         store: The run folders.
+        keeper: What runs take on the disk.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class JobManager:
         self._index = RunIndex(self.store)
         self._series = SeriesCache(self.store)
         self._evidence = EvidenceCache()
+        self.keeper = Housekeeper(settings)
         self._scheduler = Scheduler(self._index.unfinished, self._executor, settings.max_running, grace)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self._lock_fd: int | None = None
@@ -102,10 +106,12 @@ class JobManager:
         Raises:
             ModelError: There is no such model, or it is too large for this machine.
             DataError: A data file cannot be used; the message names file, row and column.
-            StorageError: The disk is full or the folder is not writable.
+            StorageError: The disk is full, the quota used up, or the folder is not writable.
         """
         check_model(config.model.id)
         task_of(config.task)
+        self.keep_house()
+        self.keeper.check_quota(self.list())
         run_id = self.store.create(config, name).id
         self._changed()
         return run_id
@@ -150,6 +156,30 @@ class JobManager:
         self._series.forget(run_id)
         self._evidence.forget(run_id)
         self._changed(run_id)
+
+    def keep_house(self) -> list[str]:
+        """Deletes the runs that retention no longer keeps, if it is on; returns their ids."""
+        gone = []
+        for run_id in self.keeper.outdated(self.list()):
+            with contextlib.suppress(InvalidStateError, RunNotFoundError):  # it has come back to life, or gone
+                self.delete(run_id)
+                gone.append(run_id)
+        return gone
+
+    def free_checkpoint(self, run_id: str) -> int:
+        """Removes the checkpoint of a run that is over; see `Housekeeper.free_checkpoint`."""
+        return self.keeper.free_checkpoint(self.store.paths(run_id), self._index.get(run_id).status)
+
+    def export_run(self, run_id: str, out: Path | BinaryIO) -> None:
+        """Packs a whole run that is over; see `transfer.pack_run`."""
+        pack_run(self.store.paths(run_id), self._index.get(run_id).status, out)
+
+    def import_run(self, source: Path | BinaryIO) -> str:
+        """Takes in a packed run, and returns its id; see `transfer.unpack_run`."""
+        self.keeper.check_quota(self.list())
+        run_id = unpack_run(source, self.store)
+        self._changed(run_id)
+        return run_id
 
     def list(self) -> list[RunInfo]:
         """Every run, newest first."""

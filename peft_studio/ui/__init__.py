@@ -12,6 +12,7 @@ from peft_studio.ui import api, compare, generate, learn, runs, train
 from peft_studio.ui.context import Studio
 from peft_studio.ui.routes import STATIC, routes
 from peft_studio.ui.shell import island
+from peft_studio.ui.storage import storage_routes
 from peft_studio.ui.theme import make_theme
 
 TABS = (("Train", train), ("Runs", runs), ("Compare", compare), ("Generate", generate), ("Learn", learn))
@@ -46,7 +47,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
         OSError: The port is taken.
     """
     options: dict[str, Any] = {
-        "app_kwargs": {"routes": routes(manager)},
+        "app_kwargs": {"routes": [*storage_routes(manager), *routes(manager)]},
         "theme": make_theme(),
         "css_paths": str(STATIC / "studio.css"),
         "footer_links": [],
