@@ -4,8 +4,10 @@ import contextlib
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from peft_studio.errors import RunNotFoundError
+from peft_studio.jobs.index_cache import IndexCache, SettledReader
 from peft_studio.jobs.reader import RunInfo, RunReader
 from peft_studio.jobs.store import RunPaths, RunState, RunStore, Status
 
@@ -15,10 +17,11 @@ FRESH_SECONDS = 0.1  # how long a list is given out again: many viewers ask at t
 class RunIndex:
     """A cache over the run folders; it can be dropped at any time. Thread-safe."""
 
-    def __init__(self, store: RunStore) -> None:
+    def __init__(self, store: RunStore, cache: Path | None = None) -> None:
         self._store = store
+        self._cache = IndexCache(cache)
         self._lock = threading.RLock()
-        self._readers: dict[str, RunReader] = {}
+        self._readers: dict[str, RunReader | SettledReader] = {}
         self._list: list[RunInfo] = []
         self._list_time = float("-inf")
 
@@ -29,6 +32,7 @@ class RunIndex:
                 readers = sorted(self._refresh(), key=_age)
                 self._list = _number_queue([reader.info() for reader in readers])[::-1]
                 self._list_time = time.monotonic()
+                self._cache.keep([reader.info() for reader in readers if reader.is_over], self._store.root)
             return list(self._list)
 
     def get(self, run_id: str) -> RunInfo:
@@ -53,7 +57,7 @@ class RunIndex:
             self._list_time = float("-inf")
             self._readers.pop(run_id, None)
 
-    def _refresh(self) -> list[RunReader]:
+    def _refresh(self) -> list[RunReader | SettledReader]:
         ids = self._store.ids()
         known = set(ids)
         for gone in [run_id for run_id in self._readers if run_id not in known]:
@@ -64,16 +68,18 @@ class RunIndex:
                 readers.append(self._reader(RunPaths(self._store.root / run_id)))
         return readers
 
-    def _reader(self, paths: RunPaths) -> RunReader:
+    def _reader(self, paths: RunPaths) -> RunReader | SettledReader:
         reader = self._readers.get(paths.id)
+        if isinstance(reader, SettledReader) and not paths.exit.exists():  # somebody put it back into the queue
+            reader = None
         if reader is None:
             if not paths.root.is_dir():
                 raise RunNotFoundError(f"There is no run {paths.id!r} in {self._store.root}.")
-            reader = self._readers[paths.id] = RunReader(paths)
+            reader = self._readers[paths.id] = self._cache.find(paths) or RunReader(paths)
         return reader
 
 
-def _age(reader: RunReader) -> tuple[float, str]:
+def _age(reader: RunReader | SettledReader) -> tuple[float, str]:
     return reader.created, reader.paths.id
 
 

@@ -64,7 +64,7 @@ class JobManager:
         self.store = RunStore(settings.runs_dir)
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
         self._executor = executor or LocalExecutor(self._warm, settings.threads)
-        self._index = RunIndex(self.store)
+        self._index = RunIndex(self.store, settings.cache_dir / "runs.json")
         self._series = SeriesCache(self.store)
         self._evidence = EvidenceCache()
         self.keeper = Housekeeper(settings)

@@ -6,10 +6,12 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from peft_studio.jobs.events import read_new
-from peft_studio.jobs.loglines import LogFollower, number, parse_events
+from peft_studio.jobs.loglines import CHUNK_LINES, LogFollower, number, parse_events
 from peft_studio.jobs.store import RunPaths, RunStore
 
 MAX_POINTS = 1500  # of a curve in one answer
@@ -40,6 +42,21 @@ class Curve:
         self.loss.append(math.nan if value is None else value)
         self.tokens.append(int(number(event.get("tokens")) or 0))
         self.elapsed.append(number(event.get("elapsed")) or 0.0)
+        return True
+
+    def add_steps(self, events: list[dict[str, Any]]) -> bool:
+        """Appends many steps at once, in a third of the time; False, and nothing done, when one is odd."""
+        try:
+            step = array("q", [event["step"] for event in events])
+            loss = array("d", [math.nan if event["loss"] is None else event["loss"] for event in events])
+            tokens = array("q", [event["tokens"] for event in events])
+            elapsed = array("d", [event["elapsed"] for event in events])
+        except (KeyError, TypeError, OverflowError):
+            return False
+        self.step += step
+        self.loss += loss
+        self.tokens += tokens
+        self.elapsed += elapsed
         return True
 
     def columns(self, start: int) -> Columns:
@@ -92,6 +109,11 @@ def thin(values: "array[float]", start: int, limit: int) -> list[int]:
     return sorted(chosen)
 
 
+def _chunks(events: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while chunk := list(islice(events, CHUNK_LINES)):
+        yield chunk
+
+
 class _RunCurves:
     """Both curves of a run, read as its log grows."""
 
@@ -111,7 +133,13 @@ class _RunCurves:
         lines = self._log.read()
         if self._log.restarts != restarts:
             self._clear()
-        for event in parse_events(lines):
+        for kind, group in groupby(parse_events(lines), key=itemgetter("kind")):
+            for events in _chunks(group):
+                if kind != "step" or not self.train.add_steps(events):
+                    self._take(events)
+
+    def _take(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
             if event["kind"] == "step":
                 self.train.add(event, event.get("loss"))
             elif event["kind"] == "eval":

@@ -23,6 +23,7 @@ from peft_studio.export import export_zip
 from peft_studio.jobs.manager import JobManager
 from peft_studio.ui.details import run_details
 from peft_studio.ui.matrix import library
+from peft_studio.ui.runlist import RunList, plain
 from peft_studio.ui.table import csv_rows
 
 STATIC = Path(__file__).parent / "static"
@@ -74,13 +75,14 @@ class _Api:
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
+        self._list = RunList(manager.list)
 
-    def runs(self, _request: Request) -> Response:
-        """Every run, newest first, without its config."""
-        shown = [
-            {key: value for key, value in info.to_dict().items() if key != "config"} for info in self._manager.list()
-        ]
-        return _json(shown)
+    def runs(self, request: Request) -> Response:
+        """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
+        since = request.query_params.get("since")
+        if since is not None:
+            return _json(self._list.since(int(since) if since.isdecimal() else 0))
+        return _json([plain(info) for info in self._manager.list()])
 
     def metrics(self, request: Request) -> Response:
         """New points of several curves: ``?runs=id:since,id:since``; unknown runs are left out."""
