@@ -75,6 +75,7 @@ class IndexCache:
             self._saved = set(self._entries)
         entry = self._entries.pop(paths.id, None)  # asked for once; afterwards the index holds it
         if not isinstance(entry, dict) or entry.get("stamp") != stamp(paths):
+            self._saved.discard(paths.id)  # to be written anew
             return None
         with contextlib.suppress(TypeError, KeyError, ValueError):  # damaged, or of another version
             if entry["info"]["status"] in ENDED and entry["info"]["id"] == paths.id:

@@ -47,8 +47,9 @@ def test_what_changed_is_read_again(store: RunStore, tmp_path: Path) -> None:
     text = paths.events.read_text().replace("1.5", "2.25")
     paths.events.write_text(text)
     assert RunIndex(store, cache).get(paths.id).loss == 2.25
+    RunIndex(store, cache).all()
     index = RunIndex(store, cache)
-    index.all()
+    assert isinstance(index._reader(paths), index_cache.SettledReader)
     paths.exit.unlink()
     paths.claim.unlink()  # put back into the queue
     assert index.get(paths.id).status == "queued"
