@@ -64,13 +64,17 @@ class RunIndex:
             del self._readers[gone]
         readers = []
         for run_id in ids:
+            reader = self._readers.get(run_id)
+            if reader is not None and not (type(reader) is SettledReader and reader.has_changed()):
+                readers.append(reader)
+                continue
             with contextlib.suppress(RunNotFoundError):  # deleted since the look at the folder
                 readers.append(self._reader(RunPaths(self._store.root / run_id)))
         return readers
 
     def _reader(self, paths: RunPaths) -> RunReader | SettledReader:
         reader = self._readers.get(paths.id)
-        if isinstance(reader, SettledReader) and not paths.exit.exists():  # somebody put it back into the queue
+        if isinstance(reader, SettledReader) and reader.has_changed():
             reader = None
         if reader is None:
             if not paths.root.is_dir():

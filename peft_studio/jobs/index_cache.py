@@ -6,6 +6,7 @@ run, its events and ``exit.json``, are as they were; of a run that was put back 
 
 import contextlib
 import json
+import os
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -45,6 +46,11 @@ class SettledReader:
         self.created = info.created
         self.is_over = True
         self._info = info
+        self._end = str(paths.exit)
+
+    def has_changed(self) -> bool:
+        """Whether somebody put the run back into the queue, so that what was known holds no longer."""
+        return not os.path.exists(self._end)  # noqa: PTH110 - of thousands at a time, and a Path takes three times as long
 
     def info(self) -> RunInfo:
         """Everything that was known."""

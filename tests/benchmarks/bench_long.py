@@ -1,7 +1,7 @@
 """Measures long lists: 2,000 runs and a run of 200,000 steps, in the app's process and through a browser.
 
-``python -m tests.benchmarks.bench_long [--page]`` prints one JSON object. Milliseconds in the process are CPU time, which
-other work on the machine does not change. With ``--page``, a real app is started on an empty home, on that home
+``python -m tests.benchmarks.bench_long [--page]`` prints one JSON object. Milliseconds in the process are CPU time:
+other work on the machine changes it little. With ``--page``, a real app is started on an empty home, on that home
 without its cache, and with it, in wall time; then Chromium opens the list.
 """
 
