@@ -83,6 +83,7 @@ class JobManager:
         """
         prepare_home(self.settings)
         self._lock_fd = _lock_home(self.settings.home)
+        self.keep_house()
         self._executor.open()
         self._scheduler.start()
         if preload_engine:
@@ -159,7 +160,9 @@ class JobManager:
 
     def keep_house(self) -> list[str]:
         """Deletes the runs that retention no longer keeps, if it is on; returns their ids."""
-        gone = []
+        gone: list[str] = []
+        if not (self.settings.keep_runs or self.settings.keep_days):
+            return gone
         for run_id in self.keeper.outdated(self.list()):
             with contextlib.suppress(InvalidStateError, RunNotFoundError):  # it has come back to life, or gone
                 self.delete(run_id)

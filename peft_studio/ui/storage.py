@@ -40,7 +40,7 @@ def _words(handler: Handler) -> Handler:
     """Refuses changes that another site asks for, and answers a ``StudioError`` with its words."""
 
     async def answer(request: Request) -> Response:
-        if request.method == "POST" and not same_origin(request):
+        if request.method not in ("GET", "HEAD") and not same_origin(request):
             return JSONResponse({"error": "This request came from another site."}, 403)
         try:
             return await handler(request)

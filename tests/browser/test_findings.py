@@ -22,7 +22,7 @@ def test_the_chart_shows_a_finding_and_its_fix_fills_the_form(page: Page, app: A
     finding = page.locator("#runs-chart .ps-finding[data-finding=diverged]")
     expect(finding).to_contain_text("The loss rose instead of falling")
     page.wait_for_function(
-        "document.querySelector('#runs-chart .ps-plot').data?.some(trace => trace.name === 'finding' && trace.y[0] > 0)"
+        "document.querySelector('#runs-chart .ps-plot').data?.some(one => one.name === 'finding' && one.y[0] > 0)"
     )
     finding.locator("summary").click()
     finding.get_by_role("button", name="Try again with learning rate 0.01").click()

@@ -117,6 +117,17 @@ def test_retention_by_days(tmp_path: Path) -> None:
     assert manager.keep_house() == [old.id] and [info.id for info in manager.list()] == [new.id]
 
 
+def test_a_start_triggers_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = manager_with(tmp_path, keep_runs=1)
+    old, new = ended(manager, created=time.time() - 100), ended(manager)
+    for part in (manager._executor, manager._scheduler):
+        for name in ("open", "start"):
+            monkeypatch.setattr(part, name, lambda: None, raising=False)
+    manager.start(preload_engine=False)
+    manager.close()
+    assert not old.root.exists() and new.root.exists()
+
+
 def test_a_new_run_triggers_retention(tmp_path: Path) -> None:
     manager = manager_with(tmp_path, keep_runs=1)
     old, new = ended(manager, created=time.time() - 100), ended(manager)
