@@ -164,7 +164,9 @@ class JobManager:
         if not (self.settings.keep_runs or self.settings.keep_days):
             return gone
         for run_id in self.keeper.outdated(self.list()):
-            with contextlib.suppress(InvalidStateError, RunNotFoundError):  # it has come back to life, or gone
+            with contextlib.suppress(
+                InvalidStateError, RunNotFoundError, StorageError
+            ):  # back to life, gone, or stuck
                 self.delete(run_id)
                 gone.append(run_id)
         return gone
