@@ -11,6 +11,7 @@ from peft_studio.jobs.index_cache import IndexCache, SettledReader
 from peft_studio.jobs.reader import RunInfo, RunReader
 from peft_studio.jobs.store import RunPaths, RunState, RunStore, Status
 
+LOOK_SECONDS = 2.0  # between two looks whether another process put runs that are over back into the queue
 FRESH_SECONDS = 0.1  # how long a list is given out again: many viewers ask at the same time
 
 
@@ -24,6 +25,7 @@ class RunIndex:
         self._readers: dict[str, RunReader | SettledReader] = {}
         self._list: list[RunInfo] = []
         self._list_time = float("-inf")
+        self._look_time = float("-inf")
 
     def all(self) -> list[RunInfo]:
         """Every run, newest first."""
@@ -63,9 +65,11 @@ class RunIndex:
         for gone in [run_id for run_id in self._readers if run_id not in known]:
             del self._readers[gone]
         readers = []
+        look = time.monotonic() - self._look_time > LOOK_SECONDS
+        self._look_time = time.monotonic() if look else self._look_time
         for run_id in ids:
             reader = self._readers.get(run_id)
-            if reader is not None and not (type(reader) is SettledReader and reader.has_changed()):
+            if reader is not None and not (look and type(reader) is SettledReader and reader.has_changed()):
                 readers.append(reader)
                 continue
             with contextlib.suppress(RunNotFoundError):  # deleted since the look at the folder
