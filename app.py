@@ -22,6 +22,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", help="port to listen on (GRADIO_SERVER_PORT; 7860)")
     parser.add_argument("--home", help="folder for runs and caches (PEFT_STUDIO_HOME; ~/.peft-studio)")
     parser.add_argument("--max-running", type=int, help="training workers at a time (PEFT_STUDIO_MAX_RUNNING)")
+    parser.add_argument("--keep-runs", type=int, help="runs to keep once they are over (PEFT_STUDIO_KEEP_RUNS; all)")
+    parser.add_argument("--keep-days", type=float, help="days to keep runs (PEFT_STUDIO_KEEP_DAYS; for ever)")
+    parser.add_argument("--quota-mb", type=float, help="megabytes that runs may take (PEFT_STUDIO_QUOTA_MB; no limit)")
     return parser.parse_args(argv)
 
 
@@ -50,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
     try:
-        settings = load_settings(
-            os.environ, host=args.host, port=args.port, home=args.home, max_running=args.max_running
-        )
+        settings = load_settings(os.environ, **vars(args))
         check_port(settings)
         prepare_home(settings)
         use_folder(settings.cache_dir)

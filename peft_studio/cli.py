@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m peft_studio", description="Parameter-efficient fine-tuning.")
     parser.add_argument("--home", metavar="FOLDER", help="where runs are kept (default: PEFT_STUDIO_HOME)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    from peft_studio.jobs.commands import add_commands
+
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         elif name == "extend":
             found.add_argument("steps", type=int, metavar="STEPS", help="how many more")
     run_commands.add_queue(add("queue", run_commands.queue, "Show the queue, or change it."))
+    add_commands(add)
     commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
     return parser
 
@@ -135,6 +138,7 @@ def _print_table(rows: Sequence[Sequence[Any]]) -> None:
 
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.follow import Follower, start_worker
+    from peft_studio.jobs.manager import JobManager
     from peft_studio.jobs.store import RunStore
     from peft_studio.preflight import check_run
     from peft_studio.presets import parse_preset
@@ -142,6 +146,9 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     config = parse_preset(options.preset, options.set)
     check_run(config)  # a wrong name or file is told before anything is created
     prepare_home(settings)
+    if settings.quota_mb:
+        manager = JobManager(settings)
+        manager.keeper.check_quota(manager.list())
     paths = RunStore(settings.runs_dir).create(config, options.name)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     worker = start_worker(paths, settings.threads)

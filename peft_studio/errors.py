@@ -6,6 +6,7 @@
     ├── ModelError             no such model, or a directory that is not one
     ├── HubOfflineError        the Hugging Face Hub cannot be reached
     ├── DataError              rows that cannot be used
+    ├── ArchiveError           a file that is not the whole and undamaged export of a run
     ├── StorageError           the home folder is full, locked or not writable
     ├── CheckpointError        a checkpoint that a run cannot go on from
     ├── JobError
@@ -56,6 +57,10 @@ class HubOfflineError(StudioError):
 
 class DataError(StudioError):
     """Rows of a task cannot be used."""
+
+
+class ArchiveError(StudioError):
+    """A file that is not the whole and undamaged export of a run."""
 
 
 class StorageError(StudioError):

@@ -40,6 +40,10 @@ class Settings(BaseModel):
         max_running: Training workers at a time; half the cores; `load_settings` makes it 1 where there is a GPU.
         threads: CPU threads for each worker and for the engine.
         auto_resume: Whether runs that were cut short (killed, or the machine went down) go on by themselves.
+        keep_runs: How many runs that are over are kept; older ones are deleted. 0 keeps all.
+        keep_days: Days for which a run that is over is kept. 0 keeps all.
+        quota_mb: Megabytes that all runs may take before new ones are refused. 0 sets no limit.
+        quota_warn_mb: Megabytes from which the page warns; 0 means four fifths of the quota.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -50,6 +54,10 @@ class Settings(BaseModel):
     max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
     threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
     auto_resume: bool = True
+    keep_runs: int = Field(0, ge=0)
+    keep_days: float = Field(0, ge=0)
+    quota_mb: float = Field(0, ge=0)
+    quota_warn_mb: float = Field(0, ge=0)
 
     @property
     def runs_dir(self) -> Path:
@@ -69,6 +77,10 @@ _ENV = {
     "max_running": "PEFT_STUDIO_MAX_RUNNING",
     "threads": "PEFT_STUDIO_THREADS",
     "auto_resume": "PEFT_STUDIO_AUTO_RESUME",
+    "keep_runs": "PEFT_STUDIO_KEEP_RUNS",
+    "keep_days": "PEFT_STUDIO_KEEP_DAYS",
+    "quota_mb": "PEFT_STUDIO_QUOTA_MB",
+    "quota_warn_mb": "PEFT_STUDIO_QUOTA_WARN_MB",
 }
 
 

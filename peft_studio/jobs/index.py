@@ -4,15 +4,20 @@ import contextlib
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from peft_studio.errors import RunNotFoundError
 from peft_studio.jobs.claims import claimant_lives
+from peft_studio.jobs.index_cache import IndexCache, SettledReader
 from peft_studio.jobs.queue import QueueState, RunQueue
 from peft_studio.jobs.reader import RunInfo, RunReader
 from peft_studio.jobs.state import Lives, RunState, Status
 from peft_studio.jobs.store import RunPaths, RunStore
 
+LOOK_SECONDS = 2.0  # between two looks whether another process put runs that are over back into the queue
 FRESH_SECONDS = 0.1  # how long a list is given out again: many viewers ask at the same time
+
+Reader = RunReader | SettledReader
 
 
 class RunIndex:
@@ -22,20 +27,25 @@ class RunIndex:
         store: The run folders.
         queue: The order of the queued ones.
         lives: Tells whether the process that claimed a run lives.
+        cache: The file that keeps what is known about runs that are over; None keeps nothing.
 
     Attributes:
         notes: Why queued runs are not started, by id, as the scheduler says.
     """
 
-    def __init__(self, store: RunStore, queue: RunQueue, lives: Lives = claimant_lives) -> None:
+    def __init__(
+        self, store: RunStore, queue: RunQueue, lives: Lives = claimant_lives, cache: Path | None = None
+    ) -> None:
         self._store = store
         self._queue = queue
         self._lives = lives
+        self._cache = IndexCache(cache)
         self.notes: dict[str, str] = {}
         self._lock = threading.RLock()
-        self._readers: dict[str, RunReader] = {}
+        self._readers: dict[str, Reader] = {}
         self._list: list[RunInfo] = []
         self._list_time = float("-inf")
+        self._look_time = float("-inf")
 
     def all(self) -> list[RunInfo]:
         """Every run, newest first."""
@@ -44,6 +54,8 @@ class RunIndex:
                 readers = sorted(self._refresh(), key=_age)
                 self._list = self._with_queue(readers, [reader.info() for reader in readers])[::-1]
                 self._list_time = time.monotonic()
+                over = [reader.info() for reader in readers if reader.is_over and not reader.is_interrupted]
+                self._cache.keep(over, self._store.root)
             return list(self._list)
 
     def get(self, run_id: str) -> RunInfo:
@@ -86,7 +98,7 @@ class RunIndex:
             self._list_time = float("-inf")
             self._readers.pop(run_id, None)
 
-    def _with_queue(self, readers: list[RunReader], infos: list[RunInfo]) -> list[RunInfo]:
+    def _with_queue(self, readers: list[Reader], infos: list[RunInfo]) -> list[RunInfo]:
         """Tells the queued ones their places, and why they wait."""
         if all(info.status != Status.QUEUED for info in infos):
             return infos
@@ -102,33 +114,34 @@ class RunIndex:
             for info in infos
         ]
 
-    def _refresh(self) -> list[RunReader]:
+    def _refresh(self) -> list[Reader]:
         ids = self._store.ids()
         known = set(ids)
         for gone in [run_id for run_id in self._readers if run_id not in known]:
             del self._readers[gone]
         readers = []
+        look = time.monotonic() - self._look_time > LOOK_SECONDS
+        self._look_time = time.monotonic() if look else self._look_time
         for run_id in ids:
+            reader = self._readers.get(run_id)
+            if reader is not None and ((type(reader) is SettledReader and not look) or reader.recheck()):
+                readers.append(reader)
+                continue
             with contextlib.suppress(RunNotFoundError):  # deleted since the look at the folder
-                readers.append(self._known(run_id) or self._reader(RunPaths(self._store.root / run_id)))
+                readers.append(self._reader(RunPaths(self._store.root / run_id)))
         return readers
 
-    def _known(self, run_id: str) -> RunReader | None:
-        reader = self._readers.get(run_id)
-        if reader is not None:
-            reader.recheck()
-        return reader
-
-    def _reader(self, paths: RunPaths) -> RunReader:
-        reader = self._known(paths.id)
-        if reader is None:
+    def _reader(self, paths: RunPaths) -> Reader:
+        reader = self._readers.get(paths.id)
+        if reader is None or not reader.recheck():
             if not paths.root.is_dir():
                 raise RunNotFoundError(f"There is no run {paths.id!r} in {self._store.root}.")
-            reader = self._readers[paths.id] = RunReader(paths, self._lives)
+            reader = self._cache.find(paths) or RunReader(paths, self._lives)
+            self._readers[paths.id] = reader
         return reader
 
 
-def _age(reader: RunReader) -> tuple[float, str]:
+def _age(reader: RunReader | SettledReader) -> tuple[float, str]:
     return reader.created, reader.paths.id
 
 

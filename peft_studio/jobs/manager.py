@@ -3,19 +3,24 @@
 Thread-safe. It keeps nothing that is not in the run folders: kill it, start another, and it picks up every run.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from peft_studio.config import RunConfig
-from peft_studio.errors import InvalidStateError
+from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
 from peft_studio.jobs.controls import RunControls
+from peft_studio.jobs.doctor import Finding, diagnose
 from peft_studio.jobs.engine_client import EngineClient
+from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.fetching import Fetcher
 from peft_studio.jobs.home import is_locked, lock_home
+from peft_studio.jobs.housekeeping import Housekeeper
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.loglines import tail
 from peft_studio.jobs.press import Press
@@ -25,6 +30,7 @@ from peft_studio.jobs.scheduler import Limits, Scheduler
 from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.state import Status
 from peft_studio.jobs.store import RunStore
+from peft_studio.jobs.transfer import pack_run, unpack_run
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.preflight import check_run
 from peft_studio.settings import Settings, prepare_home
@@ -49,6 +55,7 @@ class JobManager:
         fetcher: Brings data sets from the Hub.
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
         store: The run folders.
+        keeper: What runs take on the disk.
     """
 
     def __init__(
@@ -64,9 +71,11 @@ class JobManager:
         self.queue = RunQueue(settings.home)
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
         self._executor = executor or LocalExecutor(self._warm, settings.threads)
-        self._index = RunIndex(self.store, self.queue, self._executor.lives)
+        self._index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
         self._controls = RunControls(self.store, self._index, self.queue)
         self._series = SeriesCache(self.store)
+        self._evidence = EvidenceCache()
+        self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self.fetcher = Fetcher(settings.home)
         admission = Admission(Predictor(estimate or self.engine.estimate))
@@ -85,6 +94,7 @@ class JobManager:
         """
         prepare_home(self.settings)
         self._lock_fd = lock_home(self.settings.home)
+        self.keep_house()
         self._executor.open()
         self._scheduler.start()
         if preload_engine:
@@ -115,9 +125,11 @@ class JobManager:
             ModelError: There is no such model, or it is too large for this machine.
             DataError: A data file cannot be used; the message names file, row and column.
             ConfigError: The model cannot do such a task, or the method does not fit it.
-            StorageError: The disk is full or the folder is not writable.
+            StorageError: The disk is full, the quota used up, or the folder is not writable.
         """
         check_run(config)
+        self.keep_house()
+        self.keeper.check_quota(self.list())
         run_id = self.store.create(config, name).id
         self._changed()
         return run_id
@@ -159,7 +171,7 @@ class JobManager:
             StorageError: The folder cannot be written.
         """
         self._controls.resume(run_id)
-        self._changed()
+        self._changed(run_id)
 
     def extend(self, run_id: str, more_steps: int) -> int:
         """Trains a run that is over longer: puts it into the queue with a higher number of steps.
@@ -177,7 +189,7 @@ class JobManager:
             StorageError: The folder cannot be written.
         """
         total = self._controls.extend(run_id, more_steps)
-        self._changed()
+        self._changed(run_id)
         return total
 
     def move(self, run_id: str, to: str | int) -> None:
@@ -222,7 +234,36 @@ class JobManager:
         self.store.delete(run_id)
         self.queue.enter(run_id)  # forgets it
         self._series.forget(run_id)
+        self._evidence.forget(run_id)
         self._changed(run_id)
+
+    def keep_house(self) -> list[str]:
+        """Deletes the runs that retention no longer keeps, if it is on; returns their ids."""
+        gone: list[str] = []
+        if not (self.settings.keep_runs or self.settings.keep_days):
+            return gone
+        for run_id in self.keeper.outdated(self.list()):
+            with contextlib.suppress(
+                InvalidStateError, RunNotFoundError, StorageError
+            ):  # back to life, gone, or stuck
+                self.delete(run_id)
+                gone.append(run_id)
+        return gone
+
+    def free_checkpoint(self, run_id: str) -> int:
+        """Removes the checkpoint of a run that is over; see `Housekeeper.free_checkpoint`."""
+        return self.keeper.free_checkpoint(self.store.paths(run_id), self._index.get(run_id).status)
+
+    def export_run(self, run_id: str, out: Path | BinaryIO) -> None:
+        """Packs a whole run that is over; see `transfer.pack_run`."""
+        pack_run(self.store.paths(run_id), self._index.get(run_id).status, out)
+
+    def import_run(self, source: Path | BinaryIO) -> str:
+        """Takes in a packed run, and returns its id; see `transfer.unpack_run`."""
+        self.keeper.check_quota(self.list())
+        run_id = unpack_run(source, self.store)
+        self._changed(run_id)
+        return run_id
 
     def list(self) -> list[RunInfo]:
         """Every run, newest first."""
@@ -251,6 +292,15 @@ class JobManager:
             RunNotFoundError: No run has this id.
         """
         return self._series.raw(run_id)
+
+    def findings(self, run_id: str) -> tuple[Finding, ...]:
+        """What the doctor says about a run, as far as it has come; see `doctor.diagnose`.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        status = self._index.get(run_id).status
+        return self._evidence.ask(diagnose, self.store.paths(run_id), status)
 
     def clone(self, run_id: str) -> dict[str, Any]:
         """A run's config as plain values, for "the same again with a change".

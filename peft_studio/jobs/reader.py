@@ -123,10 +123,15 @@ class RunReader:
         """Whether the run is known to have been cut short, and no process of it can be left."""
         return self._ended is not None and self._ended.interrupted
 
-    def recheck(self) -> None:
-        """Forgets that a run is over when files came or went in its folder, perhaps by another process."""
+    def recheck(self) -> bool:
+        """Forgets that a run is over when files came or went in its folder, perhaps by another process.
+
+        Returns:
+            True: this reader stays of use.
+        """
         if self._ended is not None and _changed(self._folder) != self._folder_changed:
             self._ended = self._final = None
+        return True
 
     def state(self) -> RunState:
         """The run's status; a folder that no worker could run is failed, and says why."""

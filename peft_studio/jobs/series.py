@@ -6,10 +6,12 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from peft_studio.jobs.events import read_new
-from peft_studio.jobs.loglines import LogFollower, number, parse_events
+from peft_studio.jobs.loglines import CHUNK_LINES, LogFollower, number, parse_events
 from peft_studio.jobs.store import RunPaths, RunStore
 
 MAX_POINTS = 1500  # of a curve in one answer
@@ -58,6 +60,23 @@ class Curve:
         """Drops the points from a step on."""
         for column in (self.step, self.loss, self.tokens, self.elapsed)[::-1]:
             del column[self.place(step) :]
+
+    def add_steps(self, events: list[dict[str, Any]]) -> bool:
+        """Appends many steps at once, in a third of the time; False, and nothing done, if one is odd or out of order."""
+        try:
+            step = array("q", [event["step"] for event in events])
+            loss = array("d", [math.nan if event["loss"] is None else event["loss"] for event in events])
+            tokens = array("q", [event["tokens"] for event in events])
+            elapsed = array("d", [event["elapsed"] for event in events])
+        except (KeyError, TypeError, OverflowError):
+            return False
+        if (self.step and step[0] <= self.step[-1]) or step.tolist() != sorted(set(step)):
+            return False  # steps that come again after an interruption
+        self.step += step
+        self.loss += loss
+        self.tokens += tokens
+        self.elapsed += elapsed
+        return True
 
     def columns(self, start: int) -> Columns:
         """The points from an index on, at most ``MAX_POINTS``, as JSON-able columns."""
@@ -109,6 +128,11 @@ def thin(values: "array[float]", start: int, limit: int) -> list[int]:
     return sorted(chosen)
 
 
+def _chunks(events: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while chunk := list(islice(events, CHUNK_LINES)):
+        yield chunk
+
+
 class _RunCurves:
     """Both curves of a run, read as its log grows.
 
@@ -133,7 +157,13 @@ class _RunCurves:
         lines = self._log.read()
         if self._log.restarts != restarts:
             self._clear()
-        for event in parse_events(lines):
+        for kind, group in groupby(parse_events(lines), key=itemgetter("kind")):
+            for events in _chunks(group):
+                if kind != "step" or not self.train.add_steps(events):
+                    self._take(events)
+
+    def _take(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
             if number(event.get("step")) is None:
                 continue
             if event["kind"] == "step":

@@ -131,7 +131,10 @@ def _cut_short(paths: RunPaths, reason: str) -> RunState:
         return RunState(Status.FAILED, f"{reason}; it was to pause and had no checkpoint yet")
     if not may_start_by_itself(paths):
         reason = f"{reason}; it was started again several times and got no further"
-    return RunState(Status.FAILED, reason, interrupted=not paths.stop.exists())
+    by_others = (
+        not paths.stop.exists() and paths.claim.exists()
+    )  # an imported run has no claim, and is not ours to go on
+    return RunState(Status.FAILED, reason, interrupted=by_others)
 
 
 def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from peft_studio.ui.context import Studio
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.routes import STATIC, routes
 from peft_studio.ui.shell import island
+from peft_studio.ui.storage import storage_routes
 from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads
 
@@ -49,7 +50,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
         OSError: The port is taken.
     """
     options: dict[str, Any] = {
-        "app_kwargs": {"routes": [*hub_routes(manager.fetcher), *routes(manager)]},
+        "app_kwargs": {"routes": [*hub_routes(manager.fetcher), *storage_routes(manager), *routes(manager)]},
         "theme": make_theme(),
         "css_paths": str(STATIC / "studio.css"),
         "footer_links": [],

@@ -3,13 +3,13 @@
 Everything is computed from the run's own files when somebody looks.
 """
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft_studio.jobs.events import read_new
+from peft_studio.jobs.evidence import predictions
 from peft_studio.jobs.loglines import number
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.store import RunPaths, read_json
@@ -52,20 +52,6 @@ def self_check(paths: RunPaths) -> dict[str, Any] | None:
         if event["kind"] == "saved" and isinstance(check, dict):
             found = {"rows": number(check.get("rows")), "max_difference": number(check.get("max_difference"))}
     return found
-
-
-def predictions(paths: RunPaths) -> Iterator[tuple[str, str]]:
-    """Truth and answer of each test row; lines that cannot be read are left out."""
-    try:
-        lines = paths.predictions.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return
-    for line in lines:
-        try:
-            row = json.loads(line)
-            yield row["target"].strip(), row["prediction"].strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
 
 
 def confusion(paths: RunPaths, task: str) -> dict[str, Any] | None:

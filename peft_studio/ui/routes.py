@@ -3,6 +3,7 @@
 They answer without Gradio's queue, so that a hundred open pages cost little.
 """
 
+import contextlib
 import csv
 import gzip
 import io
@@ -22,6 +23,7 @@ from peft_studio.export import export_zip
 from peft_studio.jobs.manager import JobManager
 from peft_studio.ui.details import run_details
 from peft_studio.ui.matrix import library
+from peft_studio.ui.runlist import RunList, plain
 from peft_studio.ui.table import csv_rows
 
 STATIC = Path(__file__).parent / "static"
@@ -41,6 +43,7 @@ def routes(manager: JobManager) -> list[BaseRoute]:
         Route("/studio/queue.json", _words(api.queue)),
         Route("/studio/queue/{action}", _words(api.act_on_queue), methods=["POST"]),
         Route("/studio/metrics.json", _words(api.metrics)),
+        Route("/studio/findings.json", _words(api.findings)),
         Route("/studio/library.json", lambda _request: _json(library())),
         Route("/studio/runs/{run_id}/details", _words(api.details)),
         Route("/studio/log/{run_id}", _words(api.log)),
@@ -74,13 +77,14 @@ class _Api:
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
+        self._list = RunList(manager.list)
 
-    def runs(self, _request: Request) -> Response:
-        """Every run, newest first, without its config."""
-        shown = [
-            {key: value for key, value in info.to_dict().items() if key != "config"} for info in self._manager.list()
-        ]
-        return _json(shown)
+    def runs(self, request: Request) -> Response:
+        """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
+        since = request.query_params.get("since")
+        if since is not None:
+            return _json(self._list.since(int(since) if since.isdecimal() else 0))
+        return _json([plain(info) for info in self._manager.list()])
 
     def queue(self, _request: Request) -> Response:
         """Whether the queue stands still; who waits in it is in the list of runs."""
@@ -103,9 +107,21 @@ class _Api:
         return PlainTextResponse(text, headers={**_NO_STORE, "X-Content-Type-Options": "nosniff"})
 
     def details(self, request: Request) -> Response:
-        """Test figures, the check after saving, confusion matrix and ranks of a run."""
+        """Findings, test figures, the check after saving, confusion matrix and ranks of a run."""
         run_id = request.path_params["run_id"]
-        return _json(run_details(self._manager.info(run_id), self._manager.store.paths(run_id)))
+        details = run_details(self._manager.info(run_id), self._manager.store.paths(run_id))
+        return _json({**details, "findings": self._findings(run_id)})
+
+    def findings(self, request: Request) -> Response:
+        """What the doctor says about several runs: ``?runs=id,id``; unknown runs are left out."""
+        found = {}
+        for run_id in request.query_params.get("runs", "").split(",")[:MAX_CURVES]:
+            with contextlib.suppress(RunNotFoundError):
+                found[run_id] = self._findings(run_id)
+        return _json(found)
+
+    def _findings(self, run_id: str) -> list[dict[str, Any]]:
+        return [finding.to_dict() for finding in self._manager.findings(run_id)]
 
     def export(self, request: Request) -> Response:
         """The adapter with its card and script."""

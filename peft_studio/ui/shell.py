@@ -5,8 +5,8 @@ from typing import Any
 import gradio as gr
 
 SCRIPTS = (
-    "core.js", "map.js", "data.js", "hub.js", "preview.js", "chart.js", "runs.js", "details.js", "compare.js",
-    "generate.js", "library.js",
+    "core.js", "map.js", "data.js", "hub.js", "preview.js", "findings.js", "chart.js", "runs.js", "storage.js",
+    "details.js", "compare.js", "generate.js", "library.js",
 )  # fmt: skip
 HEAD = "".join(f'<script src="studio/static/{name}"></script>' for name in SCRIPTS)
 

@@ -159,6 +159,15 @@ class TrainForm:
         return updates
 
 
+def with_changes(data: dict[str, Any], changes: Any) -> dict[str, Any]:
+    """A config with some settings changed, by dotted path such as ``training.learning_rate``."""
+    for path, value in changes.items() if isinstance(changes, dict) else ():
+        section, _, key = str(path).partition(".")
+        if isinstance(data.get(section), dict):
+            data[section][key] = value
+    return data
+
+
 def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
     with gr.Row(equal_height=False, elem_classes="ps-split"):
@@ -261,7 +270,7 @@ def _wire_fill(studio: Studio, form: TrainForm) -> None:
     def fill(event: gr.EventData) -> dict[Any, Any]:
         request = event._data or {}
         if "run" in request:
-            data = studio.manager.clone(str(request["run"]))
+            data = with_changes(studio.manager.clone(str(request["run"])), request.get("set"))
         else:
             data = {"method": {"name": str(request.get("method", DEFAULT_METHOD))}, "training": {}}
         return {**form.show(data), studio.tabs: gr.Tabs(selected="train")}

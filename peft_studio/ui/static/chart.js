@@ -110,6 +110,7 @@
         const [x, y] = studio.thinned(xs, studio.smoothed(ys, view.smooth));
         drawn.push({ x, y, text: name, mode: "lines", line: { width: 2.2, color: colour }, hovertemplate: "%{y:.4f}<extra>train</extra>" });
       }
+      drawn.push(...(studio.findingMarks?.(id, data, key) || []));
       if (data.eval[key]?.length) {
         drawn.push({ x: data.eval[key], y: data.eval.loss, mode: "lines+markers", line: { width: 1.4, color: colour, dash: "dot" }, marker: { size: 6, color: studio.css("--ps-card"), line: { width: 1.8, color: colour } }, hovertemplate: "%{y:.4f}<extra>validation</extra>" });
       }
@@ -123,6 +124,7 @@
     const plot = el("div", { class: "ps-plot", hidden: true, role: "img", "aria-label": "Loss curves of the selected runs" });
     const empty = el("p", { class: "ps-empty" });
     const legend = el("div", { class: "ps-legend" });
+    const notes = el("div", { class: "ps-findings", hidden: true });
     const smooth = el("input", { type: "range", min: 0, max: 0.98, step: 0.02, value: view.smooth, "aria-label": "Smoothing", oninput: (event) => { view.smooth = Number(event.target.value); all(); } });
     const log = el("button", { type: "button", "aria-pressed": String(view.log), onclick: () => { view.log = !view.log; all(); } }, "Log scale");
     const axes = Object.entries(AXES).map(([name, [, title]]) => el("button", { type: "button", "data-axis": name, "aria-pressed": String(view.axis === name), onclick: () => { view.axis = name; all(true); } }, title));
@@ -130,7 +132,7 @@
       el("div", { class: "ps-cardhead" }, el("h2", {}, "Loss"), el("span", { class: "sub" }, "line: training, dots: validation"),
         el("span", { class: "grow" }), el("label", { class: "ps-smooth" }, "Smoothing", smooth),
         el("span", { class: "ps-seg", role: "group", "aria-label": "Horizontal axis" }, ...axes), el("span", { class: "ps-seg" }, log)),
-      legend, empty, plot));
+      legend, empty, plot, notes));
 
     const chart = { root, points: 0, draw, fresh: true };
     charts.push(chart);
@@ -149,6 +151,7 @@
 
     async function draw() {
       drawLegend();
+      studio.drawFindings?.(notes, [...series.keys()].filter((id) => !hidden.has(id)));
       smooth.value = view.smooth;
       log.setAttribute("aria-pressed", String(view.log));
       axes.forEach((item) => item.setAttribute("aria-pressed", String(item.dataset.axis === view.axis)));
@@ -184,5 +187,6 @@
   studio.on("submitted", () => charts.find((chart) => chart.root.offsetParent)?.root.scrollIntoView({ block: "nearest", behavior: "smooth" }));
   studio.on("runs", update);
   studio.on("selection", update);
+  studio.on("findings", () => charts.forEach((chart) => chart.draw()));
   studio.on("theme", () => charts.forEach((chart) => chart.draw()));
 })();

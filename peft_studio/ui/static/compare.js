@@ -18,6 +18,8 @@
 
   studio.island("compare", (root) => {
     const table = el("table", { class: "ps-table" });
+    let limit = 100; // rows; more when asked for
+    const more = el("button", { type: "button", class: "ps-link", hidden: true, onclick: () => { limit += 200; draw(); } });
     const plot = el("div", { class: "ps-plot", role: "img", "aria-label": "Scatter of a metric against a cost" });
     const empty = el("p", { class: "ps-empty" }, "Nothing to compare yet. Finish a run or two with different methods, and they meet here.");
     const csv = el("a", { class: "ps-link", href: "studio/compare.csv", download: "peft-studio-runs.csv" }, "Download CSV");
@@ -32,7 +34,7 @@
         y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log)), plot),
       el("section", { class: "ps-card" }, el("div", { class: "ps-cardhead" }, el("h2", {}, "Runs"),
         el("label", { class: "ps-check" }, only, "only the selected ones"), el("span", { class: "grow" }), csv),
-        el("div", { class: "ps-scroll", tabindex: "0", role: "region", "aria-label": "Table of runs" }, table)));
+        el("div", { class: "ps-scroll", tabindex: "0", role: "region", "aria-label": "Table of runs" }, table), el("div", { class: "ps-listfoot" }, more)));
     root.append(empty, body);
 
     function shown() {
@@ -78,7 +80,7 @@
       layout.uirevision = `${state.x} ${state.y} ${state.log}`;
       await Plotly.react(plot, [{
         x: points.map((run) => valueOf(run, state.x)), y: points.map((run) => valueOf(run, state.y)), text: points.map(studio.titleOf),
-        mode: "markers+text", textposition: "top center", textfont: { size: 11, color: studio.css("--ps-ink2") },
+        mode: points.length > 60 ? "markers" : "markers+text", textposition: "top center", textfont: { size: 11, color: studio.css("--ps-ink2") },
         marker: { size: 11, color: points.map((run) => studio.colour(run.id)), line: { width: 1.5, color: studio.css("--ps-card") } },
         cliponaxis: false, hovertemplate: "%{text}<br>%{x}, %{y:.3f}<extra></extra>",
       }], layout, studio.plotConfig);
@@ -92,11 +94,14 @@
       csv.href = state.only ? `studio/compare.csv?runs=${[...studio.selected].join(",")}` : "studio/compare.csv";
       const metrics = metricsOf(runs);
       const focus = document.activeElement?.closest(".ps-table th button")?.textContent;
-      drawTable(runs, metrics);
+      drawTable(runs.slice(0, limit), metrics);
+      more.hidden = runs.length <= limit;
+      more.textContent = `Show more (${fmt.int(runs.length - limit)})`;
       if (focus) [...table.querySelectorAll("th button")].find((node) => node.textContent === focus)?.focus();
       drawScatter(runs, metrics);
     }
     const drawIfNew = () => {
+      if (!root.offsetParent) return;
       const now = JSON.stringify([studio.runs.map((run) => [run.id, run.status, run.metrics, run.seconds]), [...studio.selected], Boolean(root.offsetParent)]);
       if (now === last) return;
       last = now;

@@ -65,7 +65,7 @@
     try {
       const data = await studio.fetchJSON(`studio/runs/${run.id}/details`);
       const maps = [data.confusion && confusion(data.confusion), data.ranks && ranks(data.ranks)].filter(Boolean);
-      body.replaceChildren(el("div", {}, figures(data), data.check && section("Saved adapter", checked(data.check))), el("div", {}, ...maps));
+      body.replaceChildren(studio.findingSection(run, data.findings), el("div", {}, figures(data), data.check && section("Saved adapter", checked(data.check))), el("div", {}, ...maps));
     } catch {
       body.replaceChildren(el("div", { class: "ps-problem" }, "The details cannot be read. The run may have been deleted, or the app has stopped."));
     }

@@ -31,13 +31,27 @@
   let hurry = 0;
   let timer = 0;
   let known = "";
+  let version = 0;
+  let order = [];
+  const byId = new Map();
+  /** Asks for what changed since the last time, so that a list of thousands costs little. */
+  async function fetchRuns() {
+    const delta = await studio.fetchJSON(`studio/runs.json?since=${version}`);
+    if (delta.v === version) return;
+    version = delta.v;
+    for (const run of delta.runs) byId.set(run.id, run);
+    order = delta.ids || order;
+    const present = new Set(order);
+    for (const id of [...byId.keys()]) if (!present.has(id)) byId.delete(id);
+    studio.runs = order.map((id) => byId.get(id)).filter(Boolean);
+    [...studio.runs].reverse().forEach((run) => studio.colour(run.id)); // oldest first: a run keeps its colour
+  }
   async function poll() {
     clearTimeout(timer);
     if (document.visibilityState === "visible") {
       try {
-        studio.runs = await studio.fetchJSON("studio/runs.json");
+        await fetchRuns();
         if (!studio.queue || studio.queue.paused || studio.runs.some((run) => run.status === "queued")) studio.queue = await studio.fetchJSON("studio/queue.json");
-        [...studio.runs].reverse().forEach((run) => studio.colour(run.id)); // oldest first: a run keeps its colour
         studio.emit("runs", studio.runs);
         document.body.dataset.offline = "";
       } catch {
@@ -95,7 +109,7 @@
         ...offered.map(([name, [text, label]]) => button(text, `${label} ${title}`, () => studio.act(run, name))),
         run.actions.includes("extend") && longer(run, title, host),
         button("Clone", `Same again with a change: ${title}`, () => studio.fill({ run: run.id })),
-        !live && run.step > 0 && button("Details", `Details of ${title}`, () => studio.openDetails(run, host)),
+        run.status !== "queued" && button("Details", `Details of ${title}`, () => studio.openDetails(run, host)),
         button("Log", `Log of ${title}`, () => openLog(run, host)),
         run.adapter_bytes && el("a", { class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip` }, "Export"),
         !live && remove),
@@ -146,9 +160,7 @@
   }
 
   studio.island("runs", (root) => {
-    const list = el("div", { class: "ps-card ps-runs" });
     const queue = el("div", { class: "ps-queue" });
-    root.append(queue, list);
     const drawQueue = () => {
       const waiting = studio.runs.filter((run) => run.status === "queued").length;
       const paused = Boolean(studio.queue?.paused);
@@ -162,15 +174,36 @@
       queue.replaceChildren(el("span", {}, `${waiting === 1 ? "1 run waits" : `${fmt.int(waiting)} runs wait`}${paused ? "; the queue is paused" : ""}`), flip);
       if (had) flip.focus();
     };
+    const PAGE = 50; // rows at first, and more of them when asked for
+    const FEW = 10; // of which nobody needs to search
+    let limit = PAGE;
+    let words = [];
+    const search = el("input", { type: "search", placeholder: "Search runs", "aria-label": "Search runs by name, method, model, task, status or id", oninput: () => { words = search.value.toLowerCase().split(/\s+/).filter(Boolean); limit = PAGE; draw(); } });
+    const count = el("span", { class: "sub", role: "status" });
+    const headline = el("div", { class: "ps-listhead", hidden: true }, search, count);
+    const list = el("div", { class: "ps-runs" });
+    const more = el("button", { type: "button", class: "ps-link", onclick: () => { limit += PAGE; draw(); } }, "Show more");
+    const foot = el("div", { class: "ps-listfoot", hidden: true }, more);
+    root.append(queue, el("div", { class: "ps-card" }, headline, list, foot));
+    const found = () => studio.runs.filter((run) => {
+      const text = `${studio.titleOf(run)} ${run.method} ${run.model} ${run.task} ${run.status} ${run.id}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
     const draw = () => {
       drawQueue();
       if (list.querySelector("[data-sure]")) return; // do not take the question away
-      const now = JSON.stringify([studio.runs, [...studio.selected]]);
+      const now = JSON.stringify([version, [...studio.selected], words, limit]);
       if (now === known) return;
       known = now;
+      const matching = inOrder(words.length ? found() : studio.runs);
+      const shown = matching.slice(0, limit);
+      headline.hidden = studio.runs.length <= FEW;
+      count.textContent = words.length ? `${fmt.int(matching.length)} of ${fmt.int(studio.runs.length)} runs` : `${fmt.int(studio.runs.length)} runs`;
+      foot.hidden = shown.length === matching.length;
+      more.textContent = `Show more (${fmt.int(matching.length - shown.length)})`;
       const focus = document.activeElement?.getAttribute("aria-label");
       list.replaceChildren(...(studio.runs.length
-        ? inOrder(studio.runs).map((run) => line(run, root))
+        ? shown.map((run) => line(run, root))
         : [el("p", { class: "ps-empty" }, "No runs yet. Choose a method on the Train tab and press Train.")]));
       if (focus) [...list.querySelectorAll("[aria-label]")].find((node) => node.getAttribute("aria-label") === focus)?.focus();
     };

@@ -1,0 +1,127 @@
+"""Checks of the files in an imported run: each must be what its name says, in plain JSON, text or safetensors."""
+
+import json
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peft_studio.errors import ArchiveError
+
+MAX_JSON_BYTES = 16 * 2**20  # of a file that is one JSON value
+MAX_LINE_BYTES = 2**20  # of one event or one answer
+MAX_HEADER_BYTES = 100_000_000  # as the safetensors library allows
+DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
+}  # fmt: skip
+# Settings of PEFT that make it import a module or run code of a repository.
+CODE_KEYS = ("trust_remote_code", "megatron_config", "auto_mapping")
+
+
+def check_file(path: Path, name: str) -> None:
+    """Checks one file.
+
+    Args:
+        path: Where it lies.
+        name: Its name in the run's folder.
+
+    Raises:
+        ArchiveError: It is not what its name says.
+    """
+    checks: dict[str, Callable[[Path, str], None]] = {
+        ".json": _check_json, ".jsonl": _check_lines, ".safetensors": _check_safetensors,
+    }  # fmt: skip
+    checks.get(path.suffix, _check_text)(path, name)
+
+
+def _object(text: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as exc:
+        raise ArchiveError(f"{what} is not JSON: {exc}.") from exc
+    if not isinstance(value, dict):
+        raise ArchiveError(f"{what} is not a JSON object.")
+    return value
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _check_json(path: Path, name: str) -> None:
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ArchiveError(f"{name} has {path.stat().st_size:,} bytes; {MAX_JSON_BYTES:,} are allowed.")
+    value = _object(path.read_bytes(), name)
+    if name == "exit.json":
+        for key in ("code", "signal"):
+            if not (value.get(key) is None or type(value[key]) is int):
+                raise ArchiveError(f"exit.json: {key} = {value[key]!r} is not a whole number.")
+    if name.startswith("adapter/"):
+        _check_no_code(value, name)
+
+
+def _check_no_code(value: Any, name: str) -> None:
+    """No setting at any depth may lead a library to import or run something."""
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if key in CODE_KEYS and item:
+            raise ArchiveError(f"{name}: {key} = {item!r} would run code, which no run of this app needs.")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_no_code(item, name)
+
+
+def _check_lines(path: Path, name: str) -> None:
+    """A log may end in half a line: the disk was full, and readers leave it out."""
+    events = name == "events.jsonl"
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise ArchiveError(f"{name}, line {number:,}: longer than {MAX_LINE_BYTES:,} bytes.")
+            if line.strip() and line.endswith(b"\n"):
+                value = _object(line, f"{name}, line {number:,},")
+                if events and not isinstance(value.get("kind"), str):
+                    raise ArchiveError(f"{name}, line {number:,}: an event has a kind.")
+
+
+def _check_text(path: Path, name: str) -> None:
+    """Logs hold whatever a library printed, so only that nothing binary hides there is asked."""
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            if b"\0" in chunk:
+                raise ArchiveError(f"{name} is not a text.")
+
+
+def _check_safetensors(path: Path, name: str) -> None:
+    """Reads the header only, and holds every tensor against the bytes that are there."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            raise ArchiveError(f"{name} is not a safetensors file: its header would have {length:,} bytes.")
+        header = _object(file.read(length), f"The header of {name}")
+    header.pop("__metadata__", None)
+    end = 0
+    spans = sorted((_span(item, tensor, name) for tensor, item in header.items()), key=lambda span: span[0])
+    for begin, stop in spans:
+        if begin != end:
+            raise ArchiveError(f"{name} is damaged: its tensors overlap or leave gaps at byte {end:,}.")
+        end = stop
+    if end != size - 8 - length:
+        raise ArchiveError(f"{name} is damaged: its tensors have {end:,} bytes, but {size - 8 - length:,} are there.")
+
+
+def _span(item: Any, tensor: str, name: str) -> tuple[int, int]:
+    try:
+        begin, end = item["data_offsets"]
+        shape, bits = item["shape"], DTYPE_BITS[item["dtype"]]
+        whole = all(type(number) is int and number >= 0 for number in (begin, end, *shape))
+        right = whole and (end - begin) * 8 == math.prod(shape) * bits
+    except (KeyError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise ArchiveError(f"{name} is damaged: the place of the tensor {tensor!r} does not fit its shape.")
+    return begin, end
