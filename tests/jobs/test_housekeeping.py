@@ -72,7 +72,7 @@ def test_quota(tmp_path: Path) -> None:
     ended(manager, size=5000)
     assert manager.keeper.measure(manager.list()).warning == ""
     manager.submit(make_config())
-    ended(manager, size=3500)
+    ended(manager, size=2800)
     warned = manager.keeper.measure(manager.list())
     assert "of the 20 kB that are allowed" in warned.warning and "no new run" not in warned.warning
     ended(manager, size=3000)

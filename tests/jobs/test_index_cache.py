@@ -8,6 +8,7 @@ from job_kit import make_config
 
 from peft_studio.jobs import index_cache
 from peft_studio.jobs.index import RunIndex
+from peft_studio.jobs.queue import RunQueue
 from peft_studio.jobs.reader import RunReader
 from peft_studio.jobs.store import RunPaths, RunStore
 
@@ -15,6 +16,11 @@ from peft_studio.jobs.store import RunPaths, RunStore
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
     return RunStore(tmp_path / "runs")
+
+
+def make_index(store: RunStore, cache: Path | None = None) -> RunIndex:
+    """A new index, as after a start of the app."""
+    return RunIndex(store, RunQueue(store.root.parent), cache=cache)
 
 
 def ended(store: RunStore, loss: float = 1.5) -> RunPaths:
@@ -30,11 +36,13 @@ def ended(store: RunStore, loss: float = 1.5) -> RunPaths:
 def test_a_second_start_reads_no_log(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache" / "runs.json"
     over, queued = ended(store), store.create(make_config())
-    first = RunIndex(store, cache).all()
+    first = make_index(store, cache).all()
     read: list[str] = []
     real = RunReader.__init__
-    monkeypatch.setattr(RunReader, "__init__", lambda self, paths: (read.append(paths.id), real(self, paths))[1])
-    again = RunIndex(store, cache)
+    monkeypatch.setattr(
+        RunReader, "__init__", lambda self, paths, *rest: (read.append(paths.id), real(self, paths, *rest))[1]
+    )
+    again = make_index(store, cache)
     assert again.all() == first and read == [queued.id]
     assert [paths.id for paths, _ in again.unfinished()] == [queued.id]
     assert again.get(over.id).seconds == 2.0
@@ -43,43 +51,48 @@ def test_a_second_start_reads_no_log(store: RunStore, tmp_path: Path, monkeypatc
 def test_what_changed_is_read_again(store: RunStore, tmp_path: Path) -> None:
     cache = tmp_path / "runs.json"
     paths = ended(store)
-    RunIndex(store, cache).all()
+    make_index(store, cache).all()
     text = paths.events.read_text().replace("1.5", "2.25")
     paths.events.write_text(text)
-    assert RunIndex(store, cache).get(paths.id).loss == 2.25
-    RunIndex(store, cache).all()
-    index = RunIndex(store, cache)
+    assert make_index(store, cache).get(paths.id).loss == 2.25
+    make_index(store, cache).all()
+    index = make_index(store, cache)
     assert isinstance(index._reader(paths), index_cache.SettledReader)
     paths.exit.unlink()
     paths.claim.unlink()  # put back into the queue
     assert index.get(paths.id).status == "queued"
-    assert RunIndex(store, cache).get(paths.id).status == "queued"
+    assert make_index(store, cache).get(paths.id).status == "queued"
 
 
 def test_a_deleted_run_is_forgotten(store: RunStore, tmp_path: Path) -> None:
     cache = tmp_path / "runs.json"
     paths = ended(store)
-    index = RunIndex(store, cache)
+    index = make_index(store, cache)
     index.all()
     store.delete(paths.id)
     index.changed(paths.id)
-    assert index.all() == [] and RunIndex(store, cache).all() == []
+    assert index.all() == [] and make_index(store, cache).all() == []
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nonsense", "[]", '{"v": 0}', '{"v": 1, "runs": 3}', "damaged entry", "\x00\xff"]
+    "text", ["", "nonsense", "[]", '{"v": 0}', '{"v": 2, "runs": 3}', "damaged entry", "\x00\xff"]
 )
 def test_a_damaged_cache_does_no_harm(text: str, store: RunStore, tmp_path: Path) -> None:
     cache = tmp_path / "runs.json"
     paths = ended(store)
-    expected = RunIndex(store).all()
+    expected = make_index(store).all()
     if text == "damaged entry":
-        text = json.dumps({"v": 1, "runs": {paths.id: {"stamp": index_cache.stamp(paths), "info": {"status": "x"}}}})
+        text = json.dumps(
+            {
+                "v": index_cache.VERSION,
+                "runs": {paths.id: {"stamp": index_cache.stamp(paths), "info": {"status": "x"}}},
+            }
+        )
     cache.write_text(text)
-    assert RunIndex(store, cache).all() == expected
+    assert make_index(store, cache).all() == expected
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(store: RunStore, tmp_path: Path) -> None:
     ended(store)
     (tmp_path / "file").write_text("")
-    assert len(RunIndex(store, tmp_path / "file" / "runs.json").all()) == 1
+    assert len(make_index(store, tmp_path / "file" / "runs.json").all()) == 1
