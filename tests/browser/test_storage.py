@@ -15,9 +15,14 @@ pytestmark = pytest.mark.browser
 
 
 def show(page: Page) -> None:
-    """Opens the Storage section."""
+    """Opens the Storage section with all its lines: other tests' runs may be larger."""
     open_tab(page, "Runs")
-    page.locator("#storage").get_by_role("button", name="Show", exact=True).click()
+    storage = page.locator("#storage")
+    storage.get_by_role("button", name="Show", exact=True).click()
+    expect(storage.locator(".line").first).to_be_visible()
+    more = storage.get_by_role("button", name=re.compile("^Show more"))
+    if more.count():
+        more.click()
 
 
 def test_a_run_leaves_as_a_file_and_comes_back(page: Page, app: App, tmp_path: Path) -> None:
