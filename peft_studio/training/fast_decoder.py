@@ -9,8 +9,7 @@ Modules that it does not know, such as other methods' layers, are called as they
 are wrapped is left to the plain path.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,19 +53,20 @@ class FastDecoder:
     Args:
         model: A causal language model, with or without an adapter.
         levers: What to do.
+        repeats: Whether rows come more than once.
 
     Attributes:
         frozen: How many of the lowest blocks do not train.
     """
 
-    def __init__(self, model: Any, levers: Levers) -> None:
+    def __init__(self, model: Any, levers: Levers, repeats: bool = True) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._levers = levers
         self._decoder, self._head = base.model, base.lm_head
         self._config = base.config
         self.frozen = self._frozen_blocks()
         self._memory: dict[int, Tensor] = {}
-        self._room = MEMORY_BYTES if levers.remember else 0
+        self._room = MEMORY_BYTES if levers.remember and repeats else 0
 
     @staticmethod
     def fits(model: Any) -> bool:
@@ -136,7 +136,7 @@ class FastDecoder:
 
     def _block(self, block: Any, hidden: Tensor, turns: tuple[Tensor, Tensor], places: Tensor | None) -> Tensor:
         attention, mlp = block.self_attn, block.mlp
-        batch, length, width = hidden.shape
+        batch, length, _ = hidden.shape
         normed = self._norm(block.input_layernorm, hidden)
         q, k, v = (
             part.view(batch, length, -1, attention.head_dim)
@@ -173,27 +173,6 @@ class FastDecoder:
             if dropout or any(parameter.requires_grad for parameter in block.parameters()):
                 return number
         return len(self._decoder.layers)
-
-
-@contextmanager
-def low_precision(model: nn.Module, copies: dict[int, Tensor]) -> Iterator[None]:
-    """Lets frozen weights be their bfloat16 copies for a while; outside, they are the exact ones again.
-
-    Args:
-        model: With its adapter, whose trained parameters stay as they are.
-        copies: Kept by the caller between uses; filled on the first.
-    """
-    frozen = [part for part in model.parameters() if not part.requires_grad and part.dtype == torch.float32]
-    exact = [part.data for part in frozen]
-    for part in frozen:
-        if id(part) not in copies:
-            copies[id(part)] = part.data.bfloat16()
-        part.data = copies[id(part)]
-    try:
-        yield
-    finally:
-        for part, whole in zip(frozen, exact, strict=True):
-            part.data = whole
 
 
 def _hooks(module: nn.Module) -> bool:

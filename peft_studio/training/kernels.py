@@ -24,8 +24,9 @@ class LoraLinears(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *layers: Tensor | None) -> tuple[Tensor, ...]:
         """Takes weight, bias (or None), A and B of each layer, one layer after the other."""
-        rows = x.reshape(-1, x.shape[-1])
         weights, biases = layers[::4], layers[1::4]
+        assert weights[0] is not None
+        rows = x.reshape(-1, x.shape[-1]).to(weights[0].dtype)
         downs = [_as(part, rows) for part in layers[2::4]]
         ups = [_as(part, rows) for part in layers[3::4]]
         thin = rows @ torch.cat(downs).t()  # (N, sum of ranks)
@@ -33,11 +34,11 @@ class LoraLinears(Function):
         outputs = []
         for weight, bias, up, low, scale in zip(weights, biases, ups, thin.split(ranks, 1), scales, strict=True):
             assert weight is not None
-            y = F.linear(rows, weight, bias).addmm_(low, up.t(), alpha=scale)
+            y = F.linear(rows, weight, None if bias is None else _as(bias, rows)).addmm_(low, up.t(), alpha=scale)
             outputs.append(y.view(*x.shape[:-1], -1))
         ctx.save_for_backward(rows, thin, *weights, *downs, *ups)
         ctx.scales, ctx.ranks, ctx.shape = scales, ranks, x.shape
-        ctx.dtypes = [part.dtype if part is not None else None for part in (layers[2], layers[3])]
+        ctx.dtypes = [x.dtype, *(part.dtype for part in layers[2:4] if part is not None)]
         return tuple(outputs)
 
     @staticmethod
@@ -46,19 +47,19 @@ class LoraLinears(Function):
         rows, thin, *held = ctx.saved_tensors
         count = len(ctx.scales)
         weights, downs, ups = held[:count], held[count : 2 * count], held[2 * count :]
-        flat = [grad.reshape(len(rows), -1) for grad in grads]
+        flat = [grad.reshape(len(rows), -1).to(rows.dtype) for grad in grads]
         lows = thin.split(ctx.ranks, 1)
         back = torch.cat([(g @ up).mul_(s) for g, up, s in zip(flat, ups, ctx.scales, strict=True)], 1)
-        down_grads = (back.t() @ rows).to(ctx.dtypes[0]).split(ctx.ranks)
+        down_grads = (back.t() @ rows).to(ctx.dtypes[1]).split(ctx.ranks)
         found: list[Tensor | None] = []
         for g, low, scale, down in zip(flat, lows, ctx.scales, down_grads, strict=True):
-            found += [None, None, down, (g.t() @ low).mul_(scale).to(ctx.dtypes[1])]
+            found += [None, None, down, (g.t() @ low).mul_(scale).to(ctx.dtypes[2])]
         inner = None
         if ctx.needs_input_grad[0]:
             inner = back @ torch.cat(downs)
             for g, weight in zip(flat, weights, strict=True):
                 inner.addmm_(g, weight)
-            inner = inner.view(ctx.shape)
+            inner = inner.view(ctx.shape).to(ctx.dtypes[0])
         return (inner, None, *found)
 
 
@@ -71,14 +72,14 @@ class RmsNorm(Function):
         wide = x.float()
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (wide * scale).to(x.dtype).mul_(weight)
+        return (wide * scale).mul_(weight).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         """The input's gradient."""
         x, weight, scale = ctx.saved_tensors
         wide = x.float()
-        found = (grads[0] * weight).float()
+        found = grads[0].float() * weight
         share = (found * wide).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(x.shape[-1])
         return (found * scale).addcmul_(wide, share, value=-1).to(x.dtype), None, None
 

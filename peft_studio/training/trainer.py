@@ -5,7 +5,6 @@ The worker calls ``run``; everything it reports goes through ``emit`` into the r
 
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -195,10 +194,8 @@ class _Session:
         self.emit("stage", name="training")
         if training.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        with tempfile.TemporaryDirectory(prefix=".trainer-", dir=self.paths.root) as folder:
-            config = self.config.model_copy(update={"training": training})
-            examples = self.training_rows.encoded.examples
-            StudioTrainer(self.model, config, examples, self.form, folder, callback).train()
+        config = self.config.model_copy(update={"training": training})
+        StudioTrainer(self.model, config, self.training_rows.encoded.examples, self.form, callback).train()
         if training.gradient_checkpointing:
             self.model.gradient_checkpointing_disable()
         self._best.restore(self.model)

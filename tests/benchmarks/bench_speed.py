@@ -1,4 +1,4 @@
-"""Speed of one worker: useful tokens per second beside a plain transformers.Trainer + peft script and TRL's SFTTrainer.
+"""Speed of one worker: useful tokens per second beside a plain Trainer + peft script and TRL's SFTTrainer.
 
 Each competitor is a process of its own with the same model, rows, batch size, LoRA and number of steps, the loss on
 answers only. They take turns of a few steps, so that a busy machine slows all alike; a ratio is made of neighbouring
@@ -102,8 +102,8 @@ def validation_loss(model: Any, options: argparse.Namespace) -> float:
 def ours(options: argparse.Namespace, precision: str, _name: str) -> tuple[Any, int]:
     """A run's session, its events written to a file."""
     from peft_studio.config import parse_config
-    from peft_studio.jobs.store import RunPaths
     from peft_studio.jobs.events import EventWriter
+    from peft_studio.jobs.store import RunPaths
     from peft_studio.training import trainer
     from peft_studio.training.callbacks import StepCallback
     from peft_studio.training.provenance import peak_memory_bytes
