@@ -2,8 +2,8 @@
 
 Each competitor is a process of its own with the same model, rows, batch size, LoRA and number of steps, the loss on
 answers only. They take turns of a few steps, so that a busy machine slows all alike; a ratio is made of neighbouring
-turns, and the median of the ratios counts. Each then tells its loss on the same validation rows, and its peak memory.
-Padding is no useful token. Tokenizing and loading are not timed.
+turns, and the median of the ratios counts; the same per second of CPU time hardly depends on what else runs. Each then tells its loss on the same validation rows, and its peak
+memory. Padding is no useful token. Tokenizing and loading are not timed.
 
 - trainer: what the libraries' examples write: dynamic padding (DataCollatorForSeq2Seq), random batches, everything
   else as it comes (float32, no checkpointing, grouping by length off).
@@ -43,6 +43,7 @@ class Turns:
         self.tokens = 0
         self._left = 0
         self._begun = 0.0
+        self._worked = 0.0
         self._before = 0
 
     def step_done(self) -> None:
@@ -52,9 +53,11 @@ class Turns:
             return
         if self._left == 0:
             seconds = time.perf_counter() - self._begun
-            say({"seconds": seconds, "tokens": self.tokens - self._before})
+            work = time.process_time() - self._worked
+            say({"seconds": seconds, "work": work, "tokens": self.tokens - self._before})
         self._left = int(input())
-        self._before, self._begun = self.tokens, time.perf_counter()
+        self._before, self._worked = self.tokens, time.process_time()
+        self._begun = time.perf_counter()
 
 
 def say(message: dict[str, Any]) -> None:
@@ -163,7 +166,8 @@ def watch(trainer: Any, turns: Turns) -> None:
             turns.step_done()
 
     def count(_module: Any, _args: Any, kwargs: Any) -> None:
-        turns.tokens += int(kwargs["attention_mask"].sum())
+        if "attention_mask" in kwargs:
+            turns.tokens += int(kwargs["attention_mask"].sum())
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch())
@@ -233,6 +237,7 @@ class Child:
     def __init__(self, name: str, python: str, arguments: list[str]) -> None:
         self.name = name
         self.rates: list[float] = []
+        self.thrift: list[float] = []  # tokens per second of CPU time
         self.end: dict[str, Any] = {}
         read, write = os.pipe()
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "BENCH_PIPE": str(write)}  # as the app has it
@@ -250,6 +255,7 @@ class Child:
         self._process.stdin.flush()
         told = self._hear()
         self.rates.append(told["tokens"] / told["seconds"])
+        self.thrift.append(told["tokens"] / told["work"])
 
     def finish(self) -> None:
         """Lets it end; keeps what it says last."""
@@ -335,15 +341,22 @@ def race(names: list[str], options: argparse.Namespace) -> None:
     for child in children:
         child.finish()
     print(f"{options.model}: {options.steps} steps of {options.batch_size} rows, {options.threads} threads")
-    heads = ["", "tokens/s", *(f"x {child.name}" for child in children), "validation loss", "peak MB"]
-    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-    for child in children:
-        ratios = [
-            statistics.median(a / b for a, b in zip(child.rates, other.rates, strict=True) if a and b)
-            for other in children
-        ]
-        cells = [child.name, f"{statistics.median(child.rates):,.0f}", *(f"{ratio:.2f}" for ratio in ratios)]
-        print("| " + " | ".join([*cells, f"{child.end['loss']:.4f}", f"{child.end['peak'] / 1e6:,.0f}"]) + " |")
+    for title, of in (("second", "rates"), ("CPU second", "thrift")):
+        heads = ["", f"tokens / {title}", *(f"x {child.name}" for child in children), "validation loss", "peak MB"]
+        print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+        for child in children:
+            print("| " + " | ".join(row_of(child, children, of)) + " |")
+
+
+def row_of(child: Child, children: list[Child], of: str) -> list[str]:
+    """Cells of the table: the median, and the medians of the ratios to all others."""
+    mine = getattr(child, of)
+    others = [zip(mine, getattr(other, of), strict=True) for other in children]
+    ratios = [f"{statistics.median(a / b for a, b in pairs if a and b):.2f}" for pairs in others]
+    return [
+        child.name, f"{statistics.median(mine):,.0f}", *ratios,
+        f"{child.end['loss']:.4f}", f"{child.end['peak'] / 1e6:,.0f}",
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
