@@ -2,8 +2,9 @@
 
 Each competitor is a process of its own with the same model, rows, batch size, LoRA and number of steps, the loss on
 answers only. They take turns of a few steps, so that a busy machine slows all alike; a ratio is made of neighbouring
-turns, and the median of the ratios counts; the same per second of CPU time hardly depends on what else runs. Each then tells its loss on the same validation rows, and its peak
-memory. Padding is no useful token. Tokenizing and loading are not timed.
+turns, and the median of the ratios counts. The same per second of CPU time hardly depends on what else runs. Each
+then tells its loss on the same validation rows, and its peak memory. Padding is no useful token. Tokenizing and
+loading are not timed.
 
 - trainer: what the libraries' examples write: dynamic padding (DataCollatorForSeq2Seq), random batches, everything
   else as it comes (float32, no checkpointing, grouping by length off).
