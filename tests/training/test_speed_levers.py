@@ -85,7 +85,8 @@ def test_each_lever_alone_changes_nothing(lever: str, tiny_model: Path) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_frozen_blocks_are_remembered_exactly(layers: int, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, tokenizer = load_base(str(tiny_model))
-    model = attach(base, get_method("top_layers").params(name="top_layers", layers=layers))
+    params: Any = get_method("top_layers").params
+    model = attach(base, params(name="top_layers", layers=layers))
     batch, fast = a_batch(tokenizer), FastDecoder(model, Levers())
     depth = len(base.model.layers)
     assert fast.frozen == depth - layers
