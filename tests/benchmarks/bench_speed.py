@@ -257,6 +257,9 @@ class Child:
         told = self._hear()
         self.rates.append(told["tokens"] / told["seconds"])
         self.thrift.append(told["tokens"] / told["work"])
+        print(
+            f"{self.name}: {told['tokens']} tokens, {told['seconds']:.2f} s, CPU {told['work']:.2f} s", file=sys.stderr
+        )
 
     def finish(self) -> None:
         """Lets it end; keeps what it says last."""
