@@ -202,7 +202,7 @@ def plain(options: argparse.Namespace, precision: str, _name: str) -> tuple[Any,
         watch(trainer, Turns())
         before = peak_memory_bytes()
         trainer.train()
-    return model, before
+    return trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False), before
 
 
 def trl(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, int]:
@@ -229,7 +229,7 @@ def trl(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, in
         watch(trainer, Turns())
         before = peak_memory_bytes()
         trainer.train()
-    return trainer.model, before
+    return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), before
 
 
 class Child:
