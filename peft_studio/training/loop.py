@@ -1,23 +1,31 @@
-"""The optimizer steps of a run: ``transformers.Trainer``, with all that a run does not need switched off.
+"""The optimizer steps of a run: schedule, accumulation, clipping, and as little else as possible.
 
-A step costs no more than one of a bare script; ``tests/benchmarks/bench_step.py`` measures that.
+A step does what ``transformers.Trainer`` does with the same settings, on the same batches, and costs less;
+``tests/benchmarks/bench_speed.py`` measures how much less, and ``bench_step.py`` compares batch by batch.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, get_scheduler, set_seed
+from transformers.trainer_pt_utils import get_parameter_names
 
 from peft_studio.batching import LengthGroupedBatches
 from peft_studio.config import RunConfig, TrainingConfig
 from peft_studio.methods import Method, Params, get_method
 from peft_studio.training.callbacks import StepCallback
 from peft_studio.training.data import IGNORED, Example
-from peft_studio.training.formats import Format
+from peft_studio.training.fast_decoder import FastDecoder, Levers
+from peft_studio.training.formats import Continuation, Format
+from peft_studio.training.frozen import LowPrecision, fused_lora
+
+LEVERS = Levers()
+NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+"""Parameters that weight decay leaves alone, as the Trainer of transformers has it."""
 
 
 def make_optimizer(
@@ -30,21 +38,50 @@ def make_optimizer(
     return torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
 
 
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor", "sgd": "sgd"}
+def optimizer_of(config: RunConfig, model: Any) -> Optimizer:
+    """The optimizer of a run: the method's own, or the one that the training settings name."""
+    training, method = config.training, get_method(config.method.name)
+    rate = training.learning_rate
+    if method.optimizer is not None:
+        return method.optimizer(model, config.method, rate, training.weight_decay)
+    decayed = set(get_parameter_names(model, [nn.LayerNorm], NO_DECAY))
+    named = [(name, part) for name, part in model.named_parameters() if part.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [part for name, part in named if name in decayed], "weight_decay": training.weight_decay},
+        {"params": [part for name, part in named if name not in decayed], "weight_decay": 0.0},
+    ]
+    if training.optimizer == "adafactor":
+        from transformers import Adafactor
+
+        return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(groups, rate)
+    return torch.optim.AdamW(groups, rate, fused=True)
 
 
-class StudioTrainer(Trainer):
-    """The stock loop over our batches, with the loss on target tokens and one callback.
+def scheduler_of(training: TrainingConfig, optimizer: Optimizer) -> Any:
+    """How the learning rate moves over a run's steps."""
+    name = training.scheduler if training.scheduler != "constant" else "constant_with_warmup"
+    return get_scheduler(name, optimizer, training.warmup_steps, training.max_steps)
+
+
+class StudioTrainer:
+    """Our batches, the loss on target tokens, and those who look on.
 
     Args:
         model: A PEFT model whose trainable parameters are the method's.
         config: Method and training settings; ``training.max_steps`` counts.
         examples: Training rows.
         form: How rows meet the model.
-        folder: Where the Trainer may write; nothing is kept.
         callback: Is told loss, gradient norm and tokens of each step; steps that it has counted already are left out.
-        others: More callbacks.
+        others: More callbacks, in their order behind that one.
         cuts: Earlier ends of a run that was made longer, in steps.
+        levers: What is done to be fast.
+
+    Attributes:
+        optimizer: Steps over what trains.
+        scheduler: Moves its learning rate.
+        state: ``global_step`` counts finished steps; a resumed run sets it when training begins.
     """
 
     def __init__(
@@ -53,119 +90,106 @@ class StudioTrainer(Trainer):
         config: RunConfig,
         examples: Sequence[Example],
         form: Format,
-        folder: str,
         callback: StepCallback,
         others: Sequence[TrainerCallback] = (),
         cuts: Sequence[int] = (),
+        levers: Levers | None = None,
     ) -> None:
-        training, method = config.training, get_method(config.method.name)
-        self._batches = LengthGroupedBatches(
-            [len(example.ids) for example in examples],
-            training.batch_size,
-            training.max_steps * training.gradient_accumulation,
-            training.seed,
-            start=callback.step * training.gradient_accumulation,
-            cuts=[cut * training.gradient_accumulation for cut in cuts],
-        )
+        levers = LEVERS if levers is None else levers
+        training = config.training
+        set_seed(training.seed)
+        self.model = model
+        self.optimizer = optimizer_of(config, model)
+        self.scheduler = scheduler_of(training, self.optimizer)
+        self.state = TrainerState(max_steps=training.max_steps)
+        self._control = TrainerControl()
+        self._training = training
+        self._examples = examples
         self._form = form
-        self._callback = callback
-        self._penalty = method.penalty
-        self._bf16 = training.precision == "bf16"
-        self._answers = 1  # in the batches of the step at hand
+        self._step_callback = callback
+        self._callbacks: list[TrainerCallback] = [callback, *others]
+        self._cuts = cuts
+        self._levers = levers
+        self._penalty = get_method(config.method.name).penalty
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        own = None
-        if method.optimizer is not None:
-            own = make_optimizer(method, config.method, model, training.learning_rate, training.weight_decay)
-        super().__init__(
-            model,
-            training_arguments(training, folder),
-            train_dataset=list(examples),
-            callbacks=[callback, *others],
-            optimizers=(own, None),
-        )
-        self.remove_callback(PrinterCallback)
-        self.model_accepts_loss_kwargs = False  # compute_loss gives a share of the step's mean
+        self._device = next(model.parameters()).device
+        self._bf16 = training.precision == "bf16"
+        self._low = LowPrecision(model) if self._bf16 and levers.cast_once else nullcontext()
+        knows = isinstance(form, Continuation) and FastDecoder.fits(model) and (levers.cast_once or not self._bf16)
+        seen = training.max_steps * training.batch_size * training.gradient_accumulation
+        self._fast = FastDecoder(model, levers, repeats=seen > len(examples)) if knows else None
 
-    def get_train_dataloader(self) -> DataLoader:
-        """One pass over all batches of the run; the Trainer sees a single epoch."""
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=self._batches,
-            collate_fn=self._form.collate,
-            pin_memory=torch.cuda.is_available(),
-        )
+    def add_callback(self, callback: TrainerCallback) -> None:
+        """Lets someone else see the steps too."""
+        self._callbacks.append(callback)
 
-    def training_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
-        """Forward and backward of one batch; returns its detached share of the step's loss."""
-        self._callback.tokens += inputs.pop("tokens")
-        model.train()
-        moved = self._prepare_inputs(inputs)
-        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self._bf16):
-            loss = self.compute_loss(model, moved)
-        loss.backward()
-        self._callback.add_loss(loss.detach())
+    def train(self) -> None:
+        """Takes all steps that are left, or as many as the callback wants.
+
+        Raises:
+            NonFiniteLossError: The loss is NaN or infinite.
+        """
+        batches = self._batches()
+        fused = self._levers.lora and self._fast is None
+        with fused_lora(self.model) if fused else nullcontext():
+            self._tell("on_train_begin")
+            while self.state.global_step < self.state.max_steps and not self._control.should_training_stop:
+                self._step([next(batches) for _ in range(self._training.gradient_accumulation)])
+        self._tell("on_train_end")
+
+    def _step(self, batches: list[dict[str, Any]]) -> None:
+        self._tell("on_step_begin")
+        # Divided by what all batches of the step predict, so that accumulated batches equal one large batch.
+        answers = max(1, sum(int((batch["labels"] != IGNORED).sum()) for batch in batches))
+        self.model.train()
+        for batch in batches:
+            self._step_callback.tokens += batch.pop("tokens")
+            self._step_callback.add_loss(self._backward(batch, answers))
+        if self._training.max_grad_norm:
+            norm = nn.utils.clip_grad_norm_(self._trainable, self._training.max_grad_norm)
+            self._step_callback.grad_norm = norm
+        self._tell("on_pre_optimizer_step")
+        self.optimizer.step()
+        self._tell("on_optimizer_step")
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        self.state.global_step += 1
+        self._control.should_training_stop = self.state.global_step >= self.state.max_steps
+        self._tell("on_step_end")
+
+    def _backward(self, batch: dict[str, Any], answers: int) -> Tensor:
+        """Adds a batch's gradients; returns its share of the step's loss."""
+        moved = {name: part.to(self._device) if isinstance(part, Tensor) else part for name, part in batch.items()}
+        with self._low:
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+                loss = self._summed(moved) / answers
+                if self._penalty is not None:
+                    loss = loss + self._penalty(self.model) / self._training.gradient_accumulation
+            loss.backward()
         return loss.detach()
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor | int | None]:
-        """The batches of one step; counts what they predict, so that accumulated batches equal one large batch."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        self._answers = max(1, sum(int((batch["labels"] != IGNORED).sum()) for batch in batches))
-        return batches, None
+    def _summed(self, batch: dict[str, Any]) -> Tensor:
+        if self._fast is not None:
+            return self._fast.loss(batch)
+        batch.pop("rows")
+        return self._form.loss(self.model, batch, reduction="sum")
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor | Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """Cross entropy on the batch's targets, divided by how many of them the whole step has."""
-        loss = self._form.loss(model, inputs, reduction="sum") / self._answers
-        if self._penalty is not None:
-            loss = loss + self._penalty(model) / self.args.gradient_accumulation_steps
-        return loss
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        """All batches of the run, from the first step that is left."""
+        training, accumulated = self._training, self._training.gradient_accumulation
+        lengths = [len(example.ids) for example in self._examples]
+        order = LengthGroupedBatches(
+            lengths if self._levers.grouping else [0] * len(lengths),
+            training.batch_size,
+            training.max_steps * accumulated,
+            training.seed,
+            start=self._step_callback.step * accumulated,
+            cuts=[cut * accumulated for cut in self._cuts],
+        )
+        for rows in order:
+            yield {**self._form.collate([self._examples[row] for row in rows]), "rows": rows}
 
-    def floating_point_ops(self, inputs: dict[str, Tensor | Any]) -> int:
-        """Not counted: counting walks over all parameters at every step."""
-        return 0
-
-    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        norm = nn.utils.clip_grad_norm_(self._trainable, self.args.max_grad_norm)
-        self._callback.grad_norm = norm
-        return norm
-
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        return grad_norm  # without clipping no norm is computed
-
-
-def training_arguments(training: TrainingConfig, folder: str) -> TrainingArguments:
-    """Our settings in the Trainer's terms; everything that writes, logs, evaluates or reports is off."""
-    return TrainingArguments(
-        output_dir=folder,
-        max_steps=training.max_steps,
-        per_device_train_batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.scheduler if training.scheduler != "constant" else "constant_with_warmup",
-        warmup_steps=training.warmup_steps,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        gradient_accumulation_steps=training.gradient_accumulation,
-        optim=OPTIMIZERS[training.optimizer],
-        seed=training.seed,
-        use_cpu=not torch.cuda.is_available(),
-        logging_strategy="no",
-        save_strategy="no",
-        eval_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_nan_inf_filter=False,
-        dataloader_num_workers=0,
-        remove_unused_columns=False,
-    )
+    def _tell(self, event: str) -> None:
+        for callback in self._callbacks:
+            tell = getattr(callback, event)
+            tell(None, self.state, self._control, optimizer=self.optimizer, lr_scheduler=self.scheduler)

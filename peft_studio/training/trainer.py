@@ -5,7 +5,6 @@ The worker calls ``run``; everything it reports goes through ``emit`` into the r
 
 import random
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,8 +209,7 @@ class _Session:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         examples, cuts = self.training_rows.encoded.examples, self.course.plan.cuts
         try:
-            with tempfile.TemporaryDirectory(prefix=".trainer-", dir=self.paths.root) as folder:
-                StudioTrainer(self.model, config, examples, self.form, folder, callback, [keeper], cuts).train()
+            StudioTrainer(self.model, config, examples, self.form, callback, [keeper], cuts).train()
         except NonFiniteLossError as exc:
             self.course.keep_last_good(keeper, exc, self.save)
         if config.training.gradient_checkpointing:

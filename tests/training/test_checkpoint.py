@@ -439,13 +439,13 @@ def test_the_last_good_adapter_outlives_a_loss_that_is_no_number(
         monkeypatch.setattr(keeper, "GOOD_BYTES", 0)
         monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
         monkeypatch.setattr(keeper, "CHECKPOINT_SHARE", 1e9)
-    real = trainer.StudioTrainer.compute_loss
+    real = trainer.StudioTrainer._summed
 
-    def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        loss = real(self, model, inputs, *args, **kwargs)
+    def summed(self: Any, batch: Any) -> Any:
+        loss = real(self, batch)
         return loss * math.nan if self.state.global_step == 3 else loss
 
-    monkeypatch.setattr(trainer.StudioTrainer, "compute_loss", compute_loss)
+    monkeypatch.setattr(trainer.StudioTrainer, "_summed", summed)
     log, paths = Log(), folder("run")
     with pytest.raises(NonFiniteLossError, match=r"at step 4, .* adapter of step \d, the last good one, is kept"):
         train(make_config(tiny_model), paths, log)

@@ -128,7 +128,7 @@ def test_stopping_saves_the_adapter(run: Callable[..., tuple[Log, RunPaths]]) ->
 def test_losses_that_are_no_numbers_end_the_run_in_words(run: Callable[..., tuple[Log, RunPaths]]) -> None:
     log = Log()
     with pytest.raises(NonFiniteLossError, match=r"at step \d+, with a learning rate of .* lower learning rate"):
-        run("full", log=log, learning_rate=10.0, max_steps=200, warmup_steps=0, max_grad_norm=0, scheduler="constant")
+        run("full", log=log, learning_rate=10.0, max_steps=200, warmup_steps=0, max_grad_norm=0, optimizer="sgd")
     assert not math.isfinite(log.of("step")[-1]["loss"])
 
 
