@@ -187,6 +187,13 @@ class TrainingConfig(_Strict):
         return math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)) or self.max_steps
 
 
+class ResourcesConfig(_Strict):
+    """What a run takes of a cluster's node. It says nothing of what is computed; this machine's executor ignores it."""
+
+    cpus: float | None = Field(None, ge=0, le=1024, description="CPUs, or a part of one; the app's default if not given.")
+    gpus: float | None = Field(None, ge=0, le=64, description="GPUs, or a part of one; the app's default if not given.")
+
+
 def _parse_method(value: Any) -> Any:
     if isinstance(value, Params) or not isinstance(value, Mapping):
         return value
@@ -208,6 +215,7 @@ class RunConfig(_Strict):
     task: TaskConfig = TaskConfig()
     method: Annotated[SerializeAsAny[Params], BeforeValidator(_parse_method)]
     training: TrainingConfig
+    resources: ResourcesConfig = ResourcesConfig()
 
     @property
     def lsg(self) -> LongText | None:
@@ -295,5 +303,6 @@ def _config_error(exc: ValidationError, allowed: list[str], section: str = "") -
 def _allowed_keys(exc: ValidationError) -> list[str]:
     place = _first(exc)["loc"]
     models: dict[str, type[BaseModel]] = {"model": ModelConfig, "task": TaskConfig, "training": TrainingConfig}
+    models["resources"] = ResourcesConfig
     model = models.get(str(place[0]), RunConfig) if len(place) > 1 else RunConfig
     return list(model.model_fields)

@@ -6,6 +6,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,6 +45,11 @@ class Settings(BaseModel):
         keep_days: Days for which a run that is over is kept. 0 keeps all.
         quota_mb: Megabytes that all runs may take before new ones are refused. 0 sets no limit.
         quota_warn_mb: Megabytes from which the page warns; 0 means four fifths of the quota.
+        executor: Where workers run: on this machine, or on the nodes of a Ray cluster.
+        ray_address: Of the cluster; when empty, one that runs on this machine, or one that is started for the app.
+        ray_cpus: CPUs that a run takes on the cluster unless its config says otherwise; as many as ``threads`` by
+            default.
+        ray_gpus: GPUs, likewise; a fraction shares one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -58,6 +64,10 @@ class Settings(BaseModel):
     keep_days: float = Field(0, ge=0)
     quota_mb: float = Field(0, ge=0)
     quota_warn_mb: float = Field(0, ge=0)
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str = ""
+    ray_cpus: float | None = Field(None, ge=0, le=1024)
+    ray_gpus: float = Field(0, ge=0, le=64)
 
     @property
     def runs_dir(self) -> Path:
@@ -81,6 +91,10 @@ _ENV = {
     "keep_days": "PEFT_STUDIO_KEEP_DAYS",
     "quota_mb": "PEFT_STUDIO_QUOTA_MB",
     "quota_warn_mb": "PEFT_STUDIO_QUOTA_WARN_MB",
+    "executor": "PEFT_STUDIO_EXECUTOR",
+    "ray_address": "PEFT_STUDIO_RAY_ADDRESS",
+    "ray_cpus": "PEFT_STUDIO_RAY_CPUS",
+    "ray_gpus": "PEFT_STUDIO_RAY_GPUS",
 }
 
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import psutil
 
 from peft_studio.errors import StorageError
-from peft_studio.jobs.store import RunPaths, atomic_write
+from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 
 # Room kept free for the last words of a run whose disk is full, in bytes: half for the worker, half for exit.json.
 RESERVE_BYTES = 65536
@@ -36,7 +37,12 @@ def claim_run(paths: RunPaths, by: str, hold: bool = True) -> bool:
         StorageError: The claim cannot be written (a full disk).
     """
     claim = {"pid": os.getpid(), "process_start": psutil.Process().create_time(), "by": by}
-    text = json.dumps({**claim, "host": socket.gethostname(), "time": time.time()})
+    return write_claim(paths, {**claim, "host": socket.gethostname(), "time": time.time()}, hold)
+
+
+def write_claim(paths: RunPaths, claim: dict[str, Any], hold: bool = False) -> bool:
+    """Writes a claim, perhaps on behalf of a process elsewhere; see `claim_run`."""
+    text = json.dumps(claim)
     draft = paths.root / f".claim.{os.getpid()}"
     try:
         draft.write_text(text, encoding="utf-8")
@@ -119,6 +125,22 @@ def claimant_lives(paths: RunPaths, claim: dict[str, Any]) -> bool:
     if claim.get("host", socket.gethostname()) == socket.gethostname():
         return claimant_is_here(claim)
     return claim_is_held(paths)
+
+
+def end_worker(paths: RunPaths, force: bool) -> None:
+    """Ends the worker below a run's supervisor on this machine; the supervisor stays to record how it ended.
+
+    Args:
+        paths: The run; one that nobody works on here is left alone.
+        force: Kill it instead of asking by SIGTERM.
+    """
+    claim = read_json(paths.claim) or {}
+    if not claimant_is_here(claim):
+        return
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(claim["pid"]).children(recursive=force):
+            with contextlib.suppress(psutil.Error):
+                child.send_signal(signal.SIGKILL if force else signal.SIGTERM)
 
 
 def reserve(paths: RunPaths) -> None:

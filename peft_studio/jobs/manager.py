@@ -17,7 +17,7 @@ from peft_studio.jobs.doctor import Finding, diagnose
 from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
-from peft_studio.jobs.executors.local import LocalExecutor
+from peft_studio.jobs.executors import make_executor
 from peft_studio.jobs.fetching import Fetcher
 from peft_studio.jobs.home import is_locked, lock_home
 from peft_studio.jobs.housekeeping import Housekeeper
@@ -46,9 +46,12 @@ class JobManager:
     Args:
         settings: Home folder, limits.
         warm: The warm server; made from the settings when not given.
-        executor: Where workers run; this machine when not given.
+        executor: Where workers run; made from the settings when not given.
         grace: Seconds that a worker has to stop or pause by itself.
         estimate: Estimates what a run costs; the engine does when not given.
+
+    Raises:
+        ConfigError: The executor of the settings needs Ray, which is not installed.
 
     Attributes:
         engine: The inference process.
@@ -70,7 +73,7 @@ class JobManager:
         self.store = RunStore(settings.runs_dir)
         self.queue = RunQueue(settings.home)
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
-        self._executor = executor or LocalExecutor(self._warm, settings.threads)
+        self._executor = executor or make_executor(settings, self._warm)
         self._index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
         self._controls = RunControls(self.store, self._index, self.queue)
         self._series = SeriesCache(self.store)

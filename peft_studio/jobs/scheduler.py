@@ -14,7 +14,7 @@ from peft_studio.errors import JobError, StudioError
 from peft_studio.jobs.admission import Admission
 from peft_studio.jobs.claims import claim_run, write_exit
 from peft_studio.jobs.events import EventWriter
-from peft_studio.jobs.executors.base import Executor
+from peft_studio.jobs.executors.base import Executor, Wait
 from peft_studio.jobs.press import Press
 from peft_studio.jobs.queue import RunQueue
 from peft_studio.jobs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
@@ -22,7 +22,6 @@ from peft_studio.jobs.state import RunState, Status
 from peft_studio.jobs.store import RunPaths, read_json
 
 TICK = 0.2  # seconds
-CLAIM_TIMEOUT = 60.0  # seconds from starting a supervisor to its claim
 MAX_TRIES = 3
 RETRY_PAUSE = 1.0  # seconds before the second attempt, twice that before the third
 
@@ -150,16 +149,21 @@ class Scheduler:
     def _fill(self, queued: Iterable[RunPaths], busy: dict[str, RunPaths]) -> None:
         """Starts what may start. The first that must wait for memory holds up all behind it, or it might starve."""
         queue = self._queue.state()
+        is_here = self._executor.is_here
         notes: dict[str, str] = {}
         for paths in queued:
-            if queue.paused or self._closing or len(busy) >= self._limits.max_running:
+            if queue.paused or self._closing or (is_here and len(busy) >= self._limits.max_running):
                 break
             if paths.id in queue.held or paths.id in busy or self._is_troubled(paths):
                 continue
-            reason = self._admission.reason_to_wait(paths, list(busy.values()))
-            if reason:
-                notes[paths.id] = reason
-                break
+            wait = self._executor.must_wait(paths)
+            if wait is None and is_here and (reason := self._admission.reason_to_wait(paths, list(busy.values()))):
+                wait = Wait(reason)
+            if wait is not None:
+                notes[paths.id] = wait.reason
+                if wait.holds_up:
+                    break
+                continue
             if not self._executor.ready():
                 break
             self._start(paths)
@@ -202,8 +206,9 @@ class Scheduler:
                 del self._starting[run_id]
             elif start.paths.claim.exists():
                 continue  # claimed since the look that ``runs`` come from
-            elif time.monotonic() - start.time > CLAIM_TIMEOUT:
-                self._failed_to_start(start.paths, f"it did not claim the run within {CLAIM_TIMEOUT:.0f} s")
+            elif time.monotonic() - start.time > self._executor.claim_timeout:
+                patience = f"{self._executor.claim_timeout:.0f} s"
+                self._failed_to_start(start.paths, f"it did not claim the run within {patience}")
             elif not self._executor.pending(start.paths) and not start.paths.claim.exists():
                 self._failed_to_start(start.paths, "its process ended before it claimed the run")
 

@@ -1,21 +1,45 @@
 """What the scheduler needs from a place where workers run."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from peft_studio.jobs.store import RunPaths
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why a run cannot start now.
+
+    Attributes:
+        reason: In words.
+        holds_up: Whether those behind it wait, too; else it might never get its turn.
+    """
+
+    reason: str
+    holds_up: bool = True
 
 
 class Executor(Protocol):
     """Starts and ends the process of a run. The run's folder, not this object, says how the run is doing.
 
     ``tests/jobs/test_executors.py`` says what every implementation must do.
+
+    Attributes:
+        is_here: Whether workers take this machine's memory and cores, so that the app's limits apply to them.
+        claim_timeout: Seconds from starting a supervisor to its claim, after which something must be wrong.
     """
+
+    is_here: bool
+    claim_timeout: float
 
     def open(self) -> None:
         """Begins to get ready; returns at once."""
 
     def ready(self) -> bool:
         """Whether `start` would start a run now."""
+
+    def must_wait(self, paths: RunPaths) -> Wait | None:
+        """Why there is no place for a run; None when there is one, as far as this executor can tell."""
 
     def start(self, paths: RunPaths) -> None:
         """Starts a supervisor for a run, which will claim it.

@@ -1,13 +1,13 @@
 """Workers on this machine: forked from the warm server in milliseconds, or started cold when that cannot be."""
 
 import contextlib
-import signal
 from typing import Any
 
 import psutil
 
-from peft_studio.jobs.claims import claimant_is_here, claimant_lives
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.jobs.claims import claimant_lives, end_worker
+from peft_studio.jobs.executors.base import Wait
+from peft_studio.jobs.store import RunPaths
 from peft_studio.jobs.warm_client import WarmClient
 
 
@@ -19,6 +19,9 @@ class LocalExecutor:
         threads: CPU threads for each worker.
         module: Name of the module that a worker runs, given the run's folder and ``--threads``.
     """
+
+    is_here = True
+    claim_timeout = 60.0
 
     def __init__(self, warm: WarmClient, threads: int, module: str = "peft_studio.worker") -> None:
         self._warm = warm
@@ -34,6 +37,10 @@ class LocalExecutor:
         """False only while a warm server that will soon be ready loads: a cold start would be slower and heavier."""
         self._warm.reap()
         return self._warm.ready() or not self._warm.worth_waiting()
+
+    def must_wait(self, _paths: RunPaths) -> Wait | None:
+        """Never: what the machine can bear, the scheduler knows."""
+        return None
 
     def start(self, paths: RunPaths) -> None:
         """Starts a supervisor.
@@ -61,13 +68,7 @@ class LocalExecutor:
 
     def terminate(self, paths: RunPaths, force: bool) -> None:
         """Ends the worker below the run's supervisor, which stays to record how it ended."""
-        claim = read_json(paths.claim) or {}
-        if not claimant_is_here(claim):
-            return
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(claim["pid"]).children(recursive=force):
-                with contextlib.suppress(psutil.Error):
-                    child.send_signal(signal.SIGKILL if force else signal.SIGTERM)
+        end_worker(paths, force)
 
     def close(self) -> None:
         """Ends the warm server."""
