@@ -188,10 +188,14 @@ class TrainingConfig(_Strict):
 
 
 class ResourcesConfig(_Strict):
-    """What a run takes of a cluster's node. It says nothing of what is computed; this machine's executor ignores it."""
+    """What a run takes of a cluster's node. This machine's own executor ignores it."""
 
-    cpus: float | None = Field(None, ge=0, le=1024, description="CPUs, or a part of one; the app's default if not given.")
-    gpus: float | None = Field(None, ge=0, le=64, description="GPUs, or a part of one; the app's default if not given.")
+    cpus: float | None = Field(
+        None, ge=0, le=1024, description="CPUs, or a part of one; the app's default if not given."
+    )
+    gpus: float | None = Field(
+        None, ge=0, le=64, description="GPUs, or a part of one; the app's default if not given."
+    )
 
 
 def _parse_method(value: Any) -> Any:

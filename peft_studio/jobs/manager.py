@@ -17,7 +17,7 @@ from peft_studio.jobs.doctor import Finding, diagnose
 from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
-from peft_studio.jobs.executors import make_executor
+from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.fetching import Fetcher
 from peft_studio.jobs.home import is_locked, lock_home
 from peft_studio.jobs.housekeeping import Housekeeper

@@ -102,6 +102,10 @@ class _Split:
     encoded: Encoded
 
 
+# Parts of a config that a checkpoint does not depend on: where a run is placed, and where its rows lay.
+ELSEWHERE: dict[str, Any] = {"resources": True, "task": {"train_file", "validation_file", "test_file"}}
+
+
 class _Session:
     """The state of a run between its stages."""
 
@@ -116,7 +120,7 @@ class _Session:
         self.base_fingerprint = provenance.fingerprint_model(base)
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
         rows = self.task.load("train")
-        settings = provenance.fingerprint_of(config.model_dump(mode="json"))
+        settings = provenance.fingerprint_of(config.model_dump(mode="json", exclude=ELSEWHERE))
         self.identity = Identity(settings, self.base_fingerprint, provenance.fingerprint_rows(rows))
         steps = config.training.steps_for(len(rows))
         self.model = self.course.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from job_kit import HERE, PRELOAD, family, lives, wait_for
@@ -11,6 +12,8 @@ from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.settings import Settings, prepare_home
+
+NODE = {"num_cpus": 2, "object_store_memory": 80_000_000}
 
 MakeManager = Callable[..., JobManager]
 
@@ -59,3 +62,20 @@ def make_manager(home: Path) -> Iterator[MakeManager]:
 def manager(make_manager: MakeManager) -> JobManager:
     """A started manager that runs one run at a time."""
     return make_manager()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine; ``TEST_RAY_ADDRESS`` names it, and its workers find ``fake_worker``."""
+    pytest.importorskip("ray", reason="Ray is not installed; tests/requirements.txt names it")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")])))
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    cluster.add_node(**NODE)
+    patch.setenv("TEST_RAY_ADDRESS", cluster.address)
+    yield cluster
+    cluster.shutdown()
+    patch.undo()

@@ -1,19 +1,1 @@
 """Where workers run: on this machine, forked from the warm server, or on the nodes of a Ray cluster."""
-
-from peft_studio.jobs.executors.base import Executor
-from peft_studio.jobs.executors.local import LocalExecutor
-from peft_studio.jobs.executors.ray import RayExecutor
-from peft_studio.jobs.warm_client import WarmClient
-from peft_studio.settings import Settings
-
-
-def make_executor(settings: Settings, warm: WarmClient) -> Executor:
-    """The executor that the settings name.
-
-    Raises:
-        ConfigError: It needs Ray, which is not installed.
-    """
-    if settings.executor == "local":
-        return LocalExecutor(warm, settings.threads)
-    request = (float(settings.threads) if settings.ray_cpus is None else settings.ray_cpus, settings.ray_gpus)
-    return RayExecutor(settings.home, settings.threads, settings.ray_address, request)

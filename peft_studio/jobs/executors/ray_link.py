@@ -1,5 +1,6 @@
-"""One run on a Ray cluster as the bridge handles it: a thread that has it started, mirrors it, and passes wishes on."""
+"""One run on a Ray cluster as the bridge handles it: a thread that starts it, mirrors it, and passes wishes on."""
 
+import contextlib
 import json
 import queue
 import secrets
@@ -48,7 +49,7 @@ class Work:
 
     def folder(self, run_id: str) -> str:
         """A run's folder on every node: always the same, as it occurs in the config that a checkpoint belongs to."""
-        return str(Path("/tmp") / f"peft-studio-{self.prefix}" / "runs" / run_id)  # noqa: S108
+        return str(Path("/tmp") / f"peft-studio-{self.prefix}" / "runs" / run_id)
 
 
 class _CalledOffError(Exception):
@@ -213,10 +214,8 @@ class Link(threading.Thread):
     def _kill(self) -> None:
         """Ends the actor, and with it all that is left of the run on its node."""
         if self._actor is not None:
-            try:
+            with contextlib.suppress(RayError, ValueError):
                 ray.kill(self._actor, no_restart=True)
-            except (RayError, ValueError):
-                pass
 
 
 def _first_line(exc: BaseException) -> str:

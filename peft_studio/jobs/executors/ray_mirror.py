@@ -1,4 +1,4 @@
-"""A run's folder in the app while its worker runs on a Ray node: the mirror writes there what the worker wrote there."""
+"""A run's folder in the app while its worker runs on a Ray node: the mirror copies what the worker writes there."""
 
 import json
 import shutil

@@ -87,8 +87,8 @@ class NodeRun:
         """
         if model_folder and not Path(model_folder).is_dir():
             return (
-                f"The folder of the base model, {model_folder}, does not exist on the Ray node {socket.gethostname()}. "
-                "Models are not sent: put it there at the same path on every node, or use a catalogue model or a Hub id."
+                f"The base model's folder {model_folder} does not exist on the Ray node {socket.gethostname()}. "
+                "Models are not sent: copy it to the same path on every node, or use a catalogue model or a Hub id."
             )
         env = {key: value for key, value in child_environment(threads).items() if not key.startswith("RAY_")}
         root = str(self._paths.root)
