@@ -1,6 +1,7 @@
 """Managers on a home of their own, whose workers are real processes that only pretend to train."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 from job_kit import HERE, PRELOAD, family, lives, wait_for
 
 from peft_studio.jobs.executors.local import LocalExecutor
+from peft_studio.jobs.executors.ray import RayExecutor
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.settings import Settings, prepare_home
 
-NODE = {"num_cpus": 2, "object_store_memory": 80_000_000}
+SMALL = {"object_store_memory": 80_000_000}  # for the nodes of a Ray cluster
+EAGER = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}  # a dead node is soon known to be
 
 MakeManager = Callable[..., JobManager]
 
@@ -66,16 +69,31 @@ def manager(make_manager: MakeManager) -> JobManager:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
-    """A Ray cluster of two nodes on this machine; ``TEST_RAY_ADDRESS`` names it, and its workers find ``fake_worker``."""
+    """A Ray cluster of two nodes on this machine; its workers find ``fake_worker``."""
     pytest.importorskip("ray", reason="Ray is not installed; tests/requirements.txt names it")
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")])))
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    cluster.add_node(**NODE)
-    patch.setenv("TEST_RAY_ADDRESS", cluster.address)
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": EAGER, **SMALL}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=2, **SMALL)
     yield cluster
     cluster.shutdown()
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def ray_executor(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Callable]]:
+    """A home, and what makes the one executor of all its tests ready to run a module; runs take a quarter CPU."""
+    home = tmp_path_factory.mktemp("ray")
+    executor = RayExecutor(home, 1, ray_cluster.address, (0.25, 0.0))
+
+    def make(_home: Path, module: str) -> RayExecutor:
+        executor.module = module
+        return executor
+
+    yield home, make
+    executor.close()
+    shutil.rmtree(f"/tmp/peft-studio-{(home / 'ray-name').read_text()}", ignore_errors=True)

@@ -1,6 +1,5 @@
 """What every executor does; one suite for all of them. A new executor adds a line to ``MAKERS``."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from job_kit import PRELOAD, make_config, plan, wait_for
 from peft_studio.jobs.claims import claim_run, write_exit
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
-from peft_studio.jobs.executors.ray import RayExecutor
 from peft_studio.jobs.reader import RunReader
 from peft_studio.jobs.requeue import BY_USER, requeue
 from peft_studio.jobs.state import Status, run_state
@@ -35,26 +33,24 @@ def local(client: type[WarmClient]) -> Make:
     return lambda home, module: LocalExecutor(client(home / "warm.log", threads=1, preload=PRELOAD), 1, module)
 
 
-def on_ray(home: Path, module: str) -> Executor:
-    """The executor on the two nodes of a Ray cluster; only some CPUs, as one run must not fill a node."""
-    return RayExecutor(home, 1, os.environ["TEST_RAY_ADDRESS"], (0.25, 0.0), module)
+MAKERS: dict[str, Make] = {"warm": local(WarmClient), "cold": local(NeverWarm)}
 
 
-MAKERS: dict[str, Make] = {"warm": local(WarmClient), "cold": local(NeverWarm), "ray": on_ray}
-
-
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[*MAKERS, "ray"])
 def make(request: pytest.FixtureRequest, home: Path) -> Iterator[Callable[..., Executor]]:
-    """Makes open executors and closes them afterwards."""
+    """Makes open executors and closes them afterwards; the Ray cluster's has a home of its own, and stays open."""
+    makers, made = dict(MAKERS), []
     if request.param == "ray":
-        request.getfixturevalue("ray_cluster")
-    home.mkdir()
-    made = []
+        ray_home, makers["ray"] = request.getfixturevalue("ray_executor")
+        home.symlink_to(ray_home)
+    else:
+        home.mkdir()
 
     def build(module: str = "fake_worker") -> Executor:
-        executor = MAKERS[request.param](home, module)
+        executor = makers[request.param](home, module)
         executor.open()
-        made.append(executor)
+        if request.param != "ray":
+            made.append(executor)
         wait_for(executor.ready, PATIENCE)
         return executor
 

@@ -36,7 +36,7 @@ class RayExecutor:
         address: Of the cluster, such as ``10.0.0.1:6379``; when empty, that of one that runs on this machine, or else
             one is started that ends with the app.
         request: CPUs and GPUs of a run that asks for none itself.
-        module: Name of the module that a worker runs.
+        module: Name of the module that a worker runs; also an attribute.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -62,7 +62,7 @@ class RayExecutor:
         self._threads = threads
         self._address = address
         self._request = request
-        self._module = module
+        self.module = module
         self._path = home / "cache" / "ray.json"
         self._board = BoardReader(self._path)
         self._lock = threading.RLock()
@@ -111,7 +111,9 @@ class RayExecutor:
             JobError: The cluster cannot be reached.
         """
         with self._lock:
-            self._asked[paths.id] = self._command(do="start", run=paths.id, request=self._requested(paths))
+            self._asked[paths.id] = self._command(
+                do="start", run=paths.id, request=self._requested(paths), module=self.module
+            )
 
     def pending(self, paths: RunPaths) -> bool:
         """Whether what was started for this run may still claim it."""
@@ -145,7 +147,7 @@ class RayExecutor:
             self._is_open = False
             if self._bridge is not None:
                 self._end_bridge(self._bridge)
-                self._bridge = None
+                self._bridge, self._spawned = None, float("-inf")
             self._path.unlink(missing_ok=True)
 
     def _requested(self, paths: RunPaths) -> list[float]:
@@ -191,7 +193,7 @@ class RayExecutor:
 
     def _spawn(self) -> None:
         command = [sys.executable, "-m", "peft_studio.jobs.executors.ray_bridge", str(self._home), str(self._path)]
-        command += ["--address", self._address, "--module", self._module, "--threads", str(self._threads)]
+        command += ["--address", self._address, "--threads", str(self._threads)]
         try:
             with self._path.with_suffix(".log").open("ab") as log:
                 self._bridge = subprocess.Popen(

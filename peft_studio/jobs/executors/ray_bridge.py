@@ -57,7 +57,7 @@ class Bridge:
             with contextlib.suppress(ValueError):
                 ray.kill(ray.get_actor(name), no_restart=True)
             return
-        self._link(Link(self._work, paths, (0.0, 0.0), name), paths.id)
+        self._link(Link(self._work, paths, name), paths.id)
 
     def _link(self, link: Link, run_id: str) -> None:
         self._links[run_id] = link
@@ -76,7 +76,7 @@ class Bridge:
             link.signal(command["force"])
         paths = RunPaths(self._runs / run_id)
         if command["do"] == "start" and not alive and not paths.claim.exists() and not paths.stop.exists():
-            self._link(Link(self._work, paths, tuple(command["request"])), run_id)
+            self._link(Link(self._work, paths, start=(command["module"], command["request"])), run_id)
         self._work.board.change(done=command["number"])
 
     def look_at_nodes(self) -> None:
@@ -130,7 +130,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("home", type=Path)
     parser.add_argument("board", type=Path)
     parser.add_argument("--address", default="")
-    parser.add_argument("--module", required=True)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args(argv)
     lock = os.open(options.board.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
@@ -143,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         board.problem = str(exc).strip().splitlines()[0][:300]
         board.beat()
         return 1
-    bridge = Bridge(options.home, Work(board, home_name(options.home), options.module, options.threads))
+    bridge = Bridge(options.home, Work(board, home_name(options.home), options.threads))
     bridge.attach()
     bridge.look_at_nodes()
     board.change(attached=True)

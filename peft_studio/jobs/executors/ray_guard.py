@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
             (folder / ENDED).touch()
     _kill(child)
     shutil.rmtree(folder, ignore_errors=True)
+    for parent in folder.parents[:2]:
+        with contextlib.suppress(OSError):  # other runs are there, or the cache
+            parent.rmdir()
     return 0
 
 

@@ -36,14 +36,12 @@ class Work:
     Attributes:
         board: Where the bridge says what it knows.
         prefix: How the names of this home's actors begin.
-        module: What the nodes run.
         threads: CPU threads of a worker.
         closing: Set when the bridge ends; the runs are to go on.
     """
 
     board: Board
     prefix: str
-    module: str
     threads: int
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -62,14 +60,17 @@ class Link(threading.Thread):
     Args:
         work: What is the same for all runs.
         paths: The run.
-        request: CPUs and GPUs.
         name: Name of its actor when it is there already.
+        start: Else the module that the node is to run, and the CPUs and GPUs that it takes.
     """
 
-    def __init__(self, work: Work, paths: RunPaths, request: tuple[float, float], name: str = "") -> None:
+    def __init__(
+        self, work: Work, paths: RunPaths, name: str = "", start: tuple[str, list[float]] = ("", [0.0, 0.0])
+    ) -> None:
         super().__init__(name=f"link {paths.id}", daemon=True)
         self._work = work
         self._paths = paths
+        self._module, request = start
         self._request = request
         self._is_new = not name
         self._name = name or f"{work.prefix}/{paths.id}/{secrets.token_hex(4)}"
@@ -80,7 +81,7 @@ class Link(threading.Thread):
         claim = read_json(paths.claim) or {}
         self._claimed = claim.get("actor") == self._name
         told = {"claim": [claim.get("pid"), claim.get("process_start")]} if self._claimed else {}
-        work.board.enter(paths.id, request=list(request), **told)
+        work.board.enter(paths.id, request=request, **told)
 
     def signal(self, force: bool) -> None:
         """Has the worker ended."""
@@ -117,7 +118,7 @@ class Link(threading.Thread):
         for name, path in files.items():
             self._send(name, path)
         base = sizes(self._paths)
-        refusal = self._ask("begin", self._work.module, self._work.threads, model_folder, base)
+        refusal = self._ask("begin", self._module, self._work.threads, model_folder, base)
         if refusal:
             self._refuse(refusal)
         else:

@@ -53,8 +53,7 @@ class NodeRun:
             JobError: A worker of this run is still ending here.
         """
         root = self._paths.root
-        root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for other in root.parent.iterdir():
+        for other in root.parent.glob("*"):
             _remove_if_left(other)
         end = time.monotonic() + LOCK_PATIENCE
         while (lock := _lock(root, make=True)) < 0:
@@ -156,7 +155,8 @@ def _lock(folder: Path, make: bool) -> int:
     fd = -1
     try:
         if make:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.parent.parent.mkdir(mode=0o700, exist_ok=True)  # what is in it is for this user only
+            folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | (os.O_CREAT if make else 0), 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_ino == path.stat().st_ino:  # else it was removed and made anew since it was opened
