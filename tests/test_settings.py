@@ -58,3 +58,13 @@ def test_one_run_at_a_time_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("peft_studio.settings.has_gpu", lambda _env: True)
     assert load_settings({}).max_running == 1
     assert load_settings({"PEFT_STUDIO_MAX_RUNNING": "3"}).max_running == 3
+
+
+def test_ray() -> None:
+    env = {"PEFT_STUDIO_EXECUTOR": "ray", "PEFT_STUDIO_RAY_ADDRESS": "10.0.0.1:6379", "PEFT_STUDIO_RAY_GPUS": "0.5"}
+    settings = load_settings(env)
+    assert (settings.executor, settings.ray_address, settings.ray_gpus) == ("ray", "10.0.0.1:6379", 0.5)
+    with pytest.raises(ConfigError, match="PEFT_STUDIO_EXECUTOR = 'slurm'"):
+        load_settings({"PEFT_STUDIO_EXECUTOR": "slurm"})
+    with pytest.raises(ConfigError, match="PEFT_STUDIO_RAY_GPUS = '-1'"):
+        load_settings({"PEFT_STUDIO_RAY_GPUS": "-1"})

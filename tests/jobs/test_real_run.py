@@ -42,4 +42,4 @@ def test_estimate_train_stop_and_generate(home: Path) -> None:
 def test_importing_jobs_loads_nothing_heavy() -> None:
     code = "import sys, json, peft_studio.jobs.manager; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-    assert not {"torch", "transformers", "peft", "numpy", "gradio"} & set(loaded)
+    assert not {"torch", "transformers", "peft", "numpy", "gradio", "ray"} & set(loaded)

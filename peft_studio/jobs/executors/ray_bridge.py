@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import secrets
+import socket
 import sys
 import threading
 import traceback
@@ -27,6 +28,7 @@ from peft_studio.jobs.store import RunPaths
 
 NAMESPACE = "peft-studio"
 TICK = 0.25  # seconds
+KNOCK_PATIENCE = 5.0  # seconds for a cluster to take a connection
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -97,6 +99,8 @@ def connect(address: str) -> None:
     Raises:
         ConnectionError: There is none at this address.
     """
+    if address:
+        _knock(address)
     # The package travels to the nodes, so that they run the code of this very app.
     env = {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]}
     options: dict[str, Any] = {"namespace": NAMESPACE, "runtime_env": env, "log_to_driver": False}
@@ -106,6 +110,20 @@ def connect(address: str) -> None:
         if address:
             raise
         ray.init(address="local", include_dashboard=False, **options)
+
+
+def _knock(address: str) -> None:
+    """Makes sure that somebody listens, as Ray would try for minutes.
+
+    Raises:
+        ConnectionError: Nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), KNOCK_PATIENCE).close()
+        except (OSError, OverflowError) as exc:
+            raise ConnectionError(f"nothing answers at {address} ({exc})") from exc
 
 
 def home_name(home: Path) -> str:
