@@ -162,18 +162,20 @@ def _reserve_path(paths: RunPaths) -> Path:
     return paths.root / ".reserve"
 
 
-def write_exit(paths: RunPaths, code: int | None, signal: int | None) -> None:
+def write_exit(paths: RunPaths, code: int | None, signal: int | None, lost: str = "") -> None:
     """Records how the worker ended; only the owner of the claim may call this.
 
     Args:
         paths: The run.
         code: Exit code, None when a signal ended the worker.
         signal: Number of that signal, else None.
+        lost: What became of it when nobody can know either, in words.
 
     Raises:
         StorageError: It cannot be written even with the reserved space.
     """
-    text = json.dumps({"code": code, "signal": signal, "time": round(time.time(), 3)})
+    ending = {"code": code, "signal": signal, "time": round(time.time(), 3)}
+    text = json.dumps(ending | ({"lost": lost} if lost else {}))
     try:
         atomic_write(paths.exit, text)
     except StorageError:

@@ -17,6 +17,7 @@ from peft_studio.errors import ConfigError
 from peft_studio.jobs.events import read_new
 from peft_studio.jobs.executors.ray import RayExecutor
 from peft_studio.jobs.manager import JobManager
+from peft_studio.jobs.reader import RunReader
 from peft_studio.jobs.store import RunPaths, RunStore, read_json
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.settings import Settings, load_settings, prepare_home
@@ -70,9 +71,11 @@ def steps_of(manager: JobManager, run_id: str) -> list[int]:
 
 
 def test_a_node_that_dies_costs_nothing_but_time(make_ray: Make, ray_cluster: Any) -> None:
+    ray_cluster.add_node(num_cpus=2, object_store_memory=80_000_000)  # in place of the one that will be lost
     manager = make_ray()
-    config, story = with_resources(400, cpus=2), plan(sleep=0.02, checkpoint_every=10)
-    run_id = manager.submit(config, story)  # only one of the nodes has two CPUs
+    run_id = manager.submit(
+        with_resources(150, cpus=2), plan(sleep=0.02, checkpoint_every=10)
+    )  # too much for the head
     paths = manager.store.paths(run_id)
     blocked = manager.submit(with_resources(5, cpus=64), plan())
     small = manager.submit(with_resources(5, cpus=0.25), plan())
@@ -80,16 +83,16 @@ def test_a_node_that_dies_costs_nothing_but_time(make_ray: Make, ray_cluster: An
     first = (read_json(paths.claim) or {})["host"].removeprefix("ray:")
     assert manager.info(run_id).status == "running" and manager.info(run_id).loss is not None
     assert "no node has 64 CPU" in manager.info(blocked).reason
-    status_is(manager, small, "finished")  # what can never start does not hold up the others
-    ray_cluster.add_node(num_cpus=2, object_store_memory=80_000_000)
     doomed = next(node for node in ray_cluster.worker_nodes if node.node_id == first)
     ray_cluster.remove_node(doomed, allow_graceful=False)
     info = status_is(manager, run_id, "finished")
-    assert (info.attempts, info.step) == (1, 400)
+    assert (info.attempts, info.step) == (1, 150)
     assert (read_json(paths.claim) or {})["host"].removeprefix("ray:") != first
-    assert steps_of(manager, run_id) == list(range(1, 401))
+    assert "went down" in (read_json(paths.attempts / "1" / "exit.json") or {})["lost"]
+    assert steps_of(manager, run_id) == list(range(1, 151))
     kinds = [event["kind"] for event in read_new(paths.events)[0]]
     assert kinds.count("resumed") == 1 and kinds.count("finished") == 1
+    status_is(manager, small, "finished")  # what can never start does not hold up the others
     manager.delete(blocked)
 
 
@@ -152,6 +155,21 @@ def _change_model(paths: RunPaths, model: str) -> None:
     record = read_json(paths.config) or {}
     record["config"]["model"]["id"] = model
     paths.config.write_text(json.dumps(record))
+
+
+def test_a_node_that_cannot_run_it_says_why(home: Path) -> None:
+    pytest.importorskip("ray")
+    from peft_studio.jobs.executors.ray_board import Board, BoardReader
+    from peft_studio.jobs.executors.ray_link import Link, Work
+
+    (home / "cache").mkdir(parents=True)
+    run = RunStore(home / "runs").create(make_config())
+    board = Board(home / "cache" / "ray.json")
+    link = Link(Work(board, "p", 1), run, start=("fake_worker", [0.5, 0.0]))
+    assert BoardReader(board.path).read()["runs"] == {run.id: {"request": [0.5, 0.0]}}
+    link._refuse("The base model's folder /x does not exist on the Ray node n.")
+    info = RunReader(run).info()
+    assert (info.status, info.reason) == ("failed", "The base model's folder /x does not exist on the Ray node n.")
 
 
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ import ray
 from ray._private.state import available_resources_per_node  # the public function adds the nodes up
 
 from peft_studio.jobs.executors.ray_board import Board
-from peft_studio.jobs.executors.ray_link import Link, Work
-from peft_studio.jobs.store import RunPaths
+from peft_studio.jobs.executors.ray_link import Link, Work, write_lost
+from peft_studio.jobs.store import RunPaths, read_json
 
 NAMESPACE = "peft-studio"
 TICK = 0.25  # seconds
@@ -46,12 +46,17 @@ class Bridge:
         self._links: dict[str, Link] = {}
 
     def attach(self) -> None:
-        """Takes over the runs of this home that are on the cluster."""
+        """Takes over the runs of this home that are on the cluster, and gives up those that are there no more."""
         for name in sorted(ray.util.list_named_actors()):
             prefix, _, rest = name.partition("/")
             run_id = rest.partition("/")[0]
             if prefix == self._work.prefix and run_id:
                 self._take_over(name, RunPaths(self._runs / run_id))
+        for folder in self._runs.glob("*"):
+            paths = RunPaths(folder)
+            actor = str((read_json(paths.claim) or {}).get("actor", ""))
+            if actor.startswith(f"{self._work.prefix}/") and paths.id not in self._links:
+                write_lost(paths, "it is not on the Ray cluster any more")
 
     def _take_over(self, name: str, paths: RunPaths) -> None:
         claim = paths.claim.read_text(encoding="utf-8") if paths.claim.exists() else ""

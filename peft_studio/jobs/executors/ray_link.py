@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 
 from peft_studio.errors import ModelError, StudioError
 from peft_studio.jobs.claims import claim_run, write_claim, write_exit
@@ -95,6 +95,8 @@ class Link(threading.Thread):
             pass
         except RayActorError as exc:
             self._tell(f"The actor of {self._paths.id} has died: {_first_line(exc)}")
+            if self._claimed and isinstance(exc, ActorDiedError):
+                write_lost(self._paths, f"the Ray node {self._node[:8]} that it ran on went down")
         except Exception as exc:
             if self._work.closing.is_set():
                 return
@@ -217,6 +219,13 @@ class Link(threading.Thread):
         if self._actor is not None:
             with contextlib.suppress(RayError, ValueError):
                 ray.kill(self._actor, no_restart=True)
+
+
+def write_lost(paths: RunPaths, words: str) -> None:
+    """Records that a worker is gone for good, so that the run can go on elsewhere at once."""
+    with contextlib.suppress(OSError, StudioError):  # it will be found out a little later
+        if paths.root.is_dir() and not paths.exit.exists():
+            write_exit(paths, code=None, signal=None, lost=words)
 
 
 def _first_line(exc: BaseException) -> str:
