@@ -133,10 +133,8 @@ def _cut_short(paths: RunPaths, reason: str) -> RunState:
         return RunState(Status.FAILED, f"{reason}; it was to pause and had no checkpoint yet")
     if not may_start_by_itself(paths):
         reason = f"{reason}; it was started again several times and got no further"
-    by_others = (
-        not paths.stop.exists() and paths.claim.exists()
-    )  # an imported run has no claim, and is not ours to go on
-    return RunState(Status.FAILED, reason, interrupted=by_others)
+    ours = paths.claim.exists()  # an imported run has no claim, and never goes on
+    return RunState(Status.FAILED, reason, interrupted=ours and not paths.stop.exists())
 
 
 def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:
