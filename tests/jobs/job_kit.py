@@ -28,7 +28,7 @@ def plan(**kwargs: Any) -> str:
     return json.dumps(kwargs)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Polls until something is true, and returns it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
