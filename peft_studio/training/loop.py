@@ -66,6 +66,7 @@ class StudioTrainer(Trainer):
             training.seed,
             start=callback.step * training.gradient_accumulation,
             cuts=[cut * training.gradient_accumulation for cut in cuts],
+            classes=[example.ids[-1] for example in examples] if form.classifies else (),
         )
         self._form = form
         self._callback = callback
