@@ -1,6 +1,7 @@
 """Which rows form the batch of each step: a pure function of row lengths and seed."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -20,6 +21,9 @@ class LengthGroupedBatches:
         seed: Of the order.
         start: How many of them an earlier process has used up.
         cuts: Ends that this run once had, in batches, before it was made longer: the batches up to there stay.
+        classes: Of the rows, in classification: each batch then holds about as many rows of each class as the data. By
+            chance alone some hold far more of one, and their gradients, which mostly shift all answers alike, drown
+            what tells the classes apart.
     """
 
     def __init__(
@@ -30,6 +34,7 @@ class LengthGroupedBatches:
         seed: int,
         start: int = 0,
         cuts: Sequence[int] = (),
+        classes: Sequence[int] = (),
     ) -> None:
         self._lengths = lengths
         self._batch_size = batch_size
@@ -37,6 +42,7 @@ class LengthGroupedBatches:
         self._seed = seed
         self._start = start
         self._cuts = sorted(cut for cut in cuts if cut < steps)
+        self._classes = classes
 
     def __len__(self) -> int:
         return self._steps - self._start
@@ -49,10 +55,24 @@ class LengthGroupedBatches:
         stream = self._stream(rng)
         for count in self._megabatches():
             rows = [next(stream) for _ in range(count * self._batch_size)]
-            rows.sort(key=lambda row: self._lengths[row])
+            rows = self._by_length(rows)
             batches = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
             rng.shuffle(batches)
             yield from batches
+
+    def _by_length(self, rows: list[int]) -> list[int]:
+        """Rows sorted by length, the classes evenly spread."""
+        rows = sorted(rows, key=lambda row: self._lengths[row])
+        if not self._classes:
+            return rows
+        counts = Counter(self._classes[row] for row in rows)
+        seen: Counter[int] = Counter()
+        placed: list[tuple[float, int]] = []
+        for row in rows:
+            label = self._classes[row]
+            placed.append(((seen[label] + 0.5) / counts[label], row))
+            seen[label] += 1
+        return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
 
     def _megabatches(self) -> Iterator[int]:
         """How many batches are sorted together, one number after the other."""

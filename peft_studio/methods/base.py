@@ -24,7 +24,13 @@ NANO_PARAMS = 20_000_000
 """Up to this size a model counts as nano: such models want learning rates far above the published ones."""
 
 NANO_CLASSIFICATION = 0.3
-"""Share of a nano learning rate that classification wants."""
+"""Share of a nano learning rate that classification wants.
+
+Measured for LoRA only (nano rate 1e-2), on ``reviews`` with a bare loop over this project's model, rows and batches,
+one seed each: validation losses of 0.51 at 2e-3 and 0.48 at 3e-3 after 400 steps; at 6e-3 that of guessing, 0.69,
+after 300; 0.58 at 1e-3 and 0.46 at 3e-3 after 600 with batches of any mix of classes. The other methods follow by the
+same factor. ``bench_methods.py --model nano-encoder --task reviews --methods NAME --rate RATE`` measures another.
+"""
 
 
 class Params(BaseModel):

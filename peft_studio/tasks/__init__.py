@@ -1,5 +1,6 @@
 """The task registry. Adding a task: one file that defines a ``Task``, and one line here."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +22,7 @@ CUSTOM = "custom"
 
 
 class TaskSource(Protocol):
-    """What names a task: ``config.TaskConfig``."""
+    """What names a task: ``config.TaskConfig``, which has the other fields of ``CustomData`` too."""
 
     @property
     def id(self) -> str: ...
@@ -29,18 +30,6 @@ class TaskSource(Protocol):
     def kind(self) -> TaskKind | None: ...
     @property
     def train_file(self) -> str: ...
-    @property
-    def validation_file(self) -> str: ...
-    @property
-    def test_file(self) -> str: ...
-    @property
-    def input_column(self) -> str: ...
-    @property
-    def target_column(self) -> str: ...
-    @property
-    def references_column(self) -> str: ...
-    @property
-    def template(self) -> str: ...
 
 
 def get_task(name: str) -> Task:
@@ -78,16 +67,8 @@ def custom_data(source: TaskSource) -> "CustomData":
     """
     from peft_studio.tasks.custom import CustomData
 
-    return CustomData(
-        kind=source.kind or guess_kind(Path(source.train_file)),
-        train_file=source.train_file,
-        validation_file=source.validation_file,
-        test_file=source.test_file,
-        input_column=source.input_column,
-        target_column=source.target_column,
-        references_column=source.references_column,
-        template=source.template,
-    )
+    given = {each.name: getattr(source, each.name) for each in fields(CustomData)}
+    return CustomData(**{**given, "kind": source.kind or guess_kind(Path(source.train_file))})
 
 
 def guess_kind(file: Path) -> TaskKind:

@@ -1,9 +1,10 @@
-"""``defects``: tell whether a small Python function holds a bug that was put into it.
+"""``defects``: tell whether a small Python function holds bugs that were put into it.
 
-Functions come from the standard library of the running Python. Every other one gets one bug by a change of its syntax
-tree; both classes are drawn from functions that could have got one, and both are printed in the same layout, so only
-the meaning of the code tells them apart. A few changes, such as ``<`` to ``<=``, may happen to make no difference, so
-no reader can reach 100 %. Pure Python.
+Functions come from the standard library of the running Python. Every other one gets up to three bugs, each by a change
+of its syntax tree: with one bug only, counts of token n-grams label 58 % of the rows rightly, with three 66 %. Both
+classes are drawn from functions that could have got bugs, and both are printed in the same layout, so only the
+meaning of the code tells them apart. A few changes, such as ``<`` to ``<=``, may happen to make no difference, so no
+reader can reach 100 %. Pure Python.
 """
 
 import ast
@@ -20,7 +21,8 @@ from peft_studio.tasks.kept_rows import Pair, kept
 CLEAN, DEFECTIVE = LABELS = ("clean", "defective")
 MOST_ROWS: dict[Split, int] = {"train": 4000, "validation": 300, "test": 300}
 """Most rows of each split; there are fewer when the Python version has fewer functions."""
-_FEWEST_CHARS, _MOST_CHARS, _FEWEST_LINES = 80, 700, 3
+_FEWEST_CHARS, _MOST_CHARS, _FEWEST_LINES = 80, 300, 3
+_MOST_BUGS = 3
 _SEED = 2017
 
 _BOUNDARIES: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -209,6 +211,18 @@ def inject(rng: random.Random, source: str) -> Defect | None:
     return None if text == source else Defect(kind, text)
 
 
+def spoil(rng: random.Random, source: str) -> str | None:
+    """Puts bugs into a function, as many as it takes up to ``_MOST_BUGS``; nothing when not even one fits."""
+    spoilt = {source}  # a bug may undo an earlier one
+    text: str | None = None
+    for _ in range(_MOST_BUGS):
+        found = inject(rng, text or source)
+        if found and found.source not in spoilt:
+            text = found.source
+            spoilt.add(text)
+    return text
+
+
 def _candidates(split: Split) -> list[str]:
     """Sources of the split's small functions, in the order of the files."""
     return [
@@ -234,18 +248,18 @@ def _make(split: Split) -> list[Pair]:
     for source in sources:
         if len(rows) == MOST_ROWS[split]:
             break
-        defect = inject(rng, source)
-        if defect and defect.source not in known:
-            known.add(defect.source)
+        spoilt = spoil(rng, source)
+        if spoilt and spoilt not in known:
+            known.add(spoilt)
             label = LABELS[len(rows) % 2]
-            rows.append((source if label == CLEAN else defect.source, label))
+            rows.append((source if label == CLEAN else spoilt, label))
     del rows[len(rows) // 2 * 2 :]
     rng.shuffle(rows)
     return rows
 
 
 def load(split: Split) -> list[Row]:
-    """The rows of one split, half of them with a bug; each function is in one row only.
+    """The rows of one split, half of them with bugs; each function is in one row only.
 
     Raises:
         DataError: The sources of the standard library are not installed.
@@ -255,12 +269,12 @@ def load(split: Split) -> list[Row]:
 
 DEFECTS = Task(
     name="defects",
-    title="Defects: does a function hold a bug?",
+    title="Defects: does a function hold bugs?",
     kind="classification",
     description=(
-        "Say whether a small function of Python's standard library is clean or had one bug put into it: a wrong "
-        "operator, variable, bound, condition, argument order or result. The modules of validation and test occur "
-        "nowhere in training."
+        "Say whether a small function of Python's standard library is clean or had up to three bugs put into it: a "
+        "wrong operator, variable, bound, condition, argument order or result. The modules of validation and test "
+        "occur nowhere in training."
     ),
     template="{source of a function}",
     load=load,

@@ -1,8 +1,9 @@
 """``reviews``: tell whether a restaurant guest was content, from a few generated sentences.
 
-Counting good and bad words does not do: a review praises and blames at once, denies what it names, or reports what was
-expected. Its label is the guest's own, final verdict. A fifth of the opinion words occurs in validation and test only.
-Rows are generated from a fixed seed. Pure Python.
+Counting good and bad words goes part of the way only: a review praises and blames at once, denies what it names, or
+reports what was expected. Its label is the guest's own, final verdict, which half of the reviews give twice. Opinion
+words are plain ones, which a small model's tokenizer leaves in one or few pieces; a tenth of them occurs in validation
+and test only. Rows are generated from a fixed seed. Pure Python.
 """
 
 import random
@@ -17,7 +18,7 @@ from peft_studio.models.world import words
 from peft_studio.tasks.base import SPLITS, Row, Split, Task
 
 NEGATIVE, POSITIVE = LABELS = ("negative", "positive")
-SIZES: dict[Split, int] = {"train": 3000, "validation": 300, "test": 300}
+SIZES: dict[Split, int] = {"train": 6000, "validation": 300, "test": 300}
 _SEED = 2017
 _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou])")
 
@@ -27,88 +28,55 @@ class _Topic(NamedTuple):
     opinions: dict[str, tuple[str, ...]]
 
 
+def _things(text: str) -> tuple[str, ...]:
+    return tuple(f"the {word}" for word in words(text))
+
+
 _FOOD = _Topic(
-    (
-        "the soup", "the curry", "the pie", "the stew", "the fish", "the salad", "the pasta", "the bread",
-        "my main course", "the pudding", "the roast", "what was on my plate",
-    ),
+    _things("soup curry pie stew fish salad pasta bread cake tea coffee food"),
     {
-        POSITIVE: words(
-            "tasty delicious fresh tender flavourful crisp fragrant superb juicy savoury moreish balanced appetising "
-            "mouth-watering well-seasoned"
-        ),
-        NEGATIVE: words(
-            "bland stale soggy burnt greasy tasteless undercooked rubbery watery lukewarm sour leathery inedible "
-            "oversalted flavourless"
-        ),
+        POSITIVE: words("good fresh tender tasty rich crisp light hot sweet juicy"),
+        NEGATIVE: words("cold old dry bland stale burnt sour heavy salty raw"),
     },
-)  # fmt: skip
+)
 _SERVICE = _Topic(
-    (
-        "the waiter", "the waitress", "the owner", "the man at the bar", "the woman who served us",
-        "the young man at the door", "the cook who came out", "everybody who served us",
-    ),
+    _things("waiter waitress owner cook boy girl man woman"),
     {
-        POSITIVE: words(
-            "friendly attentive prompt polite helpful cheerful patient courteous efficient thoughtful kind gracious "
-            "obliging good-humoured hospitable"
-        ),
-        NEGATIVE: words(
-            "rude slow careless surly clumsy forgetful impatient grumpy arrogant sluggish indifferent sullen "
-            "inattentive bad-tempered offhand"
-        ),
+        POSITIVE: words("friendly cheerful patient calm kind polite helpful quick gentle happy"),
+        NEGATIVE: words("rude slow angry nervous sleepy tired careless grumpy proud cross"),
     },
-)  # fmt: skip
+)
 _ROOM = _Topic(
-    (
-        "the dining room", "the terrace", "the room upstairs", "the garden", "the corner we sat in", "the bar",
-        "the courtyard", "the place itself",
-    ),
+    _things("room terrace garden corner bar place table house"),
     {
-        POSITIVE: words(
-            "lovely cosy charming bright spotless elegant inviting comfortable pretty welcoming restful airy tidy "
-            "snug handsome"
-        ),
-        NEGATIVE: words(
-            "dirty noisy cramped gloomy shabby draughty dingy smelly stuffy ugly cluttered grimy bleak run-down chilly"
-        ),
+        POSITIVE: words("lovely cosy bright clean tidy sunny pretty quiet restful warm"),
+        NEGATIVE: words("dark dusty noisy crowded narrow dirty gloomy shabby damp empty"),
     },
-)  # fmt: skip
+)
 _WHOLE = _Topic(
-    ("the evening", "the meal", "our visit", "our lunch", "the dinner", "the whole thing"),
+    _things("evening meal visit lunch dinner party"),
     {
-        POSITIVE: words(
-            "wonderful excellent delightful splendid memorable enjoyable pleasant great brilliant marvellous perfect "
-            "glorious first-rate fantastic magnificent"
-        ),
-        NEGATIVE: words(
-            "awful dreadful terrible disappointing dismal poor horrible miserable dull forgettable tedious unpleasant "
-            "wretched appalling second-rate"
-        ),
+        POSITIVE: words("great wonderful pleasant splendid perfect delightful fine charming grand memorable"),
+        NEGATIVE: words("poor awful dull sad terrible dreadful wasted miserable bad boring"),
     },
 )
 _TOPICS = (_FOOD, _FOOD, _SERVICE, _ROOM, _WHOLE)
 
 
 def _unseen(opinions: Sequence[str]) -> list[str]:
-    return sorted(opinions, key=lambda word: zlib.crc32(word.encode()))[: len(opinions) // 5]
+    return sorted(opinions, key=lambda word: zlib.crc32(word.encode()))[: len(opinions) // 10]
 
 
 HELD_OUT = frozenset(word for topic in _TOPICS for opinions in topic.opinions.values() for word in _unseen(opinions))
-"""Opinion words that occur in no training row: a fifth of those of every topic and both classes."""
+"""Opinion words that occur in no training row: a tenth of those of every topic and both classes."""
 
 # {same} is an opinion word of the row's class, {other} one of the opposite class; every sentence serves both classes.
 _DIRECT = (
     "{Thing} was {same}.",
     "{Thing} was {same} from first to last.",
     "I found {thing} {same}.",
-    "I must say that {thing} was {same}.",
-    "{Thing} turned out to be {same}, as I had been told.",
-    "My sister had called {thing} {same}, and I agree.",
     "We expected {thing} to be {same}, and we were not wrong.",
-    "The guidebook calls {thing} {same}, and for once it is right.",
     "{Thing} could not have been more {same}.",
-    "Never have I known {thing} to be so {same}.",
     "{Thing} was not just {same} but {same2}.",
     "Nobody could deny that {thing} was {same}.",
 )
@@ -119,36 +87,26 @@ _REVERSED = (
     "I cannot say that {thing} was {other}.",
     "{Thing} was far from {other}.",
     "{Thing} was never once {other}.",
-    "My sister had called {thing} {other}, and I do not agree.",
+    "My sister called {thing} {other}, and I do not agree.",
     "We expected {thing} to be {other}, and we were wrong.",
-    "The guidebook calls {thing} {other}, and once again it is mistaken.",
-    "Whoever told me that {thing} was {other} must have meant another house.",
-    "{Thing} was much less {other} than I had been told.",
-    "Nobody could claim that {thing} was {other}.",
     "{Thing} was neither {other} nor {other2}.",
 )
 _CONTRAST = (
-    "I had been told that {thing} was {other}, but {same} is the right word.",
-    "Everyone expects {thing} to be {other}, yet I would say {same}.",
+    "They said that {thing} was {other}, but {same} is the right word.",
     "{Thing} was not {other} but {same}.",
     "{Thing} was {same}, not {other}.",
-    "{Thing} was {other} last year, but {same} this time.",
     "{Thing} used to be {other} and is now {same}.",
-    "I was prepared for something {other}, yet {thing} was {same}.",
-    "My friends thought {thing} {other}, while I would say {same}.",
 )
 # {Aside} is another thing with its opposite opinion word {against}, which the verdict outweighs.
 _OUTWEIGHED = (
     "{Aside} was {against}, but what counts for me is that {thing} was {same}.",
     "Although {aside} was {against}, {thing} was {same}, and that decides it for me.",
-    "{Thing} was {same}, which matters more to me than that {aside} was {against}.",
+    "{Thing} was {same}, which matters more than that {aside} was {against}.",
     "{Aside} was {against}, I admit. Still, {thing} was {same}, and so my verdict stands.",
-    "That {aside} was {against} is soon forgotten, for {thing} was {same}.",
-    "{Aside} may have been {against}. In the end {thing} was not {other}, and I go by that.",
     "I could write about {aside}, which was {against}, but I will remember that {thing} was anything but {other}.",
 )
 _PLANS = (_DIRECT, _REVERSED, _CONTRAST, _OUTWEIGHED)
-_PLAN_WEIGHTS = (55, 17, 14, 14)
+_PLAN_WEIGHTS = (64, 14, 11, 11)
 _CLOSINGS = {
     POSITIVE: ("My brother would not go again, but I would.", "We will be back, and not only for the view.",
                "I would not think twice about another visit.", "Not going back would be a mistake."),
@@ -213,11 +171,11 @@ def _verdict(rng: random.Random, label: str, split: Split) -> str:
 
 
 def _review(rng: random.Random, label: str, split: Split) -> str:
-    sentences = [_verdict(rng, label, split)]
-    if rng.random() < 0.6:
+    sentences = [_verdict(rng, label, split) for _ in range(rng.choice((1, 2)))]
+    if rng.random() < 0.25:
         filler = {key: rng.choice(values) for key, values in _FILLERS.items()}
         sentences.insert(rng.choice((0, 0, 1)), _capital(rng.choice(_OPENINGS).format(**filler)))
-    if rng.random() < 0.3:
+    if rng.random() < 0.25:
         sentences.append(rng.choice(_CLOSINGS[label]))
     return _ARTICLE.sub(r"\1n ", " ".join(sentences))
 

@@ -185,6 +185,7 @@ class StudioTrainer:
             training.seed,
             start=self._step_callback.step * accumulated,
             cuts=[cut * accumulated for cut in self._cuts],
+            classes=[example.ids[-1] for example in self._examples] if self._form.classifies else (),
         )
         for rows in order:
             yield {**self._form.collate([self._examples[row] for row in rows]), "rows": rows}

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from peft_studio.errors import DataError
 from peft_studio.tasks import defects, stdlib
 from peft_studio.tasks.base import SPLITS
-from peft_studio.tasks.defects import CLEAN, DEFECTIVE, DEFECTS, MOST_ROWS, inject
+from peft_studio.tasks.defects import CLEAN, DEFECTIVE, DEFECTS, MOST_ROWS, inject, spoil
 
 ALL = {split: defects.load(split) for split in SPLITS}
 ROWS = [row for rows in ALL.values() for row in rows]
@@ -50,8 +50,8 @@ def test_no_function_has_two_classes() -> None:
         rng.shuffle(sources)
         origin: dict[str, str] = {}
         for source in sources:
-            if found := inject(rng, source):
-                origin.setdefault(found.source, source)
+            if found := spoil(rng, source):
+                origin.setdefault(found, source)
         used = [row.prompt if row.target == CLEAN else origin[row.prompt] for row in rows]
         assert len(set(used)) == len(used)
 
@@ -59,6 +59,16 @@ def test_no_function_has_two_classes() -> None:
 def test_rows_are_the_same_each_time() -> None:
     defects._rows.cache_clear()
     assert {split: defects.load(split) for split in SPLITS} == ALL
+
+
+def test_a_function_takes_up_to_three_bugs() -> None:
+    source = "def f(x):\n    assert x < 3"
+    assert {spoil(random.Random(seed), source) for seed in range(20)} <= {
+        f"def f(x):\n    assert x {sign} {bound}" for sign in ("<", "<=") for bound in (3,)
+    } - {source}
+    assert spoil(random.Random(0), "def f(self):\n    pass") is None
+    rows = [row.prompt for row in ALL["train"] if row.target == DEFECTIVE]
+    assert all(row not in MODULE_OF for row in rows)
 
 
 def test_bugs_parse_and_differ() -> None:

@@ -21,13 +21,13 @@ def words_of(row: Row) -> list[str]:
 
 
 def test_sizes_and_balance() -> None:
-    assert {split: len(rows) for split, rows in ALL.items()} == {"train": 3000, "validation": 300, "test": 300}
+    assert {split: len(rows) for split, rows in ALL.items()} == {"train": 6000, "validation": 300, "test": 300}
     for rows in ALL.values():
         assert set(Counter(row.target for row in rows).values()) == {len(rows) // 2}
     for row in ROWS:
         assert row.references == (row.target,)
         assert row.target in REVIEWS.labels
-        assert 1 <= len(re.findall(r"\.(?= |$)", row.prompt)) <= 4
+        assert 1 <= len(re.findall(r"\.(?= |$)", row.prompt)) <= 6
         assert row.prompt[0].isupper()
         assert not re.search(r"[{}]|  | a [aeiou]", row.prompt)
 
@@ -41,8 +41,8 @@ def test_rows_are_the_same_each_time() -> None:
     assert {split: reviews.load(split) for split in SPLITS} == ALL
 
 
-def test_a_fifth_of_the_opinion_words_is_held_out() -> None:
-    assert len(HELD_OUT) == pytest.approx(len(CLASS_OF) / 5)
+def test_a_tenth_of_the_opinion_words_is_held_out() -> None:
+    assert len(HELD_OUT) == pytest.approx(len(CLASS_OF) / 10)
     assert Counter(CLASS_OF[word] for word in HELD_OUT) == {POSITIVE: len(HELD_OUT) / 2, NEGATIVE: len(HELD_OUT) / 2}
     assert not any(HELD_OUT & set(words_of(row)) for row in ALL["train"])
     for split in ("validation", "test"):
@@ -58,12 +58,12 @@ def test_every_plan_serves_both_classes() -> None:
             assert "{same}" in plan or "{other}" in plan
 
 
-def test_the_majority_of_opinion_words_does_not_tell() -> None:
+def test_the_majority_of_opinion_words_does_not_tell_enough() -> None:
     right = 0.0
     for row in ALL["test"]:
         balance = sum({POSITIVE: 1, NEGATIVE: -1}.get(CLASS_OF.get(word, ""), 0) for word in words_of(row))
         right += 0.5 if balance == 0 else (balance > 0) == (row.target == POSITIVE)
-    assert 0.35 < right / 300 < 0.7
+    assert 0.35 < right / 300 < 0.8
 
 
 def test_scores_equal_scikit_learn() -> None:

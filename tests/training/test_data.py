@@ -1,5 +1,6 @@
 """Tokenized rows, padded batches and the order of batches."""
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,16 @@ def test_evaluation_batches_hold_every_example_within_the_budget(tokenizer: Any)
     batches = batches_by_length(examples, max_tokens=128)
     assert sorted(len(example.ids) for batch in batches for example in batch) == sorted(len(e.ids) for e in examples)
     assert all(len(batch) == 1 or len(batch) * max(len(e.ids) for e in batch) <= 128 for batch in batches)
+
+
+def test_batches_of_a_classification_hold_every_class_in_its_share() -> None:
+    rng = random.Random(0)
+    classes = [int(rng.random() < 0.25) for _ in range(900)]
+    lengths = [rng.randint(5, 60) for _ in classes]
+    batches = list(LengthGroupedBatches(lengths, 16, 120, seed=0, classes=classes))
+    assert Counter(len(batch) for batch in batches) == {16: 120}
+    assert all(2 <= sum(classes[row] for row in batch) <= 6 for batch in batches)
+    by_chance = LengthGroupedBatches(lengths, 16, 120, seed=0)
+    assert not all(2 <= sum(classes[row] for row in batch) <= 6 for batch in by_chance)
+    spread = sum(max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in batches) / 120
+    assert spread < 10
