@@ -22,6 +22,7 @@ import torch
 import transformers
 
 from peft_studio.config import RunConfig, parse_config
+from peft_studio.errors import ConfigError
 from peft_studio.jobs.store import RunPaths
 from peft_studio.methods import METHODS
 from peft_studio.tasks import get_task
@@ -72,7 +73,10 @@ def line_of(name: str, options: argparse.Namespace) -> str:
             "training": {key: value for key, value in training.items() if value is not None},
         }
     )
-    events = learn(config, options.threads)
+    try:
+        events = learn(config, options.threads)
+    except ConfigError as exc:  # BitFit without biases, a prefix where attention takes none
+        return f"| {name} | {exc} |"
     found = figures(events)
     told = {event["kind"]: event for event in events}
     before, after = found["base/eval/loss"], found["eval/loss"]
