@@ -91,6 +91,10 @@ class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite."""
 
 
+class SupervisorLostError(TrainingError):
+    """The process that watches over a worker was killed; the run was interrupted and can go on."""
+
+
 class OutOfMemoryError(TrainingError):
     """The machine's memory ran out."""
 

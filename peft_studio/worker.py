@@ -22,7 +22,14 @@ from typing import Any, NoReturn, Protocol
 import psutil
 
 from peft_studio.config import RunConfig, parse_config
-from peft_studio.errors import ConfigError, OutOfMemoryError, StorageError, StudioError, TrainingError
+from peft_studio.errors import (
+    ConfigError,
+    OutOfMemoryError,
+    StorageError,
+    StudioError,
+    SupervisorLostError,
+    TrainingError,
+)
 from peft_studio.jobs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
 from peft_studio.jobs.events import EventWriter, Kind
 from peft_studio.jobs.redact import redact
@@ -102,10 +109,10 @@ class _Worker:
         """What someone asked the run to do: "stop", "pause" or nothing; polled at every step.
 
         Raises:
-            TrainingError: The supervisor has gone, so nobody would learn how this run ends.
+            SupervisorLostError: The supervisor has gone, so nobody would learn how this run ends.
         """
         if os.getppid() != self._supervisor:
-            raise TrainingError(
+            raise SupervisorLostError(
                 f"The run's supervisor (process {self._supervisor}) was killed, "
                 f"so training ended after step {self._step}."
             )

@@ -95,6 +95,26 @@ def claim_is_held(paths: RunPaths) -> bool:
     return False
 
 
+def nobody_is_left(paths: RunPaths) -> bool:
+    """Whether neither the claimant nor a process that it forked lives for certain: a claim of this host, unlocked.
+
+    False where the file system has no locks to tell by.
+    """
+    if (read_json(paths.claim) or {}).get("host") != socket.gethostname():
+        return False
+    try:
+        fd = os.open(paths.claim, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 def process_alive(pid: Any, start_time: Any) -> bool:
     """Whether a process lives, told apart from a later one with the same pid by its start time (seconds)."""
     if not isinstance(pid, int) or not isinstance(start_time, int | float):

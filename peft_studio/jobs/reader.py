@@ -8,7 +8,7 @@ from typing import Any
 
 from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
-from peft_studio.jobs.claims import claimant_lives
+from peft_studio.jobs.claims import claimant_lives, nobody_is_left
 from peft_studio.jobs.loglines import LogFollower, number
 from peft_studio.jobs.progress import Progress
 from peft_studio.jobs.redact import redact
@@ -153,7 +153,7 @@ class RunReader:
         Without exit.json a worker may be about to notice that its supervisor has gone; without a claim, a worker
         may be on its way to a run that was stopped in the queue.
         """
-        if self.paths.exit.exists():
+        if self.paths.exit.exists() or nobody_is_left(self.paths):
             return True
         now = time.time()
         signs = (self.paths.stop, self.paths.claim, self.paths.events)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from peft_studio.errors import SupervisorLostError
 from peft_studio.jobs.claims import claimant_lives
 from peft_studio.jobs.events import read_new
 from peft_studio.jobs.requeue import checkpoint_step, is_requeued, may_start_by_itself
@@ -118,6 +119,8 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
     if exit_info.get("lost"):  # whatever it said last: what it had saved is lost, too
         return _cut_short(paths, str(exit_info["lost"]))
     last = last_event(paths.events) or {}
+    if last.get("error") == SupervisorLostError.__name__:
+        return _cut_short(paths, str(last.get("message", "")))
     status = ENDS.get(last.get("kind", ""))
     if status is None:
         return RunState(Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log.")

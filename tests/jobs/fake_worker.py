@@ -3,10 +3,11 @@
 The run's name is a JSON object that says what to pretend: ``sleep`` seconds per step, ``raise`` an exception's name
 at step ``at``, ``deaf`` to requests to stop, ``eval_every``, ``print`` a text, ``no_end`` without a last event,
 ``full`` a disk that is full from step ``at`` on, ``checkpoint_every`` steps, ``die`` by a signal right after step
-``at`` of each attempt, ``no_checkpoint`` at all.
+``at`` of each attempt, ``no_checkpoint`` at all, ``guard`` against a second worker on the same run.
 """
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -42,6 +43,7 @@ def train(
     """Emits the events that real training would emit."""
     plan = json.loads((read_json(paths.config) or {})["name"] or "{}")
     print(plan.get("print", "pretending"))
+    _guard(paths)
     steps = (read_json(paths.extended) or {}).get("max_steps") or config.training.max_steps
     emit("stage", name="training")
     emit("started", threads=threads, trainable_params=10, total_params=1000, max_steps=steps)
@@ -85,6 +87,15 @@ def _save(paths: RunPaths, step: int, steps: int) -> None:
     """A checkpoint; a kill at any moment leaves this one or the last."""
     paths.checkpoint.mkdir(exist_ok=True)
     atomic_write(paths.checkpoint / "state.json", json.dumps({"step": step, "max_steps": steps}))
+
+
+def _guard(paths: RunPaths) -> None:
+    """Leaves a file when another worker is at work; the lock is let go of by the system when this process ends."""
+    lock = os.open(paths.root / "worker.lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        (paths.root / "two-workers").touch()
 
 
 def _fill_up(paths: RunPaths) -> None:
