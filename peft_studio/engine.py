@@ -25,6 +25,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from peft_studio.config import DEFAULT_MODEL, parse_config
@@ -139,10 +140,10 @@ class Engine:
         return columns, self._pool.base(model, kind)[1], kind, model
 
 
-def serve(engine: Engine, listener: socket.socket, parent: int) -> None:
-    """Accepts connections until the parent process has gone."""
+def serve(engine: Engine, listener: socket.socket, wanted: Callable[[], bool]) -> None:
+    """Accepts connections as long as somebody wants the engine."""
     listener.settimeout(1.0)
-    while os.getppid() == parent:
+    while wanted():
         try:
             connection, _ = listener.accept()
         except TimeoutError:
@@ -194,13 +195,14 @@ def _listen(path: Path) -> socket.socket:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line: ``python -m peft_studio.engine --socket PATH --home HOME --threads N``."""
+    """The command line: ``python -m peft_studio.engine --socket PATH --home HOME --threads N --app PID``."""
     parser = argparse.ArgumentParser(prog="python -m peft_studio.engine", description="The app's inference process.")
     parser.add_argument("--socket", type=Path, required=True, help="where to listen")
     parser.add_argument("--home", type=Path, required=True, help="home folder of the app")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--app", type=int, help="process without which nobody wants this one")
     options = parser.parse_args(argv)
-    parent = os.getppid()
+    wanted = _is_wanted(options.app)
     torch.set_num_threads(options.threads)
     be_quiet()
     use_folder(options.home / "cache")
@@ -208,8 +210,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     listener = _listen(options.socket)
     threading.Thread(target=_warm_up, args=(engine, options.home), daemon=True).start()
     with listener:
-        serve(engine, listener, parent)
+        serve(engine, listener, wanted)
     return 0
+
+
+def _is_wanted(app: int | None) -> Callable[[], bool]:
+    """Tells whether the parent and the app live; the parent alone may have gone before it was looked at."""
+    parent = os.getppid()
+    try:
+        process = psutil.Process(app or parent)
+    except psutil.NoSuchProcess:
+        return lambda: False
+    return lambda: os.getppid() == parent and process.is_running()
 
 
 def _warm_up(engine: Engine, home: Path) -> None:

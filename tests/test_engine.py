@@ -179,3 +179,14 @@ def test_ends_when_its_parent_has_gone(engine: Any) -> None:
     parent.wait()
     os.sched_yield()
     assert process.wait(20) is not None or not process.is_running()
+
+
+def test_ends_when_the_app_went_before_it_was_up(home: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["--socket", f"{folder}/engine", "--home", str(home), "--app", str(gone.pid)]
+        ended = subprocess.run(
+            [sys.executable, "-m", "peft_studio.engine", *command], cwd=ROOT, timeout=90, check=False
+        )
+    assert ended.returncode == 0

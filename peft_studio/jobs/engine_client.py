@@ -256,6 +256,7 @@ class EngineClient:
             self._folder = Path(tempfile.mkdtemp(prefix="peft-", dir="/tmp"))
         path = self._folder / "engine"
         args = ["--socket", str(path), "--home", str(self._home), "--threads", str(self._threads)]
+        args += ["--app", str(os.getpid())]
         if self._warm.worth_waiting():
             self._warm.wait_ready(START_TIMEOUT)
         try:

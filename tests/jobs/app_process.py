@@ -23,7 +23,8 @@ if __name__ == "__main__":
     settings = Settings(home=Path(sys.argv[1]), max_running=2 if faults else 1, threads=1)
     prepare_home(settings)
     warm = WarmClient(settings.cache_dir / "warm.log", threads=1, preload=PRELOAD)
-    manager = JobManager(settings, warm=warm, executor=LocalExecutor(warm, 1, "fake_worker"))
+    executor = LocalExecutor(warm, 1, "fake_worker")
+    manager = JobManager(settings, warm=warm, executor=executor, estimate=lambda _config: {"memory": None})
     if faults:
         manager.engine = EngineClient(warm, settings.home, 1, "fake_engine")
     manager.start(preload_engine=False)

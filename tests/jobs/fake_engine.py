@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import psutil
+
 
 def answer(request: dict[str, Any], out: BinaryIO, home: Path) -> None:
     """Writes the lines of one answer."""
@@ -57,13 +59,14 @@ def main() -> int:
     parser.add_argument("--socket")
     parser.add_argument("--home", type=Path)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--app", type=int)
     options = parser.parse_args()
     parent = os.getppid()
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.bind(options.socket)
     server.listen()
     server.settimeout(0.2)
-    while os.getppid() == parent:
+    while os.getppid() == parent and psutil.pid_exists(options.app):
         try:
             connection, _ = server.accept()
         except TimeoutError:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import random
 import subprocess
 import sys
@@ -12,12 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from job_kit import family, lives, make_config, plan, wait_for
+from job_kit import lives, make_config, plan, wait_for
 
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.store import RunPaths, read_json
 
 KILLS = 50
+MARK = "PEFT_STUDIO_TEST_HOME"
 RUNS, STEPS = 4, 300
 MakeManager = Callable[..., JobManager]
 
@@ -42,11 +42,22 @@ class App:
 
 
 @pytest.fixture
-def app(home: Path) -> Iterator[App]:
+def app(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     """A running app."""
+    monkeypatch.setenv(MARK, str(home))
     app = App(home)
     yield app
     app.end()
+
+
+def descendants(home: Path) -> list[psutil.Process]:
+    """The living processes that the apps of a home have started, by the environment that they were given."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == str(home) and lives(process):
+                found.append(process)
+    return found
 
 
 def kill(process: psutil.Process | None) -> None:
@@ -87,9 +98,8 @@ def strike(app: App, home: Path, chance: random.Random) -> str:
                 if words[target] in " ".join(process.cmdline()):
                     kill(process)
     if target == "all":
-        for process in family(home):
-            if process.pid != os.getpid():
-                kill(process)
+        for process in descendants(home):
+            kill(process)
     if target in ("app", "all"):
         app.end()
         app.start()
@@ -142,4 +152,4 @@ def test_fifty_kills(home: Path, make_manager: MakeManager, app: App) -> None:
     pings = (home / "pings").stat().st_mtime
     wait_for(lambda: (home / "pings").stat().st_mtime > pings)  # the engine answers
     app.end()
-    wait_for(lambda: not [process for process in family(home) if process.pid != os.getpid()])
+    wait_for(lambda: not descendants(home))
