@@ -80,39 +80,30 @@ def claim_is_held(paths: RunPaths) -> bool:
 
     Unlike a process id this also sees a worker whose supervisor was killed.
     """
+    return _is_locked(paths.claim) is True
+
+
+def nobody_is_left(paths: RunPaths) -> bool:
+    """Whether neither the claimant nor a process that it forked lives, for certain: a claim of this host, unlocked."""
+    here = (read_json(paths.claim) or {}).get("host") == socket.gethostname()
+    return here and _is_locked(paths.claim) is False
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Whether a process holds a lock on a file; None where nobody can tell: no file, or no locks on its file system."""
     try:
-        fd = os.open(paths.claim, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks
-        return False
+    except OSError:
+        return None
     finally:
         os.close(fd)
     return False
-
-
-def nobody_is_left(paths: RunPaths) -> bool:
-    """Whether neither the claimant nor a process that it forked lives for certain: a claim of this host, unlocked.
-
-    False where the file system has no locks to tell by.
-    """
-    if (read_json(paths.claim) or {}).get("host") != socket.gethostname():
-        return False
-    try:
-        fd = os.open(paths.claim, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 def process_alive(pid: Any, start_time: Any) -> bool:
