@@ -90,7 +90,7 @@ def nobody_is_left(paths: RunPaths) -> bool:
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Whether a process holds a lock on a file; None where nobody can tell: no file, or no locks on its file system."""
+    """Whether a process holds a lock on a file; None where that cannot be told (no file, or no locks there)."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError:
