@@ -178,7 +178,13 @@ def test_ctrl_c_stops_and_saves(tiny_model: Path, tmp_path: Path, lora_run: Any)
     environment = {**os.environ, "PEFT_STUDIO_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "peft_studio", *argv, "--json"]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     ) as process:
         end = time.monotonic() + 90
         while not any('"step"' in log.read_text() for log in tmp_path.glob("runs/*/events.jsonl")):
