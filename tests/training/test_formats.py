@@ -179,13 +179,13 @@ def test_early_stopping_keeps_the_best_weights(
     families: dict[str, Path], do: Callable[[RunConfig], list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     config = run_config(
-        families["llama"], write_texts(tmp_path), max_steps=40, eval_every=1, early_stopping=2, learning_rate=3.0
+        families["llama"], write_texts(tmp_path), max_steps=40, eval_every=1, early_stopping=1, learning_rate=3.0
     )
     events = do(config)
     steps = [event for event in events if event["kind"] == "step"]
     losses = found(events, "eval/loss")
     assert len(steps) == len(losses) < 40
-    assert losses[-1] > min(losses) and losses[-2] > min(losses)
+    assert losses[-1] >= min(losses[:-1])
 
 
 @pytest.mark.parametrize(
