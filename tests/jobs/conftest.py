@@ -1,11 +1,13 @@
 """Managers on a home of their own, whose workers are real processes that only pretend to train."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from job_kit import HERE, PRELOAD, family, lives, wait_for
 
@@ -29,7 +31,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
     ours = [process for process in family(path) if process.pid != os.getpid()]
     for process in ours:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended this instant
+            process.kill()
     wait_for(lambda: not any(lives(process) for process in ours))
 
 
