@@ -15,6 +15,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
+SHARING = {"browser": ("tests/browser/",), "ray": ("tests/jobs/test_executors.py", "tests/jobs/test_ray")}
+"""Tests that share something costly: an app with trained runs, a Ray cluster. One process runs them all."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests one of several test processes is to run together: those of a file, or of a costly thing."""
+    for item in items:
+        path = item.path.relative_to(ROOT).as_posix()
+        shared = (name for name, starts in SHARING.items() if path.startswith(starts))
+        item.add_marker(pytest.mark.xdist_group(next(shared, path)))
+
+
 TEXT = ("name: Biox Mill | food: Thai | price: cheap => Biox Mill is a cheap Thai place. ", "The old mill is near. ")
 
 

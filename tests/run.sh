@@ -44,4 +44,5 @@ if [ -z "$CHROMIUM" ]; then
 fi
 export CHROMIUM
 
-exec python -m pytest "$@"
+# Two processes: many tests wait for others most of their time.
+exec python -m pytest -n 2 --dist loadgroup "$@"
