@@ -31,7 +31,7 @@ More = Callable[[], tuple[Plain, dict[str, Tensor]]]
 
 
 class Keeper(TrainerCallback):
-    """Writes checkpoints and goes on from one; stands behind the ``StepCallback`` in the Trainer's list.
+    """Writes checkpoints and goes on from one; stands behind the ``StepCallback`` among those who look on.
 
     Args:
         model: With its method, at the start or as the checkpoint has it.
@@ -72,7 +72,7 @@ class Keeper(TrainerCallback):
         self._pace.wait(time.monotonic())
         if self._resumed is not None:
             plain = self._resumed.state["optimizer"]
-            load_optimizer(_bare(kwargs["optimizer"]), self._model, self._resumed.part("optimizer/"), plain)
+            load_optimizer(kwargs["optimizer"], self._model, self._resumed.part("optimizer/"), plain)
             set_schedule(kwargs["lr_scheduler"], self._resumed.step)
             state.global_step = self._resumed.step
 
@@ -103,7 +103,7 @@ class Keeper(TrainerCallback):
         if not all_finite(weights):  # the next loss will end the run, and needs the checkpoint before
             return
         more, tensors = self._more()
-        moments, plain = optimizer_state(_bare(optimizer), self._model)
+        moments, plain = optimizer_state(optimizer, self._model)
         generators, words = random_state()
         callback = self._callback
         state = {
@@ -125,10 +125,6 @@ class Keeper(TrainerCallback):
     def back_to_good(self) -> int | None:
         """Puts the last weights back whose loss was finite; their step, or None when there is no such copy."""
         return self._good.restore()
-
-
-def _bare(optimizer: Any) -> Any:
-    return getattr(optimizer, "optimizer", optimizer)  # without accelerate's wrapper
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

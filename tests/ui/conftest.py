@@ -1,10 +1,22 @@
-"""A page to build controls on."""
+"""A page to build controls on, and a manager without an app."""
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import gradio as gr
 import pytest
+
+from peft_studio.jobs.manager import JobManager
+from peft_studio.settings import Settings, prepare_home
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> JobManager:
+    """A manager that starts nothing."""
+    settings = Settings(home=tmp_path)
+    prepare_home(settings)
+    return JobManager(settings)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import io
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -13,19 +12,10 @@ from peft_studio.config import parse_config
 from peft_studio.jobs.events import EventWriter
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.store import RunPaths
-from peft_studio.settings import Settings, prepare_home
 from peft_studio.ui.routes import routes
 from peft_studio.ui.table import safe_cell
 
 HOST = "http://testserver"
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> JobManager:
-    """A manager that starts nothing."""
-    settings = Settings(home=tmp_path)
-    prepare_home(settings)
-    return JobManager(settings)
 
 
 @pytest.fixture

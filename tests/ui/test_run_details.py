@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +12,10 @@ from peft_studio.config import parse_config
 from peft_studio.jobs.events import EventWriter
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.store import RunPaths
-from peft_studio.settings import Settings, prepare_home
 from peft_studio.ui.details import MAX_CLASSES, short_names, shown_labels
 from peft_studio.ui.routes import routes
 
 SCORES = {"test/accuracy": 75.0, "test/macro_f1": 73.3, "base/test/accuracy": 50.0, "base/test/macro_f1": 33.3}
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> JobManager:
-    settings = Settings(home=tmp_path)
-    prepare_home(settings)
-    return JobManager(settings)
 
 
 @pytest.fixture

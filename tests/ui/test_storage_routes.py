@@ -4,7 +4,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -13,7 +12,6 @@ from starlette.testclient import TestClient
 from peft_studio.config import parse_config
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.store import RunPaths
-from peft_studio.settings import Settings, prepare_home
 from peft_studio.ui import storage
 from peft_studio.ui.routes import routes
 from peft_studio.ui.storage import storage_routes
@@ -21,13 +19,6 @@ from peft_studio.ui.train import with_changes
 
 HOST = "http://testserver"
 OURS = {"Origin": HOST}
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> JobManager:
-    settings = Settings(home=tmp_path)
-    prepare_home(settings)
-    return JobManager(settings)
 
 
 @pytest.fixture
