@@ -22,29 +22,36 @@ from peft_studio.training.kernels import FrozenHeadLoss, LoraLinears, RmsNorm, R
 
 MEMORY_BYTES = 512_000_000  # for what frozen blocks gave
 MODELS = ("LlamaForCausalLM",)
+WIDTHS, PLACES = 4, 32  # what sizes are rounded up to in 16 bits
 
 
 @dataclass(frozen=True)
 class Levers:
-    """What a run does to be fast; each gives the plain result. The benchmark switches them off one by one.
+    """What a run does to be fast; each gives the plain result. ``tests/benchmarks/bench_levers.py`` tries them all.
 
     Attributes:
+        decoder: The forward pass of this module, with rotary positions and attention in fewer passes.
         lora: LoRA layers in fewer passes.
-        norms: The same for norms, rotary positions and attention.
+        norms: The same for norms, within ``decoder`` like the four that follow.
         head: The vocabulary projection and its loss in slices, without keeping logits.
         last_block: Only positions before a target go through the last block.
         remember: What frozen lower blocks give is computed once for each row.
+        few_sizes: With bf16 on a CPU, sizes are rounded up, because each new one costs time and memory.
         grouping: Rows of similar length share a batch.
         cast_once: With bf16, frozen weights are cast once and not in every step.
+        fused_optimizer: AdamW in one pass over its state.
     """
 
+    decoder: bool = True
     lora: bool = True
     norms: bool = True
     head: bool = True
     last_block: bool = True
     remember: bool = True
+    few_sizes: bool = True
     grouping: bool = True
     cast_once: bool = True
+    fused_optimizer: bool = True
 
 
 class FastDecoder:
@@ -93,12 +100,10 @@ class FastDecoder:
             batch: ``input_ids`` and ``labels`` ``(B, T)``; ``rows``, the numbers of its rows, lets frozen blocks
                 remember.
         """
-        ids, following = batch["input_ids"][:, :-1], batch["labels"][:, 1:]
-        wanted = following != IGNORED
-        places = wanted.flatten().nonzero().squeeze(1)
+        ids, following, places = _targets(batch["input_ids"], batch["labels"], self._levers.few_sizes)
         hidden = self._hidden(ids, places, batch.get("rows"))
         hidden = self._norm(self._decoder.norm, hidden)
-        targets = following[wanted]
+        targets = following.flatten()[places]
         head = self._head
         if self._levers.head and type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad:
             return FrozenHeadLoss.apply(hidden, head.weight, targets)
@@ -173,6 +178,25 @@ class FastDecoder:
             if dropout or any(parameter.requires_grad for parameter in block.parameters()):
                 return number
         return len(self._decoder.layers)
+
+
+def _targets(ids: Tensor, labels: Tensor, few_sizes: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """What is read ``(B, T)``, what follows it ``(B, T)``, and the places ``(N,)`` in both where a target follows.
+
+    In 16 bits on a CPU, widths and numbers of places are rounded up by some that count for nothing: oneDNN makes code
+    for every new size, and that takes time and memory.
+    """
+    ids, following = ids[:, :-1], labels[:, 1:]
+    few = few_sizes and ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if few:
+        extra = -ids.shape[1] % WIDTHS
+        ids, following = F.pad(ids, (0, extra)), F.pad(following, (0, extra), value=IGNORED)
+    wanted = (following != IGNORED).flatten()
+    places = wanted.nonzero().squeeze(1)
+    if few:
+        others = (~wanted).nonzero().squeeze(1)
+        places = torch.cat([places, others[: -len(places) % PLACES]])
+    return ids, following, places
 
 
 def _hooks(module: nn.Module) -> bool:

@@ -74,12 +74,8 @@ def _forward_of(module: Any) -> Any:
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         parts = None if args or kwargs else lora_parts(module)
-        fast = parts is not None and (parts[0].dtype == x.dtype or parts[0].dtype == torch.bfloat16)
-        if (
-            parts is None
-            or not fast
-            or (torch.is_autocast_enabled(x.device.type) and parts[0].dtype != torch.bfloat16)
-        ):
+        wanted = torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype
+        if parts is None or parts[0].dtype not in (wanted, torch.bfloat16):
             return plain(module, x, *args, **kwargs)
         return LoraLinears.apply(x, (parts[4],), *parts[:4])[0]
 

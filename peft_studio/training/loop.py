@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from peft_studio.batching import LengthGroupedBatches
 from peft_studio.config import RunConfig, TrainingConfig
-from peft_studio.methods import Method, Params, get_method
+from peft_studio.methods import get_method
 from peft_studio.training.callbacks import StepCallback
 from peft_studio.training.data import IGNORED, Example
 from peft_studio.training.fast_decoder import FastDecoder, Levers
@@ -28,17 +28,7 @@ NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(
 """Parameters that weight decay leaves alone, as the Trainer of transformers has it."""
 
 
-def make_optimizer(
-    method: Method, params: Params, model: Any, learning_rate: float, weight_decay: float = 0.0
-) -> Optimizer:
-    """The method's own optimizer, or AdamW over everything that trains."""
-    if method.optimizer is not None:
-        return method.optimizer(model, params, learning_rate, weight_decay)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, learning_rate, weight_decay=weight_decay)
-
-
-def optimizer_of(config: RunConfig, model: Any) -> Optimizer:
+def optimizer_of(config: RunConfig, model: Any, fused: bool = True) -> Optimizer:
     """The optimizer of a run: the method's own, or the one that the training settings name."""
     training, method = config.training, get_method(config.method.name)
     rate = training.learning_rate
@@ -56,7 +46,7 @@ def optimizer_of(config: RunConfig, model: Any) -> Optimizer:
         return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
     if training.optimizer == "sgd":
         return torch.optim.SGD(groups, rate)
-    return torch.optim.AdamW(groups, rate, fused=True)
+    return torch.optim.AdamW(groups, rate, fused=fused)
 
 
 def scheduler_of(training: TrainingConfig, optimizer: Optimizer) -> Any:
@@ -99,7 +89,7 @@ class StudioTrainer:
         training = config.training
         set_seed(training.seed)
         self.model = model
-        self.optimizer = optimizer_of(config, model)
+        self.optimizer = optimizer_of(config, model, levers.fused_optimizer)
         self.scheduler = scheduler_of(training, self.optimizer)
         self.state = TrainerState(max_steps=training.max_steps)
         self._control = TrainerControl()
@@ -115,13 +105,10 @@ class StudioTrainer:
         self._device = next(model.parameters()).device
         self._bf16 = training.precision == "bf16"
         self._low = LowPrecision(model) if self._bf16 and levers.cast_once else nullcontext()
-        knows = isinstance(form, Continuation) and FastDecoder.fits(model) and (levers.cast_once or not self._bf16)
+        knows = levers.decoder and isinstance(form, Continuation) and FastDecoder.fits(model)
+        knows = knows and (levers.cast_once or not self._bf16)
         seen = training.max_steps * training.batch_size * training.gradient_accumulation
         self._fast = FastDecoder(model, levers, repeats=seen > len(examples)) if knows else None
-
-    def add_callback(self, callback: TrainerCallback) -> None:
-        """Lets someone else see the steps too."""
-        self._callbacks.append(callback)
 
     def train(self) -> None:
         """Takes all steps that are left, or as many as the callback wants.

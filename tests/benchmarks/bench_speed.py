@@ -77,12 +77,28 @@ def competitor(name: str, options: argparse.Namespace) -> None:
     be_quiet()
     transformers.set_seed(options.seed)
     precision = "bf16" if name.endswith("bf16") else "fp32"
-    train: Callable[..., Any] = {"ours": ours, "trainer": plain, "trl": trl}[name.partition("-")[0]]
+    from peft_studio.training import loop
     from peft_studio.training.provenance import peak_memory_bytes
+
+    kinds: dict[str, Callable[..., Any]] = {"trainer": plain, "trl": trl}
+    train = kinds.get(name.partition("-")[0], ours)
+    loop.LEVERS = levers_of(name)
 
     model, before = train(options, precision, name)
     peak = peak_memory_bytes()
     say({"loss": validation_loss(model, options), "peak": peak, "before": before})
+
+
+def levers_of(name: str) -> Any:
+    """What a run of ours does to be fast: all of it, or what "only-decoder-head", "without-head" or "only" say."""
+    from dataclasses import fields
+
+    from peft_studio.training.fast_decoder import Levers
+
+    kind, *named = name.removesuffix("-bf16").split("-")
+    if kind not in ("only", "without"):
+        return Levers()
+    return Levers(**{field.name: (field.name in named) == (kind == "only") for field in fields(Levers)})
 
 
 def validation_loss(model: Any, options: argparse.Namespace) -> float:
@@ -103,7 +119,18 @@ def validation_loss(model: Any, options: argparse.Namespace) -> float:
     return found.loss
 
 
-def ours(options: argparse.Namespace, precision: str, _name: str) -> tuple[Any, int]:
+def all_logits(form: Any) -> Callable[..., Any]:
+    """The loss of a text that is continued, with logits at every position."""
+    from torch.nn import functional as F
+
+    def loss(model: Any, batch: dict[str, Any], reduction: str = "mean") -> Any:
+        logits = model(input_ids=batch["input_ids"][:, :-1], use_cache=False).logits
+        return F.cross_entropy(logits.float().flatten(0, 1), batch["labels"][:, 1:].flatten(), reduction=reduction)
+
+    return loss
+
+
+def ours(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, int]:
     """A run's session, its events written to a file."""
     from peft_studio.config import parse_config
     from peft_studio.jobs.events import EventWriter
@@ -116,7 +143,8 @@ def ours(options: argparse.Namespace, precision: str, _name: str) -> tuple[Any, 
     settings = {"max_steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.lr}
     settings |= {"seed": options.seed, "warmup_steps": 0, "precision": precision, "eval_every": 1_000_000}
     settings |= json.loads(options.set)
-    config = parse_config({"model": {"id": options.model}, "method": {"name": "lora"}, "training": settings})
+    method = {"name": options.method}
+    config = parse_config({"model": {"id": options.model}, "method": method, "training": settings})
     told = StepCallback.on_step_end
 
     def on_step_end(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -131,6 +159,8 @@ def ours(options: argparse.Namespace, precision: str, _name: str) -> tuple[Any, 
         writer = EventWriter(root / "events.jsonl")
         session = trainer._Session(config, RunPaths(root), writer.emit, lambda: False)
         setattr(session, "evaluate", lambda *_: False)  # noqa: B010
+        if name.startswith("only") and "targets" not in name:
+            setattr(session.form, "loss", all_logits(session.form))  # noqa: B010
         assert session.training_rows.encoded.examples
         before = peak_memory_bytes()
         turns.step_done()
@@ -302,11 +332,9 @@ def has_trl(python: str) -> bool:
     return subprocess.run([python, "-c", "import trl"], capture_output=True, check=False).returncode == 0
 
 
-def main() -> None:
-    """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def with_common(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Adds what all races let one choose; returns what was chosen."""
     parser.add_argument("--model", default="nano-lm", help="nano-lm, 135m or any model id")
-    parser.add_argument("--names", default=",".join(COMPETITORS))
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--turn", type=int, default=10, help="steps of a turn")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -314,36 +342,51 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", default="{}", help="training settings of ours, as JSON")
+    parser.add_argument("--method", default="lora", help="of ours")
     parser.add_argument("--validation", type=int, default=VALIDATION_ROWS)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "peft-studio-135m")
-    parser.add_argument("--trl-python", default=sys.executable, help="a Python that has trl")
-    parser.add_argument("--as", dest="name", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.name:
-        competitor(options.name, options)
-        return
     if options.model == "135m":
         options.model = make_135m(options.folder)
     options.lr = options.lr or (1e-2 if options.model == "nano-lm" else 2e-4)
+    return options
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", default=",".join(COMPETITORS))
+    parser.add_argument("--trl-python", default=sys.executable, help="a Python that has trl")
+    parser.add_argument("--as", dest="name", help=argparse.SUPPRESS)
+    options = with_common(parser)
+    if options.name:
+        competitor(options.name, options)
+        return
     names = options.names.split(",")
     if any(name.startswith("trl") for name in names) and not has_trl(options.trl_python):
         print("TRL is not installed there, so it is left out: pip install trl==1.16.0, or --trl-python PATH.")
         names = [name for name in names if not name.startswith("trl")]
-    race(names, options)
+    show(race(names, options), options)
 
 
-def race(names: list[str], options: argparse.Namespace) -> None:
-    """Lets all take turns and prints what came of it."""
+def race(names: list[str], options: argparse.Namespace) -> list[Child]:
+    """Lets all take turns; returns them with what came of it."""
     given = [
         f"--{key.replace('_', '-')}={getattr(options, key)}"
-        for key in ("model", "steps", "turn", "batch_size", "lr", "seed", "threads", "set", "validation")
+        for key in ("model", "steps", "turn", "batch_size", "lr", "seed", "threads", "set", "method", "validation")
     ]
-    children = [Child(name, options.trl_python if name.startswith("trl") else sys.executable, given) for name in names]
+    pythons = {name: options.trl_python if name.startswith("trl") else sys.executable for name in names}
+    children = [Child(name, python, given) for name, python in pythons.items()]
     for _ in range(options.steps // options.turn):
         for child in children:
             child.turn(options.turn)
     for child in children:
         child.finish()
+    return children
+
+
+def show(children: list[Child], options: argparse.Namespace) -> None:
+    """Prints the tables."""
     print(f"{options.model}: {options.steps} steps of {options.batch_size} rows, {options.threads} threads")
     for title, of in (("second", "rates"), ("CPU second", "thrift")):
         heads = ["", f"tokens / {title}", *(f"x {child.name}" for child in children), "validation loss", "peak MB"]

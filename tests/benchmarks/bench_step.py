@@ -127,8 +127,7 @@ def ours(model: Any, config: Any, examples: Any, form: Any, turns: Turns) -> flo
     with tempfile.TemporaryDirectory() as folder:
         writer = EventWriter(Path(folder) / "events.jsonl")
         callback = StepCallback(writer.emit, lambda: False, lambda *_: False, config.training.max_steps)
-        trainer = StudioTrainer(model, config, examples, form, callback)
-        trainer.add_callback(turns)
+        trainer = StudioTrainer(model, config, examples, form, callback, [turns])
         trainer.train()
         writer.close()
     return callback.loss

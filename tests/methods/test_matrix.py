@@ -21,7 +21,6 @@ from peft_studio.tasks.base import Row
 from peft_studio.training.efficiency import attach_to_shapes
 from peft_studio.training.formats import format_for
 from peft_studio.training.load import attach, base_output, layout_of, load_adapter, load_base, merge
-from peft_studio.training.loop import make_optimizer
 from peft_studio.training.origin import save_adapter
 from peft_studio.training.param_map import count_parameters
 
@@ -70,7 +69,11 @@ class Case:
     def train(self) -> tuple[float, float]:
         """First and last loss of a few steps with the method's own optimizer and hooks."""
         self.model.train()
-        optimizer = make_optimizer(self.method, self.params, self.model, min(1e-2, self.method.learning_rate))
+        rate = min(1e-2, self.method.learning_rate)
+        if self.method.optimizer is not None:
+            optimizer = self.method.optimizer(self.model, self.params, rate, 0.0)
+        else:
+            optimizer = torch.optim.AdamW([part for part in self.model.parameters() if part.requires_grad], rate)
         losses = []
         for step in range(1, STEPS + 1):
             loss = self.form.loss(self.model, self.batch)

@@ -209,6 +209,33 @@ def test_low_precision_runs_follow_exact_ones(tiny_model: Path) -> None:
         assert losses(tiny_model, Levers(cast_once=cast_once), precision="bf16") == pytest.approx(exact, rel=0.02)
 
 
+def test_rounded_sizes_count_for_nothing(tiny_model: Path) -> None:
+    rounded = losses(tiny_model, Levers(), precision="bf16")
+    assert rounded == pytest.approx(losses(tiny_model, Levers(few_sizes=False), precision="bf16"), rel=0.01)
+    assert losses(tiny_model, Levers()) == losses(tiny_model, Levers(few_sizes=False))  # exact runs keep their sizes
+
+
+def test_sizes_are_rounded_up_by_what_has_no_target() -> None:
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10], [5, 6, 7, 1, 1, 1]])
+    labels = torch.tensor([[-100, -100, 7, 8, 9, 10], [-100, 6, 7, -100, -100, -100]])
+    with torch.autocast("cpu", torch.bfloat16):
+        read, following, places = fast_decoder._targets(ids, labels, few_sizes=True)
+    assert read.shape == following.shape == (2, 8) and len(places) == 16  # no more places than there are
+    assert (following.flatten()[places[:6]] != -100).all() and (following.flatten()[places[6:]] == -100).all()
+    read, following, places = fast_decoder._targets(ids, labels, few_sizes=True)
+    assert read.shape == (2, 5) and following.flatten()[places].tolist() == [7, 8, 9, 10, 6, 7]
+
+
+def test_places_without_a_target_have_no_loss_and_no_gradient() -> None:
+    hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(11, 8)
+    targets = torch.tensor([3, -100, 10, 0, -100])
+    expected = F.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
+    found = kernels.FrozenHeadLoss.apply(hidden, weight, targets)
+    torch.testing.assert_close(found, expected)
+    ours, theirs = (torch.autograd.grad(loss, hidden, retain_graph=True)[0] for loss in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_accumulated_batches_equal_one_large_batch(tiny_model: Path) -> None:
     whole = losses(tiny_model, Levers(), batch_size=4, max_steps=1)
     parts = losses(tiny_model, Levers(), batch_size=2, gradient_accumulation=2, max_steps=1)
