@@ -24,6 +24,7 @@ from playwright.sync_api import Page, Request, Response, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+OVER = "studio.runs.every((run) => ['stopped', 'finished', 'failed'].includes(run.status))"
 LOOK = 0.005  # seconds between two looks at a run's folder
 
 
@@ -149,8 +150,29 @@ def first_point(page: Page, home: Path, attempts: int) -> list[float]:
             print(f"    {1000 * part:6.0f} ms  {name}", flush=True)
         page.wait_for_timeout(1000)
         page.evaluate("studio.stopAll && studio.stopAll()")
-        page.wait_for_timeout(6000)
+        page.wait_for_function(OVER)
+        page.wait_for_timeout(2000)
     return seconds
+
+
+def new_figures(page: Page, attempts: int) -> list[float]:
+    """Seconds from a change of LoRA's rank, never the same one, to the new figures on the page, for each attempt."""
+    box = page.locator("#field-rank input[type=number]").first
+    shown = "n => document.querySelector('#estimate').dataset.trainable !== n"
+    seconds = []
+    for rank in range(9, 9 + attempts):
+        before = page.get_attribute("#estimate", "data-trainable")
+        begun = time.perf_counter()
+        box.fill(str(rank))
+        page.wait_for_function(shown, arg=before)
+        seconds.append(time.perf_counter() - begun)
+        page.wait_for_timeout(1500)
+    return seconds
+
+
+def told(what: str, seconds: list[float]) -> str:
+    """A line with the median and each value."""
+    return f"{what}: median {statistics.median(seconds):.2f} s of {', '.join(f'{each:.2f}' for each in seconds)}"
 
 
 def main() -> None:
@@ -170,9 +192,10 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(url)
             page.wait_for_selector("#estimate[data-ready='1']", timeout=60_000)
-            points = first_point(page, Path(home), options.attempts)
-            each = ", ".join(f"{value:.2f}" for value in points)
-            print(f"click to first point: median {statistics.median(points):.2f} s of {len(points)}: {each}")
+            print(told("change of the form to new figures, nano-lm", new_figures(page, options.attempts)), flush=True)
+            page.locator("#field-rank input[type=number]").first.fill("8")
+            page.wait_for_timeout(2000)
+            print(told("click to first point", first_point(page, Path(home), options.attempts)))
             browser.close()
         finally:
             process.terminate()
