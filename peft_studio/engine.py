@@ -22,18 +22,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-from peft_studio.config import DEFAULT_MODEL, parse_config
+from peft_studio.config import DEFAULT_MODEL, RunConfig, parse_config
 from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.jobs.store import RunStore
 from peft_studio.methods import METHODS
 from peft_studio.sampling import parse_sampling
 from peft_studio.tasks.kept_rows import use_folder
+from peft_studio.training.ahead import WhenCalm, encode_ahead
 from peft_studio.training.classify import label_columns
 from peft_studio.training.efficiency import estimate
 from peft_studio.training.generate import stream_columns
@@ -43,6 +45,7 @@ from peft_studio.training.quiet import be_quiet
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
 LONGEST_PAUSE = 2.0  # seconds that text waits for estimates at most
+CALM_SECONDS = 1.0  # after which the rows of the latest estimate are tokenized, as a run would
 QUIET_START = 20.0  # seconds after which rows are made that nobody has asked for yet
 
 
@@ -80,6 +83,7 @@ class Engine:
 
     def __init__(self, home: Path) -> None:
         self._store = RunStore(home / "runs")
+        self._ahead = WhenCalm(partial(self._encode_ahead, home / "cache"), CALM_SECONDS)
         self._pool = ModelPool()
         self._estimates: Recent[dict[str, Any]] = Recent(256)
         self._urgent = Urgent()
@@ -114,6 +118,12 @@ class Engine:
         config = parse_config(request.get("config"))
         with self._urgent:
             yield self._estimates.get(config.model_dump_json(), lambda: estimate(config))
+        self._ahead.put(config)
+
+    def _encode_ahead(self, cache: Path, config: RunConfig) -> None:
+        self._urgent.give_way()
+        with contextlib.suppress(StudioError):  # who starts such a run is told
+            encode_ahead(config, cache)
 
     def _preview(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield preview(parse_config(request.get("config")))

@@ -56,12 +56,16 @@ def preload(names: Iterable[str]) -> list[str]:
     return failed
 
 
-def load_rows() -> None:
-    """Makes the built-in tasks' training rows, which every forked worker then has at hand."""
+def prepare() -> None:
+    """Makes the built-in tasks' training rows and rehearses a start: forked workers then have all that at hand."""
     tasks = importlib.import_module("peft_studio.tasks")
     for task in tasks.TASKS.values():
         if not task.reads_library:
             task.load("train")
+    try:
+        importlib.import_module("peft_studio.training.rehearsal").rehearse()
+    except Exception:  # a worker meets the same fault and reports it
+        traceback.print_exc()
 
 
 def serve(control: socket.socket) -> None:
@@ -137,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     failed = preload(name for name in options.preload.split(",") if name)
     if "peft_studio.training" in options.preload:
-        load_rows()
+        prepare()
     gc.collect()
     gc.freeze()  # a later collection in a child would write to, and so copy, pages that all share
     ready = {"ready": True, "seconds": round(time.monotonic() - began, 3), "failed": failed}

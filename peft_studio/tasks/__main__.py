@@ -14,8 +14,9 @@ from peft_studio.tasks.kept_rows import use_folder
 def main(argv: Sequence[str]) -> None:
     """Makes the rows that are not kept yet, so that nobody waits for them later; gives way to all other processes."""
     (folder,) = argv
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has the second
         os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     use_folder(Path(folder))
     for task in TASKS.values():
         if task.reads_library:

@@ -19,7 +19,7 @@ from peft_studio.tasks.base import Task
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.safetensors_size import adapter_file_bytes
-from peft_studio.training.shapes_only import shapes_only
+from peft_studio.training.shapes_only import no_collections, shapes_only
 
 BYTES = 4  # float32
 ADAM_STATES = 2
@@ -118,6 +118,11 @@ def _figures(config: RunConfig, place: Place, facts: Facts, lengths: tuple[int, 
 
 @lru_cache(maxsize=256)
 def _facts(place: Place, params: Params, steps: int) -> Facts:
+    with no_collections():
+        return _count(place, params, steps)
+
+
+def _count(place: Place, params: Params, steps: int) -> Facts:
     model, base = attach_to_shapes(place, params, steps)
     layout = layout_of(base)
     trainable, total = count_parameters(model)

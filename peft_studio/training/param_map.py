@@ -105,7 +105,7 @@ def _spread(model: Any, base: Any, cells: dict[str, dict[str, Any]]) -> int:
             continue
         is_head = ".modules_to_save.default." in name
         path = name.removeprefix(WRAPPER).removeprefix("base_model.").replace(".modules_to_save.default", "")
-        owner = max((cell for cell in cells if path.startswith(f"{cell}.")), key=len, default=None)
+        owner = _owner(path, cells)
         if not parameter.requires_grad:
             if owner is not None and not is_head:
                 cells[owner]["frozen"] += parameter.numel()
@@ -116,6 +116,15 @@ def _spread(model: Any, base: Any, cells: dict[str, dict[str, Any]]) -> int:
         else:
             cells[owner]["added"] += parameter.numel()
     return in_front
+
+
+def _owner(path: str, cells: dict[str, dict[str, Any]]) -> str | None:
+    """The innermost cell that a parameter is in."""
+    while path:
+        path = path.rpartition(".")[0]
+        if path in cells:
+            return path
+    return None
 
 
 def _blocks(base: Any, layout: Layout) -> list[list[dict[str, Any]]]:

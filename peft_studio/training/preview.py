@@ -47,7 +47,7 @@ def preview(config: RunConfig) -> dict[str, Any]:
     model = load_config(config.model.id)
     layout = layout_for(model.model_type, task.kind)
     form = format_for(layout, load_tokenizer(config.model.id), task.labels)
-    length = _max_length(config, model)
+    length = longest_row(config, model)
     rows = {split: task.load(split) for split in SPLITS}
     used = {
         split: some_rows(found, MAX_ROWS if split == "train" else config.training.eval_rows)
@@ -67,7 +67,12 @@ def preview(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _max_length(config: RunConfig, model: Any) -> int:
+def longest_row(config: RunConfig, model: Any) -> int:
+    """Tokens of a row that fit a model, given by its transformers config, beside the method's virtual tokens.
+
+    Raises:
+        ModelError: Nothing fits.
+    """
     virtual = getattr(config.method, "virtual_tokens", 0)
     room = (config.lsg.length if config.lsg else context_of(model)) - virtual
     if room < 2:

@@ -46,6 +46,7 @@ from peft_studio.training.origin import save_adapter
 from peft_studio.training.param_map import count_parameters
 from peft_studio.training.quiet import be_quiet
 from peft_studio.training.state import same_randomness
+from peft_studio.training.token_cache import encode_once
 
 Emit = Callable[..., None]
 CHECK_ROWS = 4
@@ -113,6 +114,7 @@ class _Session:
         self.config = config
         self.paths = paths
         self.emit = emit
+        self._cache = paths.root.parent.parent / "cache"
         self.course = Course(config, paths, emit, should_stop)
         self.should_stop = self.course.should_stop
         self.task = task_of(config.task)
@@ -167,7 +169,7 @@ class _Session:
         return evaluation_batches(self.validation_rows.encoded.examples, self.form)
 
     def _split(self, rows: list[Row]) -> _Split:
-        return _Split(rows, self.form.encode(rows, self.max_length))
+        return _Split(rows, encode_once(self.form, rows, self.max_length, self._cache))
 
     def announce(self, threads: int) -> None:
         """Emits ``started`` with everything that identifies the run's figures."""
@@ -250,8 +252,7 @@ class _Session:
         return found
 
     def _base_figures(self, rows: Sequence[Row], **settings: Any) -> BaseFigures:
-        cache = self.paths.root.parent.parent / "cache"
-        return BaseFigures(cache, self.base_fingerprint, rows, settings)
+        return BaseFigures(self._cache, self.base_fingerprint, rows, settings)
 
     def save(self, step: int) -> None:
         """Saves the adapter, loads it into a fresh base model and compares what the two answer."""

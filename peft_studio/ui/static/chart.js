@@ -2,6 +2,8 @@
 (() => {
   const { el, fmt } = studio;
   const MAX_DRAWN = 1200; // points of a curve on screen; more cannot be told apart
+  const FIRST_SECONDS = 15; // how long the first loss of a submitted run is looked for often
+  const FIRST_PAUSE = 80; // milliseconds between two such looks
   const AXES = { step: ["step", "Steps"], tokens: ["tokens", "Tokens"], elapsed: ["elapsed", "Time"] };
   const series = new Map(); // run id -> {next, train: columns, eval: columns}
   const charts = [];
@@ -27,19 +29,22 @@
       const have = series.get(id);
       return !have || !have.complete || !["finished", "stopped", "failed", "paused"].includes(run.status);
     });
-    if (wanted.length) {
-      const asked = wanted.map((id) => `${id}:${series.get(id)?.next ?? 0}`).join(",");
-      for (const delta of await studio.fetchJSON(`studio/metrics.json?runs=${encodeURIComponent(asked)}`)) {
-        let have = series.get(delta.id);
-        if (!have || (delta.since === 0 && have.next)) series.set(delta.id, (have = { train: {}, eval: {}, next: 0 }));
-        const run = studio.runs.find((item) => item.id === delta.id);
-        have.complete = have.next === delta.next && ["finished", "stopped", "failed", "paused"].includes(run?.status);
-        have.next = delta.next;
-        append(have.train, delta.train);
-        append(have.eval, delta.eval);
-      }
-    }
+    if (wanted.length) await take(wanted);
     charts.forEach((chart) => chart.draw());
+  }
+
+  /** Fetches the points of some runs that are new. */
+  async function take(ids) {
+    const asked = ids.map((id) => `${id}:${series.get(id)?.next ?? 0}`).join(",");
+    for (const delta of await studio.fetchJSON(`studio/metrics.json?runs=${encodeURIComponent(asked)}`)) {
+      let have = series.get(delta.id);
+      if (!have || (delta.since === 0 && have.next)) series.set(delta.id, (have = { train: {}, eval: {}, next: 0 }));
+      const run = studio.runs.find((item) => item.id === delta.id);
+      have.complete = have.next === delta.next && ["finished", "stopped", "failed", "paused"].includes(run?.status);
+      have.next = delta.next;
+      append(have.train, delta.train);
+      append(have.eval, delta.eval);
+    }
   }
 
   /** Exponential mean with the start corrected; gaps (losses that were not finite) stay gaps. */
@@ -179,11 +184,29 @@
   setTimeout(() => loadPlotly().catch(() => {}), 2500); // the page is up by then, and the first chart need not wait
 
   let busy = false;
-  const update = async () => {
+  const alone = async (work) => {
     if (busy) return;
     busy = true;
-    try { await pull(); } catch { /* the app is away; the next poll tries again */ } finally { busy = false; }
+    try { await work(); } catch { /* the app is away; the next poll tries again */ } finally { busy = false; }
   };
+  const update = () => alone(pull);
+
+  /** Looks for the first loss of a run that was just submitted more often than the list is polled; draws it at once. */
+  async function awaitFirst(id) {
+    const end = Date.now() + 1000 * FIRST_SECONDS;
+    const drawn = () => series.get(id)?.train.loss?.length;
+    while (Date.now() < end && !drawn() && studio.selected.has(id)) {
+      const status = studio.runs.find((run) => run.id === id)?.status;
+      if (status && !["queued", "running"].includes(status)) return;
+      await new Promise((resolve) => setTimeout(resolve, status === "queued" ? 200 : FIRST_PAUSE));
+      if (document.visibilityState !== "visible") continue;
+      await alone(async () => {
+        await take([id]);
+        if (drawn()) await Promise.all(charts.map((chart) => chart.draw()));
+      });
+    }
+  }
+  studio.on("submitted", awaitFirst);
   studio.on("submitted", () => charts.find((chart) => chart.root.offsetParent)?.root.scrollIntoView({ block: "nearest", behavior: "smooth" }));
   studio.on("runs", update);
   studio.on("selection", update);
