@@ -3,6 +3,7 @@
 Usage: python tests/benchmarks/bench_startup.py
 """
 
+import contextlib
 import os
 import socket
 import statistics
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -27,17 +29,39 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def start_app(home: str) -> tuple[subprocess.Popen, str, float]:
-    """Starts the app; returns its process, its address and the seconds until the page is served."""
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used, without its children's."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+@contextlib.contextmanager
+def running_app(home: str) -> Iterator[tuple[int, str, float]]:
+    """Starts the app and ends it; gives its process id, its address and the seconds until the page was served."""
     port = free_port()
     env = {**os.environ, "PEFT_STUDIO_HOME": home, "GRADIO_SERVER_PORT": str(port)}
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+    app = [sys.executable, os.environ.get("BENCH_APP", "app.py")]
+    process = subprocess.Popen(app, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"
+    try:
+        wait_until_up(url, process)
+        yield process.pid, url, time.perf_counter() - begun
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_up(url: str, process: subprocess.Popen) -> None:
+    """Waits for the first page.
+
+    Raises:
+        SystemExit: The app ended.
+    """
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).read()
-            return process, url, time.perf_counter() - begun
+            return
         except OSError:
             if process.poll() is not None:
                 raise SystemExit("the app ended") from None
@@ -67,19 +91,15 @@ def first_point(url: str, attempts: int = 3) -> list[float]:
 
 def main() -> None:
     """Prints the figures."""
-    with tempfile.TemporaryDirectory() as home:
-        process, url, seconds = start_app(home)
-        try:
-            time.sleep(12)
-            memory = psutil.Process(process.pid).memory_info().rss / 2**20
-            maps = Path(f"/proc/{process.pid}/maps")
-            torch = "libtorch" in maps.read_text() if maps.exists() else None
-            print(f"up in {seconds:.2f} s; {memory:.0f} MB resident; torch loaded: {torch}")
-            points = first_point(url)
-            print(f"click to first point: median {statistics.median(points):.2f} s of {len(points)}: {points}")
-        finally:
-            process.terminate()
-            process.wait(20)
+    with tempfile.TemporaryDirectory() as home, running_app(home) as (pid, url, seconds):
+        work = cpu_seconds(pid)
+        time.sleep(12)
+        memory = psutil.Process(pid).memory_info().rss / 2**20
+        maps = Path(f"/proc/{pid}/maps")
+        torch = "libtorch" in maps.read_text() if maps.exists() else None
+        print(f"up in {seconds:.2f} s ({work:.2f} s of CPU time); {memory:.0f} MB resident; torch loaded: {torch}")
+        points = first_point(url)
+        print(f"click to first point: median {statistics.median(points):.2f} s of {len(points)}: {points}")
 
 
 if __name__ == "__main__":
