@@ -39,7 +39,8 @@ def bench_runs() -> None:
                 with running_app(home) as (pid, url, _):
                     up, first = cpu_seconds(pid), 1000 * cpu_of_polls(pid, url, 1)
                     time.sleep(15)  # engine and warm server load meanwhile
-                    idle, poll = measure_idle(pid, 10), 1000 * cpu_of_polls(pid, url, 20)
+                    idle = measure_idle(pid, 10)
+                    poll = 1000 * cpu_of_polls(pid, url, 20) - 10 * idle  # of the second between two polls
                     memory = psutil.Process(pid).memory_info().rss / 1e6
                     asked = milliseconds(lambda url=url: urllib.request.urlopen(f"{url}studio/runs.json").read(), 5)
                 with running_app(home) as (pid, _, _):
