@@ -124,7 +124,7 @@ class RunIndex:
         self._look_time = time.monotonic() if look else self._look_time
         for run_id in ids:
             reader = self._readers.get(run_id)
-            if reader is not None and ((type(reader) is SettledReader and not look) or reader.recheck()):
+            if reader is not None and ((reader.is_over and not look) or reader.recheck()):
                 readers.append(reader)
                 continue
             with contextlib.suppress(RunNotFoundError):  # deleted since the look at the folder

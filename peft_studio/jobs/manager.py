@@ -76,7 +76,7 @@ class JobManager:
         self._executor = executor or make_executor(settings, self._warm)
         self._index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
         self._controls = RunControls(self.store, self._index, self.queue)
-        self._series = SeriesCache(self.store)
+        self._series = SeriesCache(self.store, settings.cache_dir / "curves")
         self._evidence = EvidenceCache()
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)

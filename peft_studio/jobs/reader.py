@@ -174,11 +174,9 @@ class RunReader:
         return info
 
     def _read_events(self) -> None:
-        restarts = self._log.restarts
-        lines = self._log.read()
-        if self._log.restarts != restarts:
+        if self._log.restarted():
             self._progress = Progress()
-        self._progress.read(lines)
+        self._progress.read(self._log.read())
 
     def _info(self, state: RunState) -> RunInfo:
         progress, facts, summary = self._progress, self._progress.facts, self._progress.summary

@@ -6,12 +6,13 @@ from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import chain, islice
+from operator import lt
+from pathlib import Path
 from typing import Any
 
-from peft_studio.jobs.events import read_new
-from peft_studio.jobs.loglines import CHUNK_LINES, LogFollower, number, parse_events
+from peft_studio.jobs.curve_cache import SAVE_BYTES, CurveCache, KeptCurves
+from peft_studio.jobs.loglines import LogFollower, number, parse_piece, stretches
 from peft_studio.jobs.store import RunPaths, RunStore
 
 MAX_POINTS = 1500  # of a curve in one answer
@@ -24,11 +25,17 @@ Columns = dict[str, list[Any]]
 class Curve:
     """A loss over steps, in four columns: ``step``, ``loss``, ``tokens`` and ``elapsed`` (seconds of training)."""
 
-    def __init__(self) -> None:
-        self.step = array("q")
-        self.loss = array("d")  # NaN where the loss was not finite
-        self.tokens = array("q")
-        self.elapsed = array("d")
+    def __init__(self, *columns: "array[Any]") -> None:
+        step, loss, tokens, elapsed = columns or (array("q"), array("d"), array("q"), array("d"))
+        self.step: array[int] = step
+        self.loss: array[float] = loss
+        self.tokens: array[int] = tokens
+        self.elapsed: array[float] = elapsed
+
+    @property
+    def all_columns(self) -> tuple["array[Any]", ...]:
+        """All four; a loss that was not finite is NaN."""
+        return self.step, self.loss, self.tokens, self.elapsed
 
     def __len__(self) -> int:
         return len(self.step)
@@ -58,8 +65,9 @@ class Curve:
 
     def cut(self, step: int) -> None:
         """Drops the points from a step on."""
-        for column in (self.step, self.loss, self.tokens, self.elapsed)[::-1]:
-            del column[self.place(step) :]
+        place = self.place(step)
+        for column in self.all_columns:
+            del column[place:]
 
     def add_steps(self, events: list[dict[str, Any]]) -> bool:
         """Appends many steps at once, three times faster; False, with nothing done, if one is odd or out of order."""
@@ -70,7 +78,7 @@ class Curve:
             elapsed = array("d", [event["elapsed"] for event in events])
         except (KeyError, TypeError, OverflowError):
             return False
-        if (self.step and step[0] <= self.step[-1]) or step.tolist() != sorted(set(step)):
+        if (self.step and step[0] <= self.step[-1]) or not all(map(lt, step, islice(step, 1, None))):
             return False  # steps that come again after an interruption
         self.step += step
         self.loss += loss
@@ -128,11 +136,6 @@ def thin(values: "array[float]", start: int, limit: int) -> list[int]:
     return sorted(chosen)
 
 
-def _chunks(events: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while chunk := list(islice(events, CHUNK_LINES)):
-        yield chunk
-
-
 class _RunCurves:
     """Both curves of a run, read as its log grows.
 
@@ -140,27 +143,40 @@ class _RunCurves:
     from the first, the steps that followed the first are gone, and viewers have to start anew.
     """
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, cache: CurveCache) -> None:
+        self._paths = paths
+        self._cache = cache
         self._log = LogFollower(paths.events)
         self._version = 0  # how often points that viewers have were dropped
         self._clear()
+        kept = cache.load(paths)
+        if kept is not None and [c.typecode for c in kept.columns] == [c.typecode for c in self._columns()]:
+            self._log.offset, self._version = kept.offset, kept.version
+            self.train, self.eval = Curve(*kept.columns[:4]), Curve(*kept.columns[4:8])
+            self._eval_places = kept.columns[8]
+        self._kept = self._log.offset
 
     def _clear(self) -> None:
         self.train, self.eval = Curve(), Curve()
         self._eval_places = array("q")  # how many points of either curve came before each eval point
+        self._kept = 0  # bytes of the log whose points are in the cache
+
+    def _columns(self) -> list["array[Any]"]:
+        return [*self.train.all_columns, *self.eval.all_columns, self._eval_places]
 
     def __len__(self) -> int:
         return len(self.train) + len(self.eval)
 
     def read(self) -> None:
-        restarts = self._log.restarts
-        lines = self._log.read()
-        if self._log.restarts != restarts:
+        if self._log.restarted():
             self._clear()
-        for kind, group in groupby(parse_events(lines), key=itemgetter("kind")):
-            for events in _chunks(group):
-                if kind != "step" or not self.train.add_steps(events):
+        for piece in self._log.pieces():
+            for events in stretches(parse_piece(piece)):
+                if events[0]["kind"] != "step" or not self.train.add_steps(events):
                     self._take(events)
+        if self._log.offset - self._kept >= SAVE_BYTES:
+            self._kept = self._log.offset
+            self._cache.save(self._paths, KeptCurves(self._log.offset, self._version, self._columns()))
 
     def _take(self, events: list[dict[str, Any]]) -> None:
         for event in events:
@@ -204,10 +220,16 @@ class _RunCurves:
 
 
 class SeriesCache:
-    """The curves of the runs that are being looked at. Thread-safe."""
+    """The curves of the runs that are being looked at. Thread-safe.
 
-    def __init__(self, store: RunStore) -> None:
+    Args:
+        store: The run folders.
+        folder: Where the curves of long runs are kept as files; None keeps none.
+    """
+
+    def __init__(self, store: RunStore, folder: Path | None = None) -> None:
         self._store = store
+        self._files = CurveCache(folder)
         self._lock = threading.Lock()
         self._runs: OrderedDict[str, _RunCurves] = OrderedDict()
 
@@ -230,7 +252,7 @@ class SeriesCache:
         with self._lock:
             curves = self._runs.get(run_id)
             if curves is None:
-                curves = self._runs[run_id] = _RunCurves(paths)
+                curves = self._runs[run_id] = _RunCurves(paths, self._files)
             self._runs.move_to_end(run_id)
             curves.read()
             self._evict()
@@ -244,6 +266,7 @@ class SeriesCache:
         """Drops a run that was deleted."""
         with self._lock:
             self._runs.pop(run_id, None)
+            self._files.forget(run_id)
 
     def _evict(self) -> None:
         total = sum(len(curves) for curves in self._runs.values())
@@ -261,9 +284,8 @@ def raw_metrics(paths: RunPaths) -> Iterator[dict[str, Any]]:
         ``{"step", "name", "value"}`` with names such as ``train/loss``, ``train/lr``, ``train/grad_norm``,
         ``eval/loss``, ``test/bleu``. A value that was not finite is absent.
     """
-    events, _ = read_new(paths.events)
     found: dict[tuple[Any, str], Any] = {}
-    for event in events:
+    for event in chain.from_iterable(map(parse_piece, LogFollower(paths.events).pieces())):
         values: dict[str, Any] = {}
         if event["kind"] == "step":
             values = {f"train/{key}": event.get(key) for key in ("loss", "lr", "grad_norm")}

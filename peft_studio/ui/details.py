@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peft_studio.jobs.events import read_new
 from peft_studio.jobs.evidence import predictions
-from peft_studio.jobs.loglines import number
+from peft_studio.jobs.loglines import events_but_steps, number
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.store import RunPaths, read_json
 from peft_studio.tasks import TASKS
@@ -45,9 +44,8 @@ def test_metrics(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
 
 def self_check(paths: RunPaths) -> dict[str, Any] | None:
     """How far the saved adapter, loaded again, was from the trained one: ``rows`` and ``max_difference``."""
-    events, _ = read_new(paths.events)
     found = None
-    for event in events:
+    for event in events_but_steps(paths.events):
         check = event.get("check")
         if event["kind"] == "saved" and isinstance(check, dict):
             found = {"rows": number(check.get("rows")), "max_difference": number(check.get("max_difference"))}

@@ -1,4 +1,4 @@
-"""Measures the job manager: fork of a worker, list of 500 runs, opening a run of 100,000 steps, an idle scheduler.
+"""Measures the job manager: fork of a worker, and the scheduler's look at 500 runs. For lists, see ``bench_scaling``.
 
 ``python -m tests.benchmarks.bench_jobs`` prints one JSON object; times in milliseconds.
 """
@@ -31,32 +31,20 @@ def fill(manager: JobManager, runs: int, steps: int) -> str:
     config = parse_config({"method": {"name": next(iter(METHODS))}, "training": {"max_steps": steps}})
     for _ in range(runs):
         paths = manager.store.create(config)
-        lines = [STEP % (step, 5 / step, step * 50, step * 0.01) for step in range(1, steps + 1)]
+        losses = [4 / step**0.5 + step * 7919 % 1000 / 1e4 for step in range(1, steps + 1)]
+        lines = [STEP % (step, loss, step * 50, step * 0.01) for step, loss in enumerate(losses, 1)]
         paths.events.write_bytes(b"".join(lines) + b'{"v":1,"kind":"finished","t":2,"step":1,"summary":{}}\n')
         paths.claim.write_text('{"pid": 1, "process_start": 1}')
         paths.exit.write_text('{"code": 0, "signal": null}')
     return paths.id
 
 
-def bench_reading(home: Path) -> dict[str, float]:
-    """List and curves."""
+def bench_scheduler(home: Path) -> dict[str, float]:
+    """The scheduler's look at all runs."""
     manager = JobManager(Settings(home=home))
     fill(manager, 500, 300)
     figures = {"scheduler_first_look_500_ms": milliseconds(manager._scheduler.tick)}
     figures["scheduler_look_500_ms"] = milliseconds(manager._scheduler.tick, 50)
-    figures["list_500_first_ms"] = milliseconds(lambda: len(manager.list()))
-
-    def fresh() -> None:
-        manager._index.changed()
-        manager.list()
-
-    figures["list_500_ms"] = milliseconds(fresh, 50)
-    long = fill(manager, 1, 100_000)
-    figures["open_100k_first_ms"] = milliseconds(lambda: manager.series(long))
-    figures["open_100k_ms"] = milliseconds(lambda: manager.series(long), 10)
-    figures["open_100k_bytes"] = len(json.dumps(manager.series(long)))
-    following = manager.series(long)["next"]
-    figures["delta_100k_ms"] = milliseconds(lambda: manager.series(long, following), 1000)
     return figures
 
 
@@ -84,7 +72,7 @@ def bench_fork(home: Path) -> dict[str, float]:
 def main() -> None:
     """Measures and prints."""
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(bench_reading(Path(folder) / "a") | bench_fork(Path(folder) / "b")))
+        print(json.dumps(bench_scheduler(Path(folder) / "a") | bench_fork(Path(folder) / "b")))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Usage: python tests/benchmarks/bench_startup.py [--attempts 5]
 """
 
 import argparse
+import contextlib
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,17 +37,39 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def start_app(home: str) -> tuple[subprocess.Popen, str, float]:
-    """Starts the app; returns its process, its address and the seconds until the page is served."""
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used, without its children's."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+@contextlib.contextmanager
+def running_app(home: str) -> Iterator[tuple[int, str, float]]:
+    """Starts the app and ends it; gives its process id, its address and the seconds until the page was served."""
     port = free_port()
     env = {**os.environ, "PEFT_STUDIO_HOME": home, "GRADIO_SERVER_PORT": str(port)}
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+    app = [sys.executable, os.environ.get("BENCH_APP", "app.py")]
+    process = subprocess.Popen(app, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"
+    try:
+        wait_until_up(url, process)
+        yield process.pid, url, time.perf_counter() - begun
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_up(url: str, process: subprocess.Popen) -> None:
+    """Waits for the first page.
+
+    Raises:
+        SystemExit: The app ended.
+    """
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).read()
-            return process, url, time.perf_counter() - begun
+            return
         except OSError:
             if process.poll() is not None:
                 raise SystemExit("the app ended") from None
@@ -180,14 +204,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attempts", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        process, url, seconds = start_app(home)
-        try:
-            time.sleep(12)
-            memory = psutil.Process(process.pid).memory_info().rss / 2**20
-            maps = Path(f"/proc/{process.pid}/maps")
-            torch = "libtorch" in maps.read_text() if maps.exists() else None
-            print(f"up in {seconds:.2f} s; {memory:.0f} MB resident; torch loaded: {torch}", flush=True)
+    with tempfile.TemporaryDirectory() as home, running_app(home) as (pid, url, seconds):
+        work = cpu_seconds(pid)
+        time.sleep(12)
+        memory = psutil.Process(pid).memory_info().rss / 2**20
+        maps = Path(f"/proc/{pid}/maps")
+        torch = "libtorch" in maps.read_text() if maps.exists() else None
+        print(f"up in {seconds:.2f} s ({work:.2f} s of CPU time); {memory:.0f} MB resident; torch loaded: {torch}")
+        with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM") or None, args=BROWSER_ARGS)
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(url)
@@ -197,9 +221,6 @@ def main() -> None:
             page.wait_for_timeout(2000)
             print(told("click to first point", first_point(page, Path(home), options.attempts)))
             browser.close()
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 if __name__ == "__main__":

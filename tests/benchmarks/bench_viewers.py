@@ -5,32 +5,27 @@ and polls it as the page does, once a second per viewer. Prints one JSON object.
 """
 
 import asyncio
-import contextlib
 import json
 import math
-import os
 import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import httpx
-import psutil
 
 from peft_studio.config import parse_config
 from peft_studio.jobs.claims import claim_run
 from peft_studio.jobs.events import EventWriter
 from peft_studio.jobs.store import RunStore
 from peft_studio.methods import METHODS
+from tests.benchmarks.bench_startup import cpu_seconds, running_app
 
 VIEWERS, RUNS, SECONDS = 20, 6, 15
 STEPS_PER_SECOND = 5
 HEADERS = {"Accept-Encoding": "br, gzip", "Connection": "keep-alive"}
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class LiveRuns:
@@ -70,12 +65,12 @@ class LiveRuns:
             time.sleep(1 / STEPS_PER_SECOND)
 
 
-async def view(url: str, ids: list[str], began: float, sizes: list[int], waits: list[float]) -> None:
+async def view(url: str, ids: list[str], end: float, sizes: list[int], waits: list[float]) -> None:
     """One page: first everything, then what is new, once a second."""
     since = dict.fromkeys(ids, 0)
     async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=30) as client:
         await asyncio.sleep(random.random())
-        while time.monotonic() < began + SECONDS:
+        while time.monotonic() < end:
             tick = time.monotonic()
             size = 0
             query = ",".join(f"{run_id}:{count}" for run_id, count in since.items())
@@ -90,36 +85,33 @@ async def view(url: str, ids: list[str], began: float, sizes: list[int], waits: 
             await asyncio.sleep(max(0.0, tick + 1 - time.monotonic()))
 
 
-async def all_views(url: str, ids: list[str]) -> tuple[list[int], list[float]]:
+async def all_views(url: str, ids: list[str], viewers: int, seconds: float) -> tuple[list[int], list[float]]:
     """All viewers; the sizes are of ticks after each page's first."""
-    every_size: list[list[int]] = [[] for _ in range(VIEWERS)]
+    every_size: list[list[int]] = [[] for _ in range(viewers)]
     waits: list[float] = []
-    began = time.monotonic()
-    await asyncio.gather(*(view(url, ids, began, sizes, waits) for sizes in every_size))
+    end = time.monotonic() + seconds
+    await asyncio.gather(*(view(url, ids, end, sizes, waits) for sizes in every_size))
     return [size for sizes in every_size for size in sizes[1:]], waits
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time that a process has used."""
-    times = process.cpu_times()
-    return times.user + times.system
+def measure_idle(pid: int, seconds: float = 5.0) -> float:
+    """Share of a core that the app uses while nobody looks, in percent."""
+    before = cpu_seconds(pid)
+    time.sleep(seconds)
+    return round(100 * (cpu_seconds(pid) - before) / seconds, 1)
 
 
-def measure(process: psutil.Process, url: str, runs: LiveRuns) -> dict[str, float]:
-    """Idle first, then with all viewers."""
-    before = cpu_seconds(process)
-    time.sleep(5)
-    idle = (cpu_seconds(process) - before) / 5
-    writer = threading.Thread(target=runs.grow_for, args=(SECONDS,))
+def measure(pid: int, url: str, runs: LiveRuns, viewers: int = VIEWERS, seconds: float = SECONDS) -> dict[str, float]:
+    """What a number of viewers costs."""
+    writer = threading.Thread(target=runs.grow_for, args=(seconds,))
     writer.start()
-    before, began = cpu_seconds(process), time.monotonic()
-    sizes, waits = asyncio.run(all_views(url, [paths.id for paths in runs.paths]))
-    busy = (cpu_seconds(process) - before) / (time.monotonic() - began)
+    before, began = cpu_seconds(pid), time.monotonic()
+    sizes, waits = asyncio.run(all_views(url, [paths.id for paths in runs.paths], viewers, seconds))
+    busy = (cpu_seconds(pid) - before) / (time.monotonic() - began)
     writer.join()
     return {
-        "viewers": VIEWERS,
+        "viewers": viewers,
         "live_runs": RUNS,
-        "idle_percent_of_a_core": round(100 * idle, 1),
         "percent_of_a_core": round(100 * busy, 1),
         "bytes_per_viewer_second": round(statistics.mean(sizes)),
         "poll_ms_median": round(1000 * statistics.median(waits), 1),
@@ -127,39 +119,14 @@ def measure(process: psutil.Process, url: str, runs: LiveRuns) -> dict[str, floa
     }
 
 
-def wait_until_up(url: str, process: psutil.Popen) -> None:
-    """Waits for the first page.
-
-    Raises:
-        SystemExit: The app ended.
-    """
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).read()
-            return
-        except OSError:
-            if process.poll() is not None:
-                raise SystemExit("the app ended") from None
-            time.sleep(0.1)
-
-
 def main() -> None:
     """Measures and prints."""
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "home"
-        runs = LiveRuns(home)
-        port = random.randrange(20_000, 60_000)
-        env = {**os.environ, "PEFT_STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
-        url = f"http://127.0.0.1:{port}"
-        process = psutil.Popen([sys.executable, os.environ.get("BENCH_APP", "app.py")], cwd=ROOT, env=env)
-        try:
-            wait_until_up(url, process)
+        runs = LiveRuns(Path(folder))
+        with running_app(folder) as (pid, url, _):
             time.sleep(15)  # engine and warm server load meanwhile
-            print(json.dumps(measure(process, url, runs)))
-        finally:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-            process.wait(20)
+            idle = {"idle_percent_of_a_core": measure_idle(pid)}
+            print(json.dumps(idle | measure(pid, url, runs)))
 
 
 if __name__ == "__main__":

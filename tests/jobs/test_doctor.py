@@ -268,3 +268,23 @@ def test_nothing_is_said_about_an_empty_folder(run: RunPaths) -> None:
     run.config.write_text("damaged")
     write(run, curve(falling, 50))
     assert diagnose(EvidenceReader(run).read("failed")) == ()
+
+
+def test_steps_taken_at_once_count_as_if_one_by_one() -> None:
+    for seed in range(20):
+        dice = random.Random(seed)
+        bulk, single, step = StepFigures(), StepFigures(), 0
+        for _ in range(40):
+            count = dice.choice([1, 2, 50, 400])
+            events = [
+                {"step": step + i, "loss": dice.gauss(2, 1), "grad_norm": dice.choice([dice.random(), 2])}
+                for i in range(1, count + 1)
+            ]
+            step += count
+            assert bulk.add_steps(events)
+            for event in events:
+                single.add(event["step"], event["loss"], event["grad_norm"])
+            for odd in ({"loss": None}, {"loss": math.inf}, {"grad_norm": None}, {"step": 1}, {"step": "1"}):
+                assert not bulk.add_steps([{"step": step + 1, "loss": 1.0, "grad_norm": 1.0, **odd}])
+        assert (bulk.count, bulk.last, bulk.norm, bulk.lost) == (single.count, single.last, single.norm, None)
+        assert list(bulk.loss) == pytest.approx(list(single.loss))

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 from peft_studio.jobs.events import EventWriter, read_new
-from peft_studio.jobs.loglines import LogFollower, parse_events
+from peft_studio.jobs.loglines import PIECE_BYTES, LogFollower, events_but_steps, parse_events, parse_piece
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -50,3 +50,21 @@ def test_lines_that_are_not_events_are_skipped(tmp_path: Path) -> None:
     path.write_bytes(b'\xff\n[]\n7\n{"kind":7}\n\n{"kind":"stage","name":"a"}\n{"kind":"st')
     assert [event["name"] for event in parse_events(LogFollower(path).read())] == ["a"]
     assert [event["name"] for event in read_new(path)[0]] == ["a"]
+    events = [event for piece in LogFollower(path).pieces() for event in parse_piece(piece)]
+    assert [event["name"] for event in events] == [event["name"] for event in events_but_steps(path)] == ["a"]
+
+
+def test_lines_longer_than_a_piece_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path)
+    texts = ["x" * size for size in (3, PIECE_BYTES, 3 * PIECE_BYTES, 0, PIECE_BYTES // 2, PIECE_BYTES // 2, 1)]
+    for text in texts:
+        writer.emit("note", message=text)
+    writer.close()
+    follower = LogFollower(path)
+    found = [event["message"] for piece in follower.pieces() for event in parse_piece(piece)]
+    assert found == texts and follower.offset == path.stat().st_size
+    assert LogFollower(path).read() == path.read_bytes().splitlines()
+    assert follower.read() == [] and not follower.restarted()
+    path.write_bytes(b"{}\n")
+    assert follower.restarted() and not follower.restarted() and follower.read() == [b"{}"]
