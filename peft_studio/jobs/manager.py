@@ -24,7 +24,7 @@ from peft_studio.jobs.housekeeping import Housekeeper
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.loglines import tail
 from peft_studio.jobs.press import Press
-from peft_studio.jobs.queue import RunQueue
+from peft_studio.jobs.queue import NORMAL, RunQueue
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.scheduler import Limits, Scheduler
 from peft_studio.jobs.series import SeriesCache
@@ -118,8 +118,8 @@ class JobManager:
         """Whether this manager or one of another process has the home folder and starts its queued runs."""
         return self._lock_fd is not None or is_locked(self.settings.home)
 
-    def submit(self, config: RunConfig, name: str = "") -> str:
-        """Adds a run at the end of the queue.
+    def submit(self, config: RunConfig, name: str = "", priority: str = NORMAL) -> str:
+        """Adds a run at the end of the queue, behind all others of its priority.
 
         Returns:
             The run's id.
@@ -128,12 +128,16 @@ class JobManager:
             ModelError: There is no such model, or it is too large for this machine.
             DataError: A data file cannot be used; the message names file, row and column.
             ConfigError: The model cannot do such a task, or the method does not fit it.
+            InvalidStateError: There is no such priority.
             StorageError: The disk is full, the quota used up, or the folder is not writable.
         """
         check_run(config)
         self.keep_house()
         self.keeper.check_quota(self.list())
-        run_id = self.store.create(config, name).id
+        run_id = self.store.new_id(config)
+        if priority != NORMAL:  # before the run is there: it may start this instant
+            self.queue.prioritize(run_id, priority)
+        self.store.create(config, name, run_id)
         self._changed()
         return run_id
 
@@ -211,6 +215,23 @@ class JobManager:
         self._controls.hold(run_id, held)
         self._changed()
 
+    def prioritize(self, run_id: str, priority: str) -> None:
+        """Gives a queued run a priority: runs of a higher one start first, whatever their places.
+
+        A run that is moved to the front still goes before all others.
+
+        Args:
+            run_id: A queued run.
+            priority: ``"high"``, ``"normal"`` or ``"low"``; kept until the run is deleted, also while it is paused.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            InvalidStateError: It is not queued, or there is no such priority.
+            StorageError: The file cannot be written.
+        """
+        self._controls.prioritize(run_id, priority)
+        self._changed()
+
     def pause_queue(self, paused: bool = True) -> None:
         """Lets no queued run start any more, or lets them start again; running ones go on.
 
@@ -235,7 +256,7 @@ class JobManager:
                 f"The run {run_id} is {'starting' if starting else status.value}. Stop it first, then delete it."
             )
         self.store.delete(run_id)
-        self.queue.enter(run_id)  # forgets it
+        self.queue.forget(run_id)
         self._series.forget(run_id)
         self._evidence.forget(run_id)
         self._changed(run_id)
