@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from peft_studio.config import RunConfig
+from peft_studio.devices import find_devices
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
 from peft_studio.jobs.controls import RunControls
@@ -19,6 +20,7 @@ from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.fetching import Fetcher
+from peft_studio.jobs.gpus import GpuPlaces
 from peft_studio.jobs.home import is_locked, lock_home
 from peft_studio.jobs.housekeeping import Housekeeper
 from peft_studio.jobs.index import RunIndex
@@ -54,6 +56,7 @@ class JobManager:
         ConfigError: The executor of the settings needs Ray, which is not installed.
 
     Attributes:
+        devices: What runs can be placed on, if they train on this machine.
         engine: The inference process.
         fetcher: Brings data sets from the Hub.
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
@@ -73,7 +76,9 @@ class JobManager:
         self.store = RunStore(settings.runs_dir)
         self.queue = RunQueue(settings.home)
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
-        self._executor = executor or make_executor(settings, self._warm)
+        self.devices = find_devices(settings.visible_gpus, settings.threads)
+        places = GpuPlaces(self.devices, settings.max_running)
+        self._executor = executor or make_executor(settings, self._warm, places)
         self._index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
         self._controls = RunControls(self.store, self._index, self.queue)
         self._series = SeriesCache(self.store)
@@ -81,7 +86,7 @@ class JobManager:
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self.fetcher = Fetcher(settings.home)
-        admission = Admission(Predictor(estimate or self.engine.estimate))
+        admission = Admission(Predictor(estimate or self.engine.estimate), places=places)
         press, limits = Press(self._executor, grace), Limits(settings.max_running, settings.auto_resume)
         self._scheduler = Scheduler(self._index, self._executor, self.queue, admission, press, limits)
         self._lock_fd: int | None = None
@@ -127,11 +132,11 @@ class JobManager:
         Raises:
             ModelError: There is no such model, or it is too large for this machine.
             DataError: A data file cannot be used; the message names file, row and column.
-            ConfigError: The model cannot do such a task, or the method does not fit it.
+            ConfigError: The model cannot do such a task, the method does not fit it, or there is no such device.
             InvalidStateError: There is no such priority.
             StorageError: The disk is full, the quota used up, or the folder is not writable.
         """
-        check_run(config)
+        self.check(config)
         self.keep_house()
         self.keeper.check_quota(self.list())
         run_id = self.store.new_id(config)
@@ -140,6 +145,16 @@ class JobManager:
         self.store.create(config, name, run_id)
         self._changed()
         return run_id
+
+    def check(self, config: RunConfig) -> None:
+        """Makes sure that a run can start; see `preflight.check_run`, and `Devices.check` where runs train here.
+
+        Raises:
+            StudioError: It cannot; the message says why.
+        """
+        check_run(config)
+        if self._executor.is_here:
+            self.devices.check(config.resources.device)
 
     def stop(self, run_id: str) -> None:
         """Asks a run to stop; a queued one never starts. Asking twice is fine.

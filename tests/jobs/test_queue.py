@@ -59,7 +59,12 @@ def test_the_order_outlives_the_app_and_the_file_can_be_lost(still: JobManager, 
     again = make_manager(start=False)
     assert order(again) == [c, a] and again.info(b).held
     path = again.settings.home / "queue.json"
-    for damage in (b"{torn", b"[]", b'{"order": 5, "held": [7, null], "paused": "yes", "priorities": {"x": "y"}}', None):
+    for damage in (
+        b"{torn",
+        b"[]",
+        b'{"order": 5, "held": [7, null], "paused": "yes", "priorities": {"x": "y"}}',
+        None,
+    ):
         path.write_bytes(damage) if damage is not None else path.unlink()
         again._index.changed()
         assert order(again) == [a, b, c]
