@@ -57,6 +57,7 @@ class JobManager:
 
     Attributes:
         devices: What runs can be placed on, if they train on this machine.
+        places: Which of its GPUs each has.
         engine: The inference process.
         fetcher: Brings data sets from the Hub.
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
@@ -77,8 +78,8 @@ class JobManager:
         self.queue = RunQueue(settings.home)
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
         self.devices = find_devices(settings.visible_gpus, settings.threads)
-        places = GpuPlaces(self.devices, settings.max_running)
-        self._executor = executor or make_executor(settings, self._warm, places)
+        self.places = GpuPlaces(self.devices, settings.max_running)
+        self._executor = executor or make_executor(settings, self._warm, self.places)
         self._index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
         self._controls = RunControls(self.store, self._index, self.queue)
         self._series = SeriesCache(self.store)
@@ -86,10 +87,15 @@ class JobManager:
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self.fetcher = Fetcher(settings.home)
-        admission = Admission(Predictor(estimate or self.engine.estimate), places=places)
+        admission = Admission(Predictor(estimate or self.engine.estimate), places=self.places)
         press, limits = Press(self._executor, grace), Limits(settings.max_running, settings.auto_resume)
         self._scheduler = Scheduler(self._index, self._executor, self.queue, admission, press, limits)
         self._lock_fd: int | None = None
+
+    @property
+    def executor(self) -> Executor:
+        """Where workers run."""
+        return self._executor
 
     def start(self, preload_engine: bool = True) -> None:
         """Takes the home folder, starts the warm server and the scheduler, and picks up what is there.

@@ -70,7 +70,7 @@ def memory_of(wish: str = AUTO) -> tuple[int, str]:
     """How much memory a run can use at most, in bytes, and whose it is, as the beginning of a sentence."""
     if wish in (CPU, MPS) or not torch.cuda.is_available():
         return int(psutil.virtual_memory().total), "this machine has"
-    sizes = [int(torch.cuda.get_device_properties(n).total_memory) for n in range(torch.cuda.device_count())]
+    sizes = [int(torch.cuda.get_device_properties(n).total_memory) for n in _gpus()]
     if wish == ALL:
         return sum(sizes), "all GPUs together have"
     number = wish.partition(":")[2]
@@ -89,7 +89,7 @@ def balanced_map(model: Any) -> dict[str, int | str]:
     from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory
 
-    free = {number: int(torch.cuda.mem_get_info(number)[0] * ROOM) for number in range(torch.cuda.device_count())}
+    free: dict[int | str, int] = {number: int(torch.cuda.mem_get_info(number)[0] * ROOM) for number in _gpus()}
     whole = whole_blocks(model)
     room = get_balanced_memory(model, {**free, CPU: 0}, no_split_module_classes=whole)
     found = dict(infer_auto_device_map(model, {**room, CPU: 0}, no_split_module_classes=whole))
@@ -101,7 +101,8 @@ def balanced_map(model: Any) -> dict[str, int | str]:
         )
     # A model's own tensors, beside its modules, must be named too; the model moves them where they are needed.
     names = (name for name in model.state_dict() if not any(name.startswith(f"{part}.") for part in found))
-    return found | dict.fromkeys(names, 0)
+    found.update((name, 0) for name in names)
+    return found
 
 
 def whole_blocks(model: Any) -> list[str]:
@@ -139,6 +140,11 @@ def spread(model: Any, device_map: DeviceMap) -> Any:
     # PyTorch's, which they look for, tells them to call the model as it is.
     base.register_forward_pre_hook(_seen)
     return model
+
+
+def _gpus() -> range:
+    """Numbers of the GPUs that this process sees."""
+    return range(torch.cuda.device_count())
 
 
 def _seen(_model: nn.Module, _inputs: Sequence[Any]) -> None:
