@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from peft_studio.config import ResourcesConfig
 from peft_studio.devices import ALL, CUDA, Devices, Gpu, free_memory
 from peft_studio.errors import ConfigError
+from peft_studio.jobs.executors.base import Wait
 from peft_studio.jobs.store import RunPaths, read_json
 
 Predicted = Callable[[RunPaths], int | None]
@@ -39,10 +40,11 @@ class GpuPlaces:
         """UUIDs of the GPUs that a run may use; None when there is nothing to say, as on a machine without."""
         return self._given.get(paths.id, None if not self._devices.gpus or self.wants(paths) else ())
 
-    def reason_to_wait(self, paths: RunPaths, running: Sequence[RunPaths], predicted: Predicted) -> str:
-        """Gives a run its GPUs, or says in words why it must wait.
+    def must_wait(self, paths: RunPaths, running: Sequence[RunPaths], predicted: Predicted) -> Wait | None:
+        """Gives a run its GPUs, or says why it must wait.
 
-        A run that would be alone never waits: it would for ever otherwise.
+        A run that would be alone never waits: it would for ever otherwise. One that waits for a GPU lets others pass,
+        which want the CPU or another GPU; one that waits for all of them, or for memory, does not.
 
         Args:
             paths: A queued run that wants GPUs.
@@ -53,7 +55,7 @@ class GpuPlaces:
         try:
             options = self._devices.options(_wish(paths))
         except ConfigError:  # a run of another machine, or of this one when it had more: its worker says what is wrong
-            return ""
+            return None
         loads = self._loads(running)
         most = 1 if _wish(paths) == ALL else self._shares
         places = [option for option in options if all(len(loads[gpu.uuid]) < most for gpu in option)]
@@ -66,9 +68,11 @@ class GpuPlaces:
             best = max(places, key=lambda option: sum(room[gpu.uuid] for gpu in option))
             left = sum(room[gpu.uuid] for gpu in best)
             if left < needed:
-                return f"waits for GPU memory: needs about {needed / 1e9:.1f} GB, {max(0, left) / 1e9:.1f} GB free"
+                return Wait(
+                    f"waits for GPU memory: needs about {needed / 1e9:.1f} GB, {max(0, left) / 1e9:.1f} GB free"
+                )
         self._given[paths.id] = tuple(gpu.uuid for gpu in best)
-        return ""
+        return None
 
     def _loads(self, running: Sequence[RunPaths]) -> dict[str, list[RunPaths]]:
         """The runs on each GPU."""
@@ -105,7 +109,8 @@ def _wish(paths: RunPaths) -> str:
     return found if isinstance(found, str) else str(ResourcesConfig().device)
 
 
-def _busy(wish: str) -> str:
+def _busy(wish: str) -> Wait:
     if wish == ALL:
-        return "waits until all GPUs are free"
-    return f"waits for GPU {wish.partition(':')[2]}" if wish.startswith(f"{CUDA}:") else "waits for a free GPU"
+        return Wait("waits until all GPUs are free")
+    which = f"GPU {wish.partition(':')[2]}" if wish.startswith(f"{CUDA}:") else "a free GPU"
+    return Wait(f"waits for {which}", holds_up=False)

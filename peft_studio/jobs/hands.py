@@ -75,7 +75,7 @@ def _free_gpus(manager: JobManager, paths: RunPaths) -> tuple[str, ...] | None:
     """The GPUs for a run that starts beside the queue; None leaves it those that it asks for."""
     busy = [manager.store.paths(info.id) for info in manager.list() if Status(info.status).is_active]
     if manager.places.wants(paths):
-        manager.places.reason_to_wait(paths, busy, lambda _run: None)
+        manager.places.must_wait(paths, busy, lambda _run: None)
     return manager.places.given(paths)
 
 

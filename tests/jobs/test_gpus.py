@@ -46,6 +46,12 @@ def needs(paths: RunPaths) -> int | None:
     return (read_json(paths.predicted) or {}).get("memory_bytes")
 
 
+def why(found: GpuPlaces, run: RunPaths, running: list[RunPaths]) -> str:
+    """Why a run must wait; empty when it has its GPUs."""
+    wait = found.must_wait(run, running, needs)
+    return wait.reason if wait else ""
+
+
 def places(max_running: int = 2, devices: Devices = TWO, **free: int) -> GpuPlaces:
     """Places on a machine with so much free memory."""
     return GpuPlaces(devices, max_running, lambda: {f"GPU-{name}": size for name, size in free.items()})
@@ -54,53 +60,53 @@ def places(max_running: int = 2, devices: Devices = TWO, **free: int) -> GpuPlac
 def test_one_run_for_each_gpu(make_run: Callable[..., RunPaths]) -> None:
     found = places()
     first, second, third = (make_run() for _ in range(3))
-    assert found.reason_to_wait(first, [], needs) == ""
-    assert found.reason_to_wait(second, [first], needs) == ""
+    assert why(found, first, []) == ""
+    assert why(found, second, [first]) == ""
     assert {found.given(first), found.given(second)} == {("GPU-a",), ("GPU-b",)}
-    assert found.reason_to_wait(third, [first, second], needs) == "waits for a free GPU"
+    assert why(found, third, [first, second]) == "waits for a free GPU"
     assert found.given(make_run("cpu")) == () and not found.wants(make_run("cpu"))
 
 
 def test_claims_tell_a_new_app_who_is_where(make_run: Callable[..., RunPaths]) -> None:
     here, there = make_run(gpus=["GPU-a"]), make_run("cpu", gpus=[])
     found, run = places(), make_run()
-    assert found.reason_to_wait(run, [here, there], needs) == "" and found.given(run) == ("GPU-b",)
+    assert why(found, run, [here, there]) == "" and found.given(run) == ("GPU-b",)
     certain = make_run("cuda:0")
-    assert found.reason_to_wait(certain, [here, there], needs) == "waits for GPU 0"
+    assert why(found, certain, [here, there]) == "waits for GPU 0"
     by_hand = make_run()
     assert claim_run(by_hand, "cli", hold=False)  # CUDA takes the first GPU
-    assert found.reason_to_wait(certain, [by_hand], needs) == "waits for GPU 0"
+    assert why(found, certain, [by_hand]) == "waits for GPU 0"
 
 
 def test_all_gpus_are_given_to_one_run(make_run: Callable[..., RunPaths]) -> None:
     found, large, small = places(max_running=4), make_run("all"), make_run()
-    assert found.reason_to_wait(large, [make_run(gpus=["GPU-b"])], needs) == "waits until all GPUs are free"
-    assert found.reason_to_wait(large, [make_run("cpu", gpus=[])], needs) == ""
+    assert why(found, large, [make_run(gpus=["GPU-b"])]) == "waits until all GPUs are free"
+    assert why(found, large, [make_run("cpu", gpus=[])]) == ""
     assert found.given(large) == ("GPU-a", "GPU-b")
-    assert places().reason_to_wait(small, [make_run("all", gpus=["GPU-a", "GPU-b"])], needs) == "waits for a free GPU"
+    assert why(places(), small, [make_run("all", gpus=["GPU-a", "GPU-b"])]) == "waits for a free GPU"
 
 
 def test_memory_of_each_gpu(make_run: Callable[..., RunPaths]) -> None:
     other, large = make_run(gpus=["GPU-a"], needs=10 * GB), make_run(needs=50 * GB)
-    assert places(a=70 * GB, b=40 * GB).reason_to_wait(large, [other], needs) == (
+    assert why(places(a=70 * GB, b=40 * GB), large, [other]) == (
         "waits for GPU memory: needs about 50.0 GB, 40.0 GB free"
     )
-    assert places(a=70 * GB, b=40 * GB).reason_to_wait(large, [], needs) == ""  # alone it may try
+    assert why(places(a=70 * GB, b=40 * GB), large, []) == ""  # alone it may try
     shared = places(max_running=4, a=70 * GB, b=40 * GB)
-    assert shared.reason_to_wait(large, [other], needs) == "" and shared.given(large) == ("GPU-a",)
+    assert why(shared, large, [other]) == "" and shared.given(large) == ("GPU-a",)
     # What the other has not taken yet is not free, whatever the driver says.
     other.predicted.write_text(json.dumps({"memory_bytes": 40 * GB}))
-    assert "40.0 GB free" in shared.reason_to_wait(large, [other], needs)
-    assert places(a=70 * GB).reason_to_wait(make_run(needs=GB), [make_run(gpus=["GPU-a"])], needs) == ""
+    assert "40.0 GB free" in why(shared, large, [other])
+    assert why(places(a=70 * GB), make_run(needs=GB), [make_run(gpus=["GPU-a"])]) == ""
 
 
 def test_memory_of_the_machine_is_for_runs_without_gpu(make_run: Callable[..., RunPaths]) -> None:
     admission = Admission(Predictor(lambda _config: {}), free=lambda: 5 * GB, places=places(max_running=3))
     trains = make_run(gpus=["GPU-a"], needs=60 * GB)
-    assert admission.reason_to_wait(make_run(needs=60 * GB), [trains]) == ""
-    assert admission.reason_to_wait(make_run("cpu", needs=60 * GB), [trains]) == ""
+    assert admission.must_wait(make_run(needs=60 * GB), [trains]) is None
+    assert admission.must_wait(make_run("cpu", needs=60 * GB), [trains]) is None
     beside = make_run("cpu", gpus=[], needs=GB)
-    assert admission.reason_to_wait(make_run("cpu", needs=60 * GB), [beside]).startswith("waits for memory:")
+    assert admission.must_wait(make_run("cpu", needs=60 * GB), [beside]).reason.startswith("waits for memory:")
 
 
 def test_a_machine_without_gpus_says_nothing(make_run: Callable[..., RunPaths]) -> None:
@@ -110,7 +116,7 @@ def test_a_machine_without_gpus_says_nothing(make_run: Callable[..., RunPaths]) 
 
 def test_a_run_of_another_machine_is_left_to_its_worker(make_run: Callable[..., RunPaths]) -> None:
     found, run = places(), make_run("cuda:7")
-    assert found.reason_to_wait(run, [make_run(gpus=["GPU-a"])], needs) == "" and found.given(run) is None
+    assert why(found, run, [make_run(gpus=["GPU-a"])]) == "" and found.given(run) is None
 
 
 def test_a_device_that_is_not_there_is_told_before_a_run_exists(make_manager: Callable[..., JobManager]) -> None:
@@ -119,6 +125,12 @@ def test_a_device_that_is_not_there_is_told_before_a_run_exists(make_manager: Ca
         with pytest.raises(ConfigError, match=rf"{device}': this machine has no such device\. Allowed: auto, cpu\."):
             manager.submit(config_on(device))
     assert manager.list() == []
+
+
+def test_who_waits_for_a_gpu_lets_others_pass(make_run: Callable[..., RunPaths]) -> None:
+    busy = [make_run(gpus=["GPU-a"]), make_run(gpus=["GPU-b"])]
+    passing = [places().must_wait(make_run(device), busy, needs).holds_up for device in ("auto", "cuda:1", "all")]
+    assert passing == [False, False, True]
 
 
 def test_workers_are_told_their_gpus(make_manager: Callable[..., JobManager]) -> None:
