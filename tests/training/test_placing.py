@@ -124,12 +124,13 @@ def test_a_spread_model_answers_as_before(model: Any) -> None:
             assert torch.isfinite(base(input_ids=ids).logits).all()
 
 
-def run_of(folder: Path, tiny_model: Path, precision: str) -> dict[str, Any]:
+def run_of(folder: Path, tiny_model: Path, precision: str, device: str = "auto") -> dict[str, Any]:
     """A short run in this process: losses by step, metrics, and the ``saved`` event."""
     settings = {"max_steps": 4, "batch_size": 4, "eval_every": 2, "eval_rows": 4, "precision": precision}
-    config = parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": settings})
+    values = {"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": settings}
+    config = parse_config(values | {"resources": {"device": device}})
     paths = RunPaths(folder / "home" / "runs" / "run")
-    paths.root.mkdir(parents=True)
+    paths.root.mkdir(parents=True, exist_ok=True)
     events: list[dict[str, Any]] = []
     trainer.run(
         config=config, paths=paths, threads=1, should_stop=lambda: "",
@@ -137,7 +138,9 @@ def run_of(folder: Path, tiny_model: Path, precision: str) -> dict[str, Any]:
     )  # fmt: skip
     metrics = {key: value for event in events for key, value in event.get("metrics", {}).items()}
     losses = [event["loss"] for event in events if event["kind"] == "step"]
-    return {"losses": losses, "metrics": metrics, "saved": next(e for e in events if e["kind"] == "saved")}
+    kinds = {event["kind"]: event for event in events}
+    resumed = kinds.get("resumed", {}).get("from")
+    return {"losses": losses, "metrics": metrics, "saved": kinds["saved"], "resumed": resumed}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -152,6 +155,17 @@ def test_a_spread_run_has_the_same_losses(
     assert divided["metrics"]["eval/loss"] == pytest.approx(whole["metrics"]["eval/loss"], abs=near)
     assert "check" in whole["saved"] and "check" not in divided["saved"]
     assert divided["saved"]["bytes"] == whole["saved"]["bytes"]
+
+
+def test_a_checkpoint_fits_whatever_device_a_run_is_moved_to(tmp_path: Path, tiny_model: Path) -> None:
+    """Trained in parts, made longer in one piece: it goes on and does not begin again."""
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "place", lambda model, _wish: spread(model, parts(model)))
+        run_of(folder, tiny_model, "fp32")
+    (folder / "home" / "runs" / "run" / "extended.json").write_text('{"max_steps": 6}')
+    longer = run_of(folder, tiny_model, "fp32", device="cpu")
+    assert len(longer["losses"]) == 2 and longer["resumed"] == 4
 
 
 def test_methods_that_keep_a_second_base_are_not_spread(tiny_model: Path) -> None:
