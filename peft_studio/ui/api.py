@@ -13,9 +13,9 @@ def build(studio: Studio) -> None:
     manager = studio.manager
 
     @guard
-    def start_run(config: dict[str, Any], name: str = "", priority: str = "normal") -> str:
+    def start_run(config: dict[str, Any], name: str = "") -> str:
         """Adds a run to the queue; ``config`` is a RunConfig as JSON. Returns the run's id."""
-        return manager.submit(parse_config(config), name, priority)
+        return manager.submit(parse_config(config), name)
 
     @guard
     def estimate(config: dict[str, Any]) -> dict[str, Any]:
