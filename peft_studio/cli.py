@@ -14,6 +14,7 @@ from typing import Any
 
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.jobs import run_commands
+from peft_studio.jobs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings, prepare_home
 
 EXIT_FAILED = 1  # a run ended badly
@@ -73,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as method.rank=4")
         if name == "train":
             found.add_argument("--name", default="", help="a title for the run")
+            words = "add it to the queue of the app that is running, if one is, instead of starting it at once"
+            found.add_argument("--priority", choices=PRIORITIES, default="", help=words)
     _add_generate(add("generate", _generate, "Let a base model and adapters continue a prompt."))
     add("runs", _runs, "List the runs.")
     add("methods", _methods, "List the methods.")
@@ -137,22 +140,15 @@ def _print_table(rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _train(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.follow import Follower, start_worker
+    from peft_studio.jobs.follow import Follower
+    from peft_studio.jobs.hands import take_up
     from peft_studio.jobs.manager import JobManager
-    from peft_studio.jobs.store import RunStore
-    from peft_studio.preflight import check_run
     from peft_studio.presets import parse_preset
 
-    config = parse_preset(options.preset, options.set)
-    check_run(config)  # a wrong name or file is told before anything is created
-    prepare_home(settings)
-    if settings.quota_mb:
-        manager = JobManager(settings)
-        manager.keeper.check_quota(manager.list())
-    paths = RunStore(settings.runs_dir).create(config, options.name)
+    config, manager = parse_preset(options.preset, options.set), JobManager(settings)
+    paths, hand = take_up(manager, config, options.name, options.priority)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
-    worker = start_worker(paths, settings.threads)
-    info = Follower(paths, worker, config.training.max_steps).wait()
+    info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
     result = {
         "run_id": info.id,
         "run_dir": str(paths.root),

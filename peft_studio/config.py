@@ -1,6 +1,7 @@
 """RunConfig: everything that defines a run, strict and frozen. It is what presets, form, CLI and API all make."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -187,14 +188,26 @@ class TrainingConfig(_Strict):
         return math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)) or self.max_steps
 
 
-class ResourcesConfig(_Strict):
-    """What a run takes of a cluster's node. This machine's own executor ignores it."""
+def _known_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda|cuda:\d{1,3}|all", name):
+        raise ConfigError(
+            f"resources.device = {name!r} is not a device. Allowed: auto, cpu, mps, cuda, cuda:0 and so on, all.",
+            "resources.device",
+        )
+    return name
 
+
+class ResourcesConfig(_Strict):
+    """Where a run trains, and what it takes of a cluster's node: nothing that its results should depend on."""
+
+    device: Annotated[str, AfterValidator(_known_device)] = Field(
+        "auto", description="auto takes a GPU if there is one; all spreads a model that is too large over all GPUs."
+    )
     cpus: float | None = Field(
-        None, ge=0, le=1024, description="CPUs, or a part of one; the app's default if not given."
+        None, ge=0, le=1024, title="CPUs", description="On a Ray cluster, or a part; empty: the app's default."
     )
     gpus: float | None = Field(
-        None, ge=0, le=64, description="GPUs, or a part of one; the app's default if not given."
+        None, ge=0, le=64, title="GPUs", description="On a Ray cluster, or a part; empty: the app's default."
     )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.config import RunConfig
-from peft_studio.errors import DataError
+from peft_studio.devices import ALL
+from peft_studio.errors import ConfigError, DataError
 from peft_studio.methods import get_method
 from peft_studio.models.catalog import find_card
 from peft_studio.models.fit import check_fit, check_model
@@ -28,6 +29,13 @@ def check_run(config: RunConfig) -> None:
             column.
         ConfigError: The model cannot do such a task, or the method does not fit the model.
     """
+    method = get_method(config.method.name)
+    if config.resources.device == ALL and method.changes_base:
+        raise ConfigError(
+            f"resources.device = {ALL!r}: {method.title} begins by changing base weights and keeps the originals, "
+            "which cannot be spread over GPUs. Choose one GPU, or another method.",
+            "resources.device",
+        )
     source = Path(check_model(config.model.id))
     task = task_of(config.task)
     model = _config_of(source)
@@ -36,7 +44,7 @@ def check_run(config: RunConfig) -> None:
     if not model_type:
         return  # a model that is not on this machine yet
     layout = layout_for(model_type, task.kind)
-    check_fit(get_method(config.method.name), layout)
+    check_fit(method, layout)
     if config.task.id == CUSTOM and task.kind == "generation" and (source / "tokenizer.json").is_file():
         _check_lengths(config, layout, source, model)
 

@@ -10,25 +10,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from peft_studio.devices import VISIBLE, count_gpus
 from peft_studio.errors import ConfigError, StorageError
 
 DEFAULT_PORT = 7860
-GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def default_home() -> Path:
     """The folder that holds runs and caches when ``PEFT_STUDIO_HOME`` is not set."""
     return Path.home() / ".peft-studio"
-
-
-def has_gpu(env: Mapping[str, str], driver: Path = GPUS) -> bool:
-    """Whether workers may use an NVIDIA GPU; found without starting CUDA.
-
-    Args:
-        env: May hide GPUs by ``CUDA_VISIBLE_DEVICES``.
-        driver: Where the driver lists them.
-    """
-    return driver.is_dir() and any(driver.iterdir()) and env.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
 class Settings(BaseModel):
@@ -38,8 +28,9 @@ class Settings(BaseModel):
         home: Folder for runs and caches (``PEFT_STUDIO_HOME``).
         host: Address to listen on.
         port: TCP port to listen on.
-        max_running: Training workers at a time; half the cores; `load_settings` makes it 1 where there is a GPU.
+        max_running: Training workers at a time; half the cores; `load_settings` makes it one for each GPU.
         threads: CPU threads for each worker and for the engine.
+        visible_gpus: Which GPUs may be used (``CUDA_VISIBLE_DEVICES``); all when None, none when empty.
         auto_resume: Whether runs that were cut short (killed, or the machine went down) go on by themselves.
         keep_runs: How many runs that are over are kept; older ones are deleted. 0 keeps all.
         keep_days: Days for which a run that is over is kept. 0 keeps all.
@@ -59,6 +50,7 @@ class Settings(BaseModel):
     port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
     threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
+    visible_gpus: str | None = None
     auto_resume: bool = True
     keep_runs: int = Field(0, ge=0)
     keep_days: float = Field(0, ge=0)
@@ -111,8 +103,9 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
     values: dict[str, object] = {key: env[name] for key, name in _ENV.items() if env.get(name)}
     if env.get("SPACE_ID"):
         values.setdefault("host", "0.0.0.0")
-    if has_gpu(env):
-        values.setdefault("max_running", 1)  # workers use the first GPU, whose memory one run may fill
+    values["visible_gpus"] = env.get(VISIBLE)
+    if gpus := count_gpus(env.get(VISIBLE)):
+        values.setdefault("max_running", gpus)  # one run may fill a GPU's memory
     values.update({key: value for key, value in overrides.items() if value is not None})
     if "home" in values:
         values["home"] = Path(str(values["home"])).expanduser().resolve()

@@ -22,6 +22,7 @@ from typing import Any, NoReturn, Protocol
 import psutil
 
 from peft_studio.config import RunConfig, parse_config
+from peft_studio.devices import VISIBLE, restrict
 from peft_studio.errors import (
     ConfigError,
     OutOfMemoryError,
@@ -71,10 +72,10 @@ class _Worker:
         self._step = 0
         self._began = time.monotonic()
 
-    def run(self, train: Train, threads: int) -> int:
+    def run(self, train: Train, threads: int, placed: bool) -> int:
         """Trains and turns every way of ending into a last event; returns the exit code."""
         try:
-            self._train(train, threads)
+            self._train(train, threads, placed)
         except _Terminated:
             return self._end_by_signal()
         except BaseException as exc:
@@ -82,12 +83,15 @@ class _Worker:
             return 1
         return 0
 
-    def _train(self, train: Train, threads: int) -> None:
+    def _train(self, train: Train, threads: int, placed: bool) -> None:
         record = read_json(self.paths.config)
         if record is None:
             raise ConfigError(f"{self.paths.config} is damaged: it is not a JSON object.")
+        config = parse_config(record.get("config"))
+        if not placed:
+            restrict(config.resources.device, os.environ)
         train(
-            config=parse_config(record.get("config")),
+            config=config,
             paths=self.paths,
             emit=self.emit,
             should_stop=self.should_stop,
@@ -174,9 +178,10 @@ def describe_failure(exc: BaseException) -> tuple[str, str]:
     low_memory = isinstance(exc, RuntimeError) and ("out of memory" in text.lower() or "can't allocate memory" in text)
     if isinstance(exc, MemoryError) or low_memory:
         detail = f" ({text.splitlines()[0][:200]})" if text else ""
+        whose = "GPU" if "CUDA" in text or "MPS" in text else "machine"
         return (
             OutOfMemoryError.__name__,
-            f"The machine's memory ran out{detail}. A smaller batch size or max_length, a smaller model "
+            f"The {whose}'s memory ran out{detail}. A smaller batch size or max_length, a smaller model "
             "or fewer runs at a time need less.",
         )
     no_space = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -191,7 +196,7 @@ def describe_failure(exc: BaseException) -> tuple[str, str]:
     return type(exc).__name__, f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
-def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app") -> int:
+def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app", gpus: Sequence[str] | None = None) -> int:
     """Claims a run, runs it in a child process and records how that ended.
 
     Args:
@@ -199,6 +204,7 @@ def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app") -> i
         train: What the child calls.
         threads: CPU threads for training.
         by: Who started this, for the reader of ``claim.json``.
+        gpus: UUIDs of the only GPUs that the child may use; None leaves it those that the config asks for.
 
     Returns:
         0 when the run was worked on, whatever came of it; ``ALREADY_CLAIMED`` when it was not ours to run.
@@ -211,7 +217,9 @@ def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app") -> i
         return ALREADY_CLAIMED
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the worker ends by them; this process stays to record it
-    if not claim_run(paths, by):
+    if gpus is not None:
+        os.environ[VISIBLE] = ",".join(gpus)
+    if not claim_run(paths, by, gpus=gpus):
         print(f"{paths.id} is claimed by another process or deleted.", flush=True)
         return ALREADY_CLAIMED
     reserve(paths)
@@ -220,13 +228,13 @@ def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app") -> i
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _run_worker(paths, train, threads, supervisor)
+        _run_worker(paths, train, threads, supervisor, placed=gpus is not None)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     write_exit(paths, code=None if code < 0 else code, signal=-code if code < 0 else None)
     return 0
 
 
-def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int) -> NoReturn:
+def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int, placed: bool) -> NoReturn:
     """The child's whole life; leaves with ``os._exit``, so that nothing of the supervisor's runs twice."""
     code = 1
     try:
@@ -237,7 +245,7 @@ def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int) ->
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, worker.on_terminate)
         threading.Thread(target=worker.exit_if_orphaned, daemon=True).start()
-        code = worker.run(train, threads)
+        code = worker.run(train, threads, placed)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -257,9 +265,11 @@ def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> i
     parser.add_argument("run_dir", type=Path, help="folder of the run, as made by RunStore.create")
     parser.add_argument("--threads", type=int, default=max(1, min(2, os.cpu_count() or 1)))
     parser.add_argument("--by", default="app", help="who starts it, for claim.json")
+    parser.add_argument("--gpus", help="UUIDs of the GPUs it may use, with commas between")
     options = parser.parse_args(argv)
+    gpus = None if options.gpus is None else list(filter(None, options.gpus.split(",")))
     use_folder(options.run_dir.resolve().parent.parent / "cache")
-    return supervise(RunPaths(options.run_dir.resolve()), train, options.threads, options.by)
+    return supervise(RunPaths(options.run_dir.resolve()), train, options.threads, options.by, gpus)
 
 
 if __name__ == "__main__":

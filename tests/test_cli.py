@@ -223,9 +223,11 @@ def test_queue(home: Path, tiny_model: Path, capsys: Any) -> None:
     assert [run["id"] for run in ask("queue", "move", second, "--to", "front")["queue"]] == [second, first]
     assert [run["id"] for run in ask("queue", "move", second, "--to", "2")["queue"]] == [first, second]
     assert ask("queue", "hold", first)["queue"][1] == {
-        "id": first, "queue_position": None, "held": True, "reason": "on hold",
+        "id": first, "queue_position": None, "priority": "normal", "held": True, "reason": "on hold",
     }  # fmt: skip
     assert not ask("queue", "release", first)["queue"][1]["held"]
+    listed = ask("queue", "priority", second, "high")["queue"]
+    assert [(run["id"], run["priority"]) for run in listed] == [(second, "high"), (first, "normal")]
     assert ask("queue", "pause")["paused"] and not ask("queue", "start")["paused"]
     assert "allowed: front, up, down, 1 to 2" in refused("queue", "move", first, "--to", "9")
     assert "Hold it instead" in refused("pause", first)

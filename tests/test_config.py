@@ -9,6 +9,7 @@ from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
 from peft_studio.models.long_text import LongText, LSGConfig
+from peft_studio.presets import apply_overrides
 
 
 def config(**training: Any) -> dict[str, Any]:
@@ -97,3 +98,20 @@ def test_lsg_settings_that_cannot_be_are_refused(wrong: dict[str, Any], path: st
 
 def test_lsg_settings_do_not_matter_without_it() -> None:
     assert parse_config({**config(), "model": {"lsg_sparsity_factor": 3}}).lsg is None
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:15", "all"])
+def test_devices_round_trip(device: str) -> None:
+    config = parse_config({"method": {"name": "lora"}, "training": {}, "resources": {"device": device}})
+    assert parse_config(config.model_dump(mode="json")).resources.device == device
+    changed = apply_overrides(config.model_dump(mode="json"), ["resources.device=cpu"])
+    assert parse_config(changed).resources.device == "cpu"
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CUDA", "", "cpu\n"])
+def test_what_is_no_device_is_refused(device: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"is not a device\. Allowed: auto, cpu, mps, cuda, cuda:0 and so on, all"
+    ) as info:
+        parse_config({"method": {"name": "lora"}, "training": {}, "resources": {"device": device}})
+    assert info.value.path == "resources.device"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from peft_studio.errors import ConfigError, StorageError
-from peft_studio.settings import DEFAULT_PORT, Settings, has_gpu, load_settings, prepare_home
+from peft_studio.settings import DEFAULT_PORT, Settings, load_settings, prepare_home
 
 
 def test_defaults() -> None:
@@ -50,14 +50,12 @@ def test_auto_resume(value: str, on: bool) -> None:
         load_settings({"PEFT_STUDIO_AUTO_RESUME": "perhaps"})
 
 
-def test_one_run_at_a_time_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not has_gpu({}, tmp_path / "no driver") and not has_gpu({}, tmp_path)
-    (tmp_path / "0000:01:00.0").mkdir()
-    assert has_gpu({}, tmp_path) and has_gpu({"CUDA_VISIBLE_DEVICES": "0"}, tmp_path)
-    assert not has_gpu({"CUDA_VISIBLE_DEVICES": ""}, tmp_path)
-    monkeypatch.setattr("peft_studio.settings.has_gpu", lambda _env: True)
-    assert load_settings({}).max_running == 1
+def test_one_run_at_a_time_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft_studio.settings.count_gpus", lambda visible: 4 if visible is None else 0)
+    assert load_settings({}).max_running == 4
     assert load_settings({"PEFT_STUDIO_MAX_RUNNING": "3"}).max_running == 3
+    hidden = load_settings({"CUDA_VISIBLE_DEVICES": ""})
+    assert hidden.visible_gpus == "" and hidden.max_running == Settings().max_running
 
 
 def test_ray() -> None:

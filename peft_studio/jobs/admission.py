@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peft_studio.errors import StudioError
+from peft_studio.jobs.executors.base import Wait
+from peft_studio.jobs.gpus import GpuPlaces
 from peft_studio.jobs.resources import available_memory, memory_of
 from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 
@@ -62,32 +64,43 @@ class Admission:
     Args:
         predictor: Knows what runs need.
         free: Bytes of memory that are free now.
+        places: The machine's GPUs, whose memory counts for what runs on them; None on a machine without.
     """
 
-    def __init__(self, predictor: Predictor, free: Callable[[], int] = available_memory) -> None:
+    def __init__(
+        self, predictor: Predictor, free: Callable[[], int] = available_memory, places: GpuPlaces | None = None
+    ) -> None:
         self._predictor = predictor
+        self._places = places
         self._free = free
         self._looked = float("-inf")
         self._room = 0
         self._running: tuple[str, ...] = ()
 
-    def reason_to_wait(self, paths: RunPaths, running: Sequence[RunPaths]) -> str:
-        """Why a run must not start beside those that run, in words; empty when it may.
+    def must_wait(self, paths: RunPaths, running: Sequence[RunPaths]) -> Wait | None:
+        """Why a run must not start beside those that run; None when it may.
 
         A run that would be alone always may: it would wait for ever otherwise. So may one of which nothing is known.
         """
+        on_gpu = self._places is not None and self._places.wants(paths)
         if not running:
-            return ""
+            return self._ask_gpus(paths, running) if on_gpu else None
         unknown = [other for other in (paths, *running) if self._predictor.predicted(other) is None]
         if any([self._predictor.is_coming(other) for other in unknown]):  # a list: all are to be asked for at once
-            return "estimating its memory"
+            return Wait("estimating its memory")
+        if on_gpu:
+            return self._ask_gpus(paths, running)
+        running = [other for other in running if self._places is None or not self._places.wants(other)]
         needed = self._predictor.predicted(paths)
-        if needed is None:
-            return ""
+        if needed is None or not running:
+            return None
         room = self._look(running)
         if needed <= room:
-            return ""
-        return f"waits for memory: needs about {_gb(needed)}, {_gb(max(0, room))} free"
+            return None
+        return Wait(f"waits for memory: needs about {_gb(needed)}, {_gb(max(0, room))} free")
+
+    def _ask_gpus(self, paths: RunPaths, running: Sequence[RunPaths]) -> Wait | None:
+        return self._places.must_wait(paths, running, self._predictor.predicted) if self._places else None
 
     def _look(self, running: Sequence[RunPaths]) -> int:
         """Free memory less what the running ones have not taken yet; looked up now and then, and for every change."""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 RESERVE_BYTES = 65536
 
 
-def claim_run(paths: RunPaths, by: str, hold: bool = True) -> bool:
+def claim_run(paths: RunPaths, by: str, hold: bool = True, gpus: Sequence[str] | None = None) -> bool:
     """Claims a run for this process; of any number of callers exactly one succeeds.
 
     The claim appears complete: it is written aside and then linked to its name, which fails if the name exists.
@@ -29,6 +30,7 @@ def claim_run(paths: RunPaths, by: str, hold: bool = True) -> bool:
         by: Who claims, for the reader of the folder.
         hold: Whether to hold a lock on the claim until this process and those that it forks have all ended; see
             `claim_is_held`.
+        gpus: UUIDs of the GPUs that it was given; None when nobody gave it any.
 
     Returns:
         Whether this process now owns the run. False also when the run has been deleted.
@@ -37,6 +39,7 @@ def claim_run(paths: RunPaths, by: str, hold: bool = True) -> bool:
         StorageError: The claim cannot be written (a full disk).
     """
     claim = {"pid": os.getpid(), "process_start": psutil.Process().create_time(), "by": by}
+    claim |= {} if gpus is None else {"gpus": list(gpus)}
     return write_claim(paths, {**claim, "host": socket.gethostname(), "time": time.time()}, hold)
 
 

@@ -82,6 +82,13 @@ class RunControls:
             raise InvalidStateError(f"The run {run_id} is {info.status}; only a queued run can be held or released.")
         self._queue.hold(run_id, held)
 
+    def prioritize(self, run_id: str, priority: str) -> None:
+        """Gives a queued run a priority; see `JobManager.prioritize`."""
+        _, info = self._look(run_id)
+        if Status(info.status) is not Status.QUEUED:
+            raise InvalidStateError(f"The run {run_id} is {info.status}; only a queued run has a priority.")
+        self._queue.prioritize(run_id, priority)
+
     def _look(self, run_id: str) -> tuple[RunPaths, RunInfo]:
         return self._store.paths(run_id), self._index.get(run_id)
 

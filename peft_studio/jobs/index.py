@@ -9,7 +9,7 @@ from pathlib import Path
 from peft_studio.errors import RunNotFoundError
 from peft_studio.jobs.claims import claimant_lives
 from peft_studio.jobs.index_cache import IndexCache, SettledReader
-from peft_studio.jobs.queue import QueueState, RunQueue
+from peft_studio.jobs.queue import DOWN, UP, QueueState, RunQueue
 from peft_studio.jobs.reader import RunInfo, RunReader
 from peft_studio.jobs.state import Lives, RunState, Status
 from peft_studio.jobs.store import RunPaths, RunStore
@@ -105,10 +105,11 @@ class RunIndex:
         queue = self._queue.state()
         pairs = zip(readers, infos, strict=True)
         waiting = [(reader.waits_since, info.id) for reader, info in pairs if info.status == Status.QUEUED]
-        order = [run_id for run_id in queue.sort(waiting) if run_id not in queue.held]
-        places = {run_id: place for place, run_id in enumerate(order, 1)}
+        order = queue.sort(waiting)
+        steps = queue.steps(order)
+        places = {run_id: place for place, run_id in enumerate((run for run in order if run not in queue.held), 1)}
         return [
-            _queued(info, places.get(info.id), queue, self.notes.get(info.id, ""))
+            _queued(info, places.get(info.id), queue, steps[info.id], self.notes.get(info.id, ""))
             if info.status == Status.QUEUED
             else info
             for info in infos
@@ -145,9 +146,11 @@ def _age(reader: RunReader | SettledReader) -> tuple[float, str]:
     return reader.created, reader.paths.id
 
 
-def _queued(info: RunInfo, place: int | None, queue: QueueState, note: str) -> RunInfo:
+def _queued(info: RunInfo, place: int | None, queue: QueueState, steps: set[str], note: str) -> RunInfo:
     held = place is None
     note = "on hold" if held else "the queue is paused" if queue.paused else note
     reason = "; ".join(filter(None, (info.reason, note)))
-    actions = tuple("release" if held and action == "hold" else action for action in info.actions)
-    return replace(info, queue_position=place, held=held, reason=reason, actions=actions)
+    possible = [action for action in info.actions if action not in (UP, DOWN) or action in steps]
+    actions = tuple("release" if held and action == "hold" else action for action in possible)
+    priority = queue.priority(info.id)
+    return replace(info, queue_position=place, held=held, reason=reason, actions=actions, priority=priority)

@@ -22,7 +22,7 @@ try:  # comes with Gradio; a tenth of the time
 except ImportError:
     from json import loads  # type: ignore[assignment]
 
-VERSION = 2
+VERSION = 3
 SAVE_SECONDS = 10.0  # between two writes, while runs end one after another
 ENDED = (Status.FINISHED.value, Status.STOPPED.value, Status.FAILED.value)
 _FIELDS = tuple(field.name for field in fields(RunInfo))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from peft_studio.config import RunConfig
+from peft_studio.devices import find_devices
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
 from peft_studio.jobs.controls import RunControls
@@ -19,12 +20,13 @@ from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.fetching import Fetcher
+from peft_studio.jobs.gpus import GpuPlaces
 from peft_studio.jobs.home import is_locked, lock_home
 from peft_studio.jobs.housekeeping import Housekeeper
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.loglines import tail
 from peft_studio.jobs.press import Press
-from peft_studio.jobs.queue import RunQueue
+from peft_studio.jobs.queue import NORMAL, RunQueue
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.scheduler import Limits, Scheduler
 from peft_studio.jobs.series import SeriesCache
@@ -54,6 +56,8 @@ class JobManager:
         ConfigError: The executor of the settings needs Ray, which is not installed.
 
     Attributes:
+        devices: What runs can be placed on, if they train on this machine.
+        places: Which of its GPUs each has.
         engine: The inference process.
         fetcher: Brings data sets from the Hub.
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
@@ -73,7 +77,9 @@ class JobManager:
         self.store = RunStore(settings.runs_dir)
         self.queue = RunQueue(settings.home)
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
-        self._executor = executor or make_executor(settings, self._warm)
+        self.devices = find_devices(settings.visible_gpus, settings.threads)
+        self.places = GpuPlaces(self.devices, settings.max_running)
+        self._executor = executor or make_executor(settings, self._warm, self.places)
         self._index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
         self._controls = RunControls(self.store, self._index, self.queue)
         self._series = SeriesCache(self.store, settings.cache_dir / "curves")
@@ -81,10 +87,15 @@ class JobManager:
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self.fetcher = Fetcher(settings.home)
-        admission = Admission(Predictor(estimate or self.engine.estimate))
+        admission = Admission(Predictor(estimate or self.engine.estimate), places=self.places)
         press, limits = Press(self._executor, grace), Limits(settings.max_running, settings.auto_resume)
         self._scheduler = Scheduler(self._index, self._executor, self.queue, admission, press, limits)
         self._lock_fd: int | None = None
+
+    @property
+    def executor(self) -> Executor:
+        """Where workers run."""
+        return self._executor
 
     def start(self, preload_engine: bool = True) -> None:
         """Takes the home folder, starts the warm server and the scheduler, and picks up what is there.
@@ -118,8 +129,8 @@ class JobManager:
         """Whether this manager or one of another process has the home folder and starts its queued runs."""
         return self._lock_fd is not None or is_locked(self.settings.home)
 
-    def submit(self, config: RunConfig, name: str = "") -> str:
-        """Adds a run at the end of the queue.
+    def submit(self, config: RunConfig, name: str = "", priority: str = NORMAL) -> str:
+        """Adds a run at the end of the queue, behind all others of its priority.
 
         Returns:
             The run's id.
@@ -127,15 +138,29 @@ class JobManager:
         Raises:
             ModelError: There is no such model, or it is too large for this machine.
             DataError: A data file cannot be used; the message names file, row and column.
-            ConfigError: The model cannot do such a task, or the method does not fit it.
+            ConfigError: The model cannot do such a task, the method does not fit it, or there is no such device.
+            InvalidStateError: There is no such priority.
             StorageError: The disk is full, the quota used up, or the folder is not writable.
         """
-        check_run(config)
+        self.check(config)
         self.keep_house()
         self.keeper.check_quota(self.list())
-        run_id = self.store.create(config, name).id
+        run_id = self.store.new_id(config)
+        if priority != NORMAL:  # before the run is there: it may start this instant
+            self.queue.prioritize(run_id, priority)
+        self.store.create(config, name, run_id)
         self._changed()
         return run_id
+
+    def check(self, config: RunConfig) -> None:
+        """Makes sure that a run can start; see `preflight.check_run`, and `Devices.check` where runs train here.
+
+        Raises:
+            StudioError: It cannot; the message says why.
+        """
+        check_run(config)
+        if self._executor.is_here:
+            self.devices.check(config.resources.device)
 
     def stop(self, run_id: str) -> None:
         """Asks a run to stop; a queued one never starts. Asking twice is fine.
@@ -211,6 +236,23 @@ class JobManager:
         self._controls.hold(run_id, held)
         self._changed()
 
+    def prioritize(self, run_id: str, priority: str) -> None:
+        """Gives a queued run a priority: runs of a higher one start first, whatever their places.
+
+        A run that is moved to the front still goes before all others.
+
+        Args:
+            run_id: A queued run.
+            priority: ``"high"``, ``"normal"`` or ``"low"``; kept until the run is deleted, also while it is paused.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            InvalidStateError: It is not queued, or there is no such priority.
+            StorageError: The file cannot be written.
+        """
+        self._controls.prioritize(run_id, priority)
+        self._changed()
+
     def pause_queue(self, paused: bool = True) -> None:
         """Lets no queued run start any more, or lets them start again; running ones go on.
 
@@ -235,7 +277,7 @@ class JobManager:
                 f"The run {run_id} is {'starting' if starting else status.value}. Stop it first, then delete it."
             )
         self.store.delete(run_id)
-        self.queue.enter(run_id)  # forgets it
+        self.queue.forget(run_id)
         self._series.forget(run_id)
         self._evidence.forget(run_id)
         self._changed(run_id)

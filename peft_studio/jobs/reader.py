@@ -42,6 +42,7 @@ class RunInfo:
         actions: What may be asked of it now; see `rights.allowed_actions`.
         queue_position: 1 for the run that starts next; None when it is not queued, or on hold.
         held: Whether it is queued and held back.
+        priority: In the queue, ``high``, ``normal`` or ``low``; empty when it is not queued.
     """
 
     id: str
@@ -76,6 +77,7 @@ class RunInfo:
     actions: tuple[str, ...] = ()
     queue_position: int | None = None
     held: bool = False
+    priority: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""

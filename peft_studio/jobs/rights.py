@@ -13,7 +13,7 @@ def allowed_actions(state: RunState, checkpoint: bool, claimed: bool) -> tuple[s
     """
     match state.status:
         case Status.QUEUED:
-            return ("hold", "front", "up", "down", "stop", "delete")
+            return ("hold", "front", "up", "down", "prioritize", "stop", "delete")
         case Status.RUNNING:
             return ("pause", "stop")
         case Status.PAUSING | Status.STOPPING:

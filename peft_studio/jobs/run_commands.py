@@ -5,6 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from peft_studio.jobs.queue import NORMAL, PRIORITIES
 from peft_studio.settings import Settings, prepare_home
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
         ("move", "Give a queued run another place."),
         ("hold", "Hold a queued run back."),
         ("release", "Let a run go that is held back."),
+        ("priority", "Give a queued run a priority: high ones start first."),
         ("pause", "Start no run any more; running ones go on."),
         ("start", "Start queued runs again."),
     ):
@@ -28,6 +30,8 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
             found.add_argument("run", metavar="RUN_ID")
         if name == "move":
             found.add_argument("--to", required=True, metavar="PLACE", help="front, up, down, or a number from 1")
+        elif name == "priority":
+            found.add_argument("priority", choices=PRIORITIES)
 
 
 def ask(options: argparse.Namespace, settings: Settings) -> int:
@@ -45,17 +49,21 @@ def queue(options: argparse.Namespace, settings: Settings) -> int:
         manager.pause_queue(options.change == "pause")
     elif options.change == "move":
         manager.move(options.run, int(options.to) if options.to.isdecimal() else options.to)
+    elif options.change == "priority":
+        manager.prioritize(options.run, options.priority)
     elif options.change:
         manager.hold(options.run, options.change == "hold")
     waiting = [info for info in manager.list() if info.status == "queued"]
     waiting.sort(key=lambda info: (info.queue_position is None, info.queue_position or 0))
     paused = manager.queue.state().paused
     if options.json:
-        names = ("id", "queue_position", "held", "reason")
+        names = ("id", "queue_position", "priority", "held", "reason")
         _print_json({"paused": paused, "queue": [{name: getattr(info, name) for name in names} for info in waiting]})
         return 0
     for info in waiting:
-        print(f"{info.queue_position or '-':>3}  {info.id}  {info.title}{_bracketed(info.reason)}")
+        priority = f"{info.priority} priority" if info.priority != NORMAL else ""
+        why = "; ".join(filter(None, (priority, info.reason)))
+        print(f"{info.queue_position or '-':>3}  {info.id}  {info.title}{_bracketed(why)}")
     if paused:
         print("The queue is paused; 'queue start' starts it.", file=sys.stderr)
     return 0

@@ -14,7 +14,7 @@ from peft_studio.errors import JobError, StudioError
 from peft_studio.jobs.admission import Admission
 from peft_studio.jobs.claims import claim_run, write_exit
 from peft_studio.jobs.events import EventWriter
-from peft_studio.jobs.executors.base import Executor, Wait
+from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.press import Press
 from peft_studio.jobs.queue import RunQueue
 from peft_studio.jobs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
@@ -147,7 +147,7 @@ class Scheduler:
         self._fill([paths for paths, state in runs if state.status is Status.QUEUED], busy)
 
     def _fill(self, queued: Iterable[RunPaths], busy: dict[str, RunPaths]) -> None:
-        """Starts what may start. The first that must wait for memory holds up all behind it, or it might starve."""
+        """Starts what may start. One that must wait for memory holds up all behind it, or it might starve."""
         queue = self._queue.state()
         is_here = self._executor.is_here
         notes: dict[str, str] = {}
@@ -157,8 +157,8 @@ class Scheduler:
             if paths.id in queue.held or paths.id in busy or self._is_troubled(paths):
                 continue
             wait = self._executor.must_wait(paths)
-            if wait is None and is_here and (reason := self._admission.reason_to_wait(paths, list(busy.values()))):
-                wait = Wait(reason)
+            if wait is None and is_here:
+                wait = self._admission.must_wait(paths, list(busy.values()))
             if wait is not None:
                 notes[paths.id] = wait.reason
                 if wait.holds_up:

@@ -127,7 +127,12 @@ class RunStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def create(self, config: RunConfig, name: str = "") -> RunPaths:
+    @staticmethod
+    def new_id(config: RunConfig) -> str:
+        """An id for a new run: its time, its method, and some random digits."""
+        return f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method.name}-{secrets.token_hex(3)}"
+
+    def create(self, config: RunConfig, name: str = "", run_id: str = "") -> RunPaths:
         """Writes a new run, which is queued from then on.
 
         The folder appears under its final name only when it is complete.
@@ -135,11 +140,12 @@ class RunStore:
         Args:
             config: What to run.
             name: A title for people; the method's name with its main parameter is used when empty.
+            run_id: From ``new_id``, when something had to know it before.
 
         Raises:
             StorageError: The disk is full or the folder is not writable.
         """
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method.name}-{secrets.token_hex(3)}"
+        run_id = run_id or self.new_id(config)
         record = {
             "v": 1,
             "id": run_id,

@@ -42,6 +42,8 @@ def child_environment(threads: int) -> dict[str, str]:
         "JE_ARROW_MALLOC_CONF": "background_thread:false",
         # Looking for a GPU must not start CUDA in the server: its children could not use it.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # GPUs have the numbers that nvidia-smi and the page show
+        "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # what an Apple GPU cannot do, the CPU does
     }
 
 

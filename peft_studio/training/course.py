@@ -82,7 +82,8 @@ class Course:
     def _prepare(self, base: Any, steps: int, batches: Batches, resumed: Checkpoint | None) -> None:
         self.resumed = resumed
         self.plan = plan_for(steps, self._paths.extended, resumed)
-        prepared = Prepared(base, self._config.method, self.plan.method_steps, lambda: batches(base), resumed)
+        wish = self._config.resources.device
+        prepared = Prepared(base, self._config.method, self.plan.method_steps, lambda: batches(base), resumed, wish)
         self.model = prepared.model
         self._changing = prepared.changing
         self._writer = CheckpointWriter(self._paths.checkpoint, self._identity, prepared.constants())

@@ -18,6 +18,7 @@ from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Task
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.param_map import WRAPPER, count_parameters, draw_map
+from peft_studio.training.placing import memory_of
 from peft_studio.training.safetensors_size import adapter_file_bytes
 from peft_studio.training.shapes_only import no_collections, shapes_only
 
@@ -84,15 +85,13 @@ def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> l
         figures: Its estimate.
         typical: Tokens of a typical row.
     """
-    import psutil
-
     warnings = []
     longest = config.training.max_length
     if typical > longest:
         warnings.append(f"Rows have about {typical} tokens, so prompts will be cut to fit max_length = {longest}.")
-    needed, there = sum(figures["memory"].values()) / 1e9, psutil.virtual_memory().total / 1e9
+    needed, (there, whose) = sum(figures["memory"].values()), memory_of(config.resources.device)
     if needed > there:
-        warnings.append(f"Training needs about {needed:.1f} GB; this machine has {there:.1f} GB of memory.")
+        warnings.append(f"Training needs about {needed / 1e9:.1f} GB; {whose} {there / 1e9:.1f} GB of memory.")
     return warnings
 
 

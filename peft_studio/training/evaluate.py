@@ -56,7 +56,8 @@ def measure_loss(model: nn.Module, form: Format, batches: Sequence[dict[str, Any
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    total, tokens = torch.zeros((), dtype=torch.float64, device=device), 0
+    wide = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs do not have
+    total, tokens = torch.zeros((), dtype=wide, device=device), 0
     try:
         with torch.inference_mode():
             for batch in batches:

@@ -64,7 +64,9 @@ class SeededSampler(LogitsProcessor):
             if sampling.top_p < 1:
                 steps.append(TopPLogitsWarper(sampling.top_p))
         self._steps = steps
-        self._generator = torch.Generator(device).manual_seed(sampling.seed)
+        # Apple's GPUs have no float64: there the noise is made and added on the CPU.
+        self._place = torch.device("cpu") if device.type == "mps" else device
+        self._generator = torch.Generator(self._place).manual_seed(sampling.seed)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Takes token ids ``(B, T)`` and logits ``(B, V)``; returns ``(B, V)``, with the same noise in every row."""
@@ -72,8 +74,9 @@ class SeededSampler(LogitsProcessor):
             scores = step(input_ids, scores)
         if not self._random:
             return scores
-        uniform = torch.rand(scores[:1].shape, generator=self._generator, device=scores.device, dtype=torch.float64)
-        return scores.double() - torch.log(-torch.log(uniform.clamp_min(1e-300)))
+        uniform = torch.rand(scores[:1].shape, generator=self._generator, device=self._place, dtype=torch.float64)
+        noisy = scores.to(self._place).double() - torch.log(-torch.log(uniform.clamp_min(1e-300)))
+        return noisy if self._place == scores.device else noisy.float().to(scores.device)
 
 
 class _Stop(StoppingCriteria):

@@ -61,8 +61,8 @@ def load_base(
         ConfigError: The architecture cannot do this kind of task.
     """
     loader = _loader(load_config(model_id), labels)
-    with torch.random.fork_rng():
-        torch.manual_seed(HEAD_SEED)
+    with torch.random.fork_rng([]):  # layers are made on the CPU; without a list, every GPU would be started
+        torch.default_generator.manual_seed(HEAD_SEED)
         model = _from_pretrained(
             loader,
             model_id,

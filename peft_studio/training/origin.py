@@ -87,7 +87,7 @@ def save_adapter(model: Any, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
-        name: _with_start(name, value, origin.initial[name]).contiguous().cpu()
+        name: _with_start(name, value.cpu(), origin.initial[name].cpu()).contiguous()
         for name, value in _adapter_state(model).items()
     }
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import torch
-
 from peft_studio.config import RunConfig
 from peft_studio.errors import ConfigError, JobError
 from peft_studio.models.long_text import LongText
 from peft_studio.tasks import task_of
 from peft_studio.training.generate import Group
 from peft_studio.training.load import load_adapter, load_base, share_base
+from peft_studio.training.placing import place
 from peft_studio.training.together import can_share, together
 
 if TYPE_CHECKING:
@@ -85,9 +84,7 @@ class ModelPool:
 
         def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
             model, tokenizer = load_base(model_id, labels=kind.labels, lsg=kind.lsg)
-            if torch.cuda.is_available():
-                model.to("cuda")
-            return model.eval().requires_grad_(False), tokenizer
+            return place(model).eval().requires_grad_(False), tokenizer
 
         return self._bases.get((model_id, kind), make)
 

@@ -51,10 +51,13 @@ def fingerprint_model(model: nn.Module) -> str:
 
 
 def device_of(model: nn.Module) -> dict[str, str]:
-    """The device that trains, with its name."""
-    device = next(model.parameters()).device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {"type": device.type, "name": name}
+    """The device that trains, with its name; of a model that is spread over several, all their names."""
+    devices = sorted({parameter.device for parameter in model.parameters()}, key=str)
+    kind = max(device.type for device in devices)
+    if kind != "cuda":
+        return {"type": kind, "name": _cpu_name()}
+    names = [torch.cuda.get_device_name(device) for device in devices if device.type == kind]
+    return {"type": kind, "name": " + ".join(names)}
 
 
 def _cpu_name() -> str:
@@ -68,9 +71,11 @@ def _cpu_name() -> str:
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far, in bytes; on a GPU, of its memory."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
+    """Largest resident size of this process so far, in bytes; on GPUs, of what it held of their memory."""
+    if torch.cuda.is_available():
+        held = sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
+        if held:
+            return int(held)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from peft_studio.devices import AUTO
 from peft_studio.errors import CheckpointError, ConfigError
 from peft_studio.methods import Params, get_method
 from peft_studio.training.checkpoint import Checkpoint
 from peft_studio.training.load import attach
 from peft_studio.training.origin import Origin
+from peft_studio.training.placing import place
 from peft_studio.training.state import Changing, check_trained, own_constants, put_back
 
 
@@ -76,6 +77,7 @@ class Prepared:
         steps: That schedules inside the method are made for.
         batches: Gives training batches to a method that looks at data; not asked when there is a checkpoint.
         resumed: The checkpoint.
+        device: The run's ``resources.device``.
 
     Attributes:
         model: A ``PeftModel``.
@@ -83,6 +85,7 @@ class Prepared:
 
     Raises:
         CheckpointError: The checkpoint does not fit the model.
+        ConfigError: There is no such device.
     """
 
     def __init__(
@@ -92,14 +95,14 @@ class Prepared:
         steps: int,
         batches: Callable[[], Sequence[Mapping[str, Any]]],
         resumed: Checkpoint | None,
+        device: str = AUTO,
     ) -> None:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
         self.model: Any = attach(base, params, steps, () if resumed else batches())
         self._own = own_constants(self.model, held)
         if resumed is not None:
             self._restore_start(resumed)
-        if torch.cuda.is_available():
-            self.model.to("cuda")
+        place(self.model, device)
         self.changing = Changing(self.model)  # of this place: moving a model makes new buffers
         if resumed is not None:
             self._restore_weights(params, resumed)

@@ -4,7 +4,8 @@ Parameters, optimizer and schedule, random states. Exactly restored, a run goes 
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,8 @@ def random_state() -> tuple[dict[str, Tensor], Plain]:
     tensors = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors |= {f"cuda{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+    if torch.backends.mps.is_available():
+        tensors["mps"] = torch.mps.get_rng_state()
     version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
     return tensors, {"python": [version, list(words), gauss], "numpy": [kind, [int(key) for key in keys], *rest]}
@@ -160,12 +163,19 @@ def set_random_state(tensors: Mapping[str, Tensor], plain: Plain) -> None:
         for number in range(torch.cuda.device_count()):
             if f"cuda{number}" in tensors:
                 torch.cuda.set_rng_state(tensors[f"cuda{number}"].clone(), number)
+    if torch.backends.mps.is_available() and "mps" in tensors:
+        torch.mps.set_rng_state(tensors["mps"].clone())
     version, words, gauss = plain["python"]
     random.setstate((version, tuple(words), gauss))
     kind, keys, *rest = plain["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
 
 
-def same_randomness() -> Any:
-    """A context after which PyTorch's random states are what they were before."""
-    return torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else [])
+@contextmanager
+def same_randomness() -> Iterator[None]:
+    """A context after which all random states are what they were before."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(*before)

@@ -44,6 +44,7 @@ from peft_studio.training.loop import StudioTrainer
 from peft_studio.training.loss import context_length, virtual_tokens
 from peft_studio.training.origin import save_adapter
 from peft_studio.training.param_map import count_parameters
+from peft_studio.training.placing import device_for, is_spread
 from peft_studio.training.quiet import be_quiet
 from peft_studio.training.state import same_randomness
 from peft_studio.training.token_cache import encode_once
@@ -69,6 +70,7 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request
     """
     torch.set_num_threads(threads)
     be_quiet()
+    device_for(config.resources.device)  # a device that is not there is told before anything takes time
     transformers.set_seed(config.training.seed)
     emit("stage", name="loading the base model")
     session = _Session(config, paths, emit, should_stop)
@@ -255,17 +257,18 @@ class _Session:
         return BaseFigures(self._cache, self.base_fingerprint, rows, settings)
 
     def save(self, step: int) -> None:
-        """Saves the adapter, loads it into a fresh base model and compares what the two answer."""
+        """Saves the adapter, loads it into a fresh base model and compares what the two answer.
+
+        A model that is spread over GPUs has no room for a second one beside it, so it is not compared.
+        """
         self.emit("stage", name="saving the adapter")
         self.model.eval()
         self._save_files()
-        self.emit(
-            "saved",
-            path=self.paths.adapter.name,
-            step=step,
-            bytes=(self.paths.adapter / "adapter_model.safetensors").stat().st_size,
-            check={"rows": CHECK_ROWS, "max_difference": self._reload_difference()},
-        )
+        size = (self.paths.adapter / "adapter_model.safetensors").stat().st_size
+        found = {"path": self.paths.adapter.name, "step": step, "bytes": size}
+        if not is_spread(self.model):
+            found["check"] = {"rows": CHECK_ROWS, "max_difference": self._reload_difference()}
+        self.emit("saved", **found)
 
     def _save_files(self) -> None:
         draft = self.paths.root / ".adapter"  # appears under its final name when it is complete

@@ -45,9 +45,15 @@ def build(studio: Studio) -> None:
         """Trains a run that is over longer. Returns its steps in all."""
         return manager.extend(run_id, more_steps)
 
+    @guard
+    def prioritize_run(run_id: str, priority: str) -> int | None:
+        """Gives a queued run high, normal or low priority. Returns its place in the queue."""
+        manager.prioritize(run_id, priority)
+        return manager.info(run_id).queue_position
+
     def list_runs() -> list[dict[str, Any]]:
         """Every run, newest first."""
         return [info.to_dict() for info in manager.list()]
 
-    for function in (start_run, estimate, stop_run, pause_run, resume_run, extend_run, list_runs):
+    for function in (start_run, estimate, stop_run, pause_run, resume_run, extend_run, prioritize_run, list_runs):
         gr.api(function, api_name=function.__name__, queue=False)

@@ -48,18 +48,26 @@ def kind_of(info: FieldInfo) -> Any:
     return kinds[0] if NoneType in get_args(info.annotation) and len(kinds) == 1 else info.annotation
 
 
-def control(name: str, info: FieldInfo, value: Any = None) -> Any:
+def control(name: str, info: FieldInfo, value: Any = None, visible: bool = True) -> Any:
     """The control for one field.
 
     Args:
         name: The field's name.
         info: Its type, bounds and description.
         value: What it shows at first; the field's default when not given.
+        visible: Whether it is shown; a hidden one keeps its value.
     """
     kind = kind_of(info)
     if value is None:
         value = None if info.is_required() else info.get_default()
-    common = {"label": info.title or label(name), "info": info.description, "elem_id": f"field-{name}"}
+    common = {
+        "label": info.title or label(name),
+        "info": info.description,
+        "elem_id": f"field-{name}",
+        "visible": visible,
+    }
+    if kind is not info.annotation and kind is float:  # nothing is a value, too, which no slider can show
+        return gr.Textbox(value="" if value is None else show_number(value), max_lines=1, **common)
     if get_origin(kind) is Literal:
         return gr.Radio(list(get_args(kind)), value=value, elem_classes="ps-choice", **common)
     if kind is bool:
@@ -108,7 +116,8 @@ def read_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, 
 
 def show_value(info: FieldInfo, value: Any) -> Any:
     """A config's value as its control shows it."""
-    is_text = kind_of(info) is float and not _fits_slider(False, bounds(info))
+    optional = kind_of(info) is not info.annotation
+    is_text = kind_of(info) is float and (optional or not _fits_slider(False, bounds(info)))
     return show_number(value) if is_text and value is not None else value
 
 

@@ -155,6 +155,7 @@ class _Api:
             "front": lambda: manager.move(run_id, "front"),
             "up": lambda: manager.move(run_id, "up"),
             "down": lambda: manager.move(run_id, "down"),
+            "prioritize": lambda: manager.prioritize(run_id, request.query_params.get("to", "")),
             "delete": lambda: manager.delete(run_id),
         }
         if action not in actions:

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config import DEFAULT_MODEL, ModelConfig, TrainingConfig, parse_config
+from peft_studio.config import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig, parse_config
+from peft_studio.devices import ALL, AUTO, CPU, CUDA, Devices
 from peft_studio.errors import StudioError
 from peft_studio.methods import METHODS, get_method
 from peft_studio.models.catalog import MODELS, known_params
@@ -24,6 +25,7 @@ LSG_SETTINGS = tuple(name for name in ModelConfig.model_fields if name.startswit
 MORE_SETTINGS = tuple(name for name in TrainingConfig.model_fields if name not in MAIN_SETTINGS)
 NO_FILE = "Choose a training file, and the costs of a run on it are shown here."
 OWN_DATA = ("Your own data", CUSTOM)
+ON_A_NODE = [("Automatic: what the run was given", AUTO), ("GPU", CUDA), ("All GPUs of the run", ALL), ("CPU", CPU)]
 
 
 def recommended_rate(method: str, model: str | None, task: str = "", kind: str = "") -> float:
@@ -41,9 +43,17 @@ def recommended_rate(method: str, model: str | None, task: str = "", kind: str =
 
 
 class TrainForm:
-    """The form's controls and how they become a config and back."""
+    """The form's controls and how they become a config and back.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: The home folder, where uploads are kept.
+        devices: What runs can be placed on.
+        on_cluster: Whether runs train on a cluster, of whose nodes each asks for a part.
+    """
+
+    def __init__(self, home: Path, devices: Devices | None = None, on_cluster: bool = False) -> None:
+        self._places = (devices or Devices()).choices() if not on_cluster else ON_A_NODE
+        self._on_cluster = on_cluster
         self.groups: dict[str, Any] = {}
         self.params: dict[str, dict[str, Any]] = {}
         self.preset = gr.Dropdown(list_presets(), value=None, label="Start from a preset", elem_id="preset")
@@ -73,12 +83,24 @@ class TrainForm:
                 name: control(name, TrainingConfig.model_fields[name], rate if name == "learning_rate" else None)
                 for name in MAIN_SETTINGS
             }
+            several = len(self._places) > 2  # more than the CPU
+            self.resources = self._resources() if several else {}
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))
+            self.resources = self.resources or self._resources()
             self.attention = control("attention", ModelConfig.model_fields["attention"])
             with gr.Column(visible=False, elem_id="lsg-settings", elem_classes="ps-params") as self.lsg_group:
                 self.lsg = controls(ModelConfig, LSG_SETTINGS)
         self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
+
+    def _resources(self) -> dict[str, Any]:
+        """Controls of where a run trains; what a cluster's node is asked for is shown only with a cluster."""
+        hint = ResourcesConfig.model_fields["device"].description
+        device = gr.Dropdown(self._places, value=AUTO, label="Device", info=hint, elem_id="field-device")
+        device.elem_classes = ["ps-wide"]
+        fields = {name: info for name, info in ResourcesConfig.model_fields.items() if name != "device"}
+        shares = {name: control(name, info, visible=self._on_cluster) for name, info in fields.items()}
+        return {"device": device, **shares}
 
     def inputs(self) -> list[Any]:
         """Every control that makes up a config, and the run's name."""
@@ -89,6 +111,7 @@ class TrainForm:
             self.task,
             self.method,
             *self.training.values(),
+            *self.resources.values(),
             self.name,
             *self.data.inputs(),
         ]
@@ -104,6 +127,7 @@ class TrainForm:
             "task": self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]},
             "method": {"name": name, **read_values(get_method(name).params, held)},
             "training": read_values(TrainingConfig, training),
+            "resources": read_values(ResourcesConfig, {key: values[item] for key, item in self.resources.items()}),
         }
 
     def _model(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -156,6 +180,10 @@ class TrainForm:
             updates[item] = show_value(fields[key], getattr(config.method, key))
         for key, item in self.training.items():
             updates[item] = show_value(TrainingConfig.model_fields[key], getattr(config.training, key))
+        for key, item in self.resources.items():
+            updates[item] = show_value(ResourcesConfig.model_fields[key], getattr(config.resources, key))
+        offered = [value for _, value in self._places]  # a run of another machine may name what this one lacks
+        updates[self.resources["device"]] = config.resources.device if config.resources.device in offered else AUTO
         return updates
 
 
@@ -172,7 +200,7 @@ def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
-            form = TrainForm(studio.settings.home)
+            form = TrainForm(studio.settings.home, studio.manager.devices, studio.settings.executor == "ray")
             with gr.Column(elem_classes="ps-go"):
                 go = gr.Button("Train", variant="primary", elem_id="train-button")
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):

@@ -150,6 +150,14 @@ def test_the_queue_is_reordered_held_and_paused(page: Page, app: App) -> None:
     line_of(page, ids[2]).get_by_role("button", name=re.compile("down$")).click()
     expect(waiting.first).to_have_attribute("data-run", ids[0], timeout=LONG)
     assert order() == [ids[0], ids[2], ids[1]]
+    line_of(page, ids[1]).get_by_role("button", name=re.compile("^Priority of")).click()
+    page.get_by_role("button", name=re.compile("high priority$")).click()
+    expect(waiting.first).to_have_attribute("data-run", ids[1], timeout=LONG)
+    expect(line_of(page, ids[1])).to_contain_text("high priority")
+    assert order() == [ids[1], ids[0], ids[2]]
+    line_of(page, ids[1]).get_by_role("button", name=re.compile("^Priority of")).click()
+    page.get_by_role("button", name=re.compile("low priority$")).click()
+    expect(waiting.last).to_have_attribute("data-run", ids[1], timeout=LONG)
     line_of(page, ids[0]).get_by_role("button", name=re.compile("^Hold")).click()
     expect(line_of(page, ids[0])).to_contain_text("on hold", timeout=LONG)
     assert order() == [ids[2], ids[1], ids[0]]

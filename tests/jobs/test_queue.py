@@ -1,5 +1,6 @@
 """Order, holding back and standing still; memory as a reason to wait."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -58,12 +59,84 @@ def test_the_order_outlives_the_app_and_the_file_can_be_lost(still: JobManager, 
     again = make_manager(start=False)
     assert order(again) == [c, a] and again.info(b).held
     path = again.settings.home / "queue.json"
-    for damage in (b"{torn", b"[]", b'{"order": 5, "held": [7, null], "paused": "yes"}', None):
+    for damage in (
+        b"{torn",
+        b"[]",
+        b'{"order": 5, "held": [7, null], "paused": "yes", "priorities": {"x": "y"}}',
+        None,
+    ):
         path.write_bytes(damage) if damage is not None else path.unlink()
         again._index.changed()
         assert order(again) == [a, b, c]
     again.move(b, "front")
     assert json.loads(path.read_text())["order"] == [b, a, c]
+
+
+def test_priority_comes_before_place(still: JobManager, make_manager: MakeManager) -> None:
+    a, b, c, d = (still.submit(make_config()) for _ in range(4))
+    urgent, idle = still.submit(make_config(), priority="high"), still.submit(make_config(), priority="low")
+    assert order(still) == [urgent, a, b, c, d, idle]
+    still.prioritize(c, "high")
+    still.prioritize(a, "low")
+    assert order(still) == [c, urgent, b, d, a, idle]
+    again = make_manager(start=False)  # as after a restart
+    assert order(again) == [c, urgent, b, d, a, idle]
+    assert [again.info(run).priority for run in (c, b, a)] == ["high", "normal", "low"]
+    again.move(d, "up")
+    again.move(idle, 5)
+    assert order(again) == [c, urgent, d, b, idle, a]
+    for place in (2, 5):
+        with pytest.raises(InvalidStateError, match=f"has normal priority, so it cannot stand at place {place}"):
+            again.move(b, place)
+    offered = {run: {"up", "down"} & set(again.info(run).actions) for run in (c, urgent, d, b)}
+    assert offered == {c: {"down"}, urgent: {"up"}, d: {"down"}, b: {"up"}}
+
+
+def test_run_next_beats_every_priority(still: JobManager) -> None:
+    a, b, late = (still.submit(make_config(), priority=level) for level in ("normal", "high", "low"))
+    still.move(late, "front")
+    urgent = still.submit(make_config(), priority="high")
+    assert order(still) == [late, b, urgent, a]
+    assert still.info(late).priority == "low"
+    with pytest.raises(InvalidStateError, match="has low priority"):
+        still.move(late, "down")  # among those of high priority
+    still.prioritize(late, "low")
+    assert order(still) == [b, urgent, a, late]
+    still.move(urgent, 1)
+    still.move(a, 1)
+    assert order(still) == [a, urgent, b, late]
+
+
+def test_a_priority_is_kept_until_the_run_is_deleted(still: JobManager) -> None:
+    a, b = (still.submit(make_config()) for _ in range(2))
+    still.prioritize(b, "high")
+    still.stop(b)
+    assert still.info(b).priority == ""
+    with pytest.raises(InvalidStateError, match="only a queued run has a priority"):
+        still.prioritize(b, "low")
+    still.resume(b)
+    assert order(still) == [b, a] and still.info(b).priority == "high"
+    with pytest.raises(InvalidStateError, match="no priority 'urgent'; allowed: high, normal, low"):
+        still.prioritize(b, "urgent")
+    still.delete(b)
+    assert not still.queue.state().priorities
+
+
+def test_steps_are_exactly_the_moves_that_work(still: JobManager) -> None:
+    for level in ("low", "normal", "high", "normal", "high"):
+        still.submit(make_config(), priority=level)
+    still.move(order(still)[3], "front")
+    runs = order(still)
+    for run in runs:
+        for word in ("up", "down"):
+            before = still.queue.state()
+            with contextlib.suppress(InvalidStateError):
+                still.move(run, word)
+            moved = still._index.queued() != runs
+            assert moved == (word in before.steps(runs)[run]), (runs.index(run), word)
+            with still.queue._changing():
+                still.queue._write(before)
+            assert still._index.queued() == runs
 
 
 def test_two_processes_change_one_file(tmp_path: Path) -> None:

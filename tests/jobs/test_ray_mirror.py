@@ -107,12 +107,13 @@ def test_what_is_sent(home: Path, tiny_model: Path, tmp_path: Path) -> None:
     rows.write_text("a,b\n1,2\n")
     values = make_config().model_dump(mode="json")
     values["task"] = {"id": "custom", "train_file": str(rows)}
-    values |= {"model": {"id": str(tiny_model)}, "resources": {"cpus": 0.5}}
+    values |= {"model": {"id": str(tiny_model)}, "resources": {"cpus": 0.5, "device": "cpu"}}
     run = RunStore(home / "runs").create(parse_config(values))
     checkpoint(run, 4)
     text, files, model = pack(run, "/tmp/there")
     sent = parse_config(json.loads(text)["config"])
     assert sent.task.train_file == "/tmp/there/.data/train_file/rows.csv" and sent.resources.cpus is None
+    assert sent.resources.device == "cpu"
     assert files == {
         ".data/train_file/rows.csv": rows,
         "checkpoint/state.json": run.checkpoint / "state.json",

@@ -1,12 +1,16 @@
 """Controls made from models hold what the models say, and give it back unchanged."""
 
+from pathlib import Path
+
 import gradio as gr
 import pytest
 
-from peft_studio.config import TrainingConfig, parse_config
+from peft_studio.config import ResourcesConfig, TrainingConfig, parse_config
+from peft_studio.devices import Devices, Gpu
 from peft_studio.methods import METHODS
 from peft_studio.sampling import Sampling
 from peft_studio.ui.form import bounds, control, read_values, show_number, show_value
+from peft_studio.ui.train import TrainForm
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -46,3 +50,31 @@ def test_text_that_is_no_number_reaches_validation() -> None:
     assert read_values(TrainingConfig, {"learning_rate": "fast"}) == {"learning_rate": "fast"}
     assert read_values(TrainingConfig, {"learning_rate": "1e-3", "max_steps": None}) == {"learning_rate": 1e-3}
     assert show_value(TrainingConfig.model_fields["learning_rate"], 1e-3) == "1e-3"
+
+
+def test_what_may_be_left_empty_is_text() -> None:
+    fields = ResourcesConfig.model_fields
+    shown = {key: control(key, fields[key], visible=False) for key in ("cpus", "gpus")}
+    assert all(isinstance(item, gr.Textbox) and item.value == "" and not item.visible for item in shown.values())
+    assert read_values(ResourcesConfig, {"cpus": "", "gpus": "0,25"}) == {"gpus": 0.25}
+    assert show_value(fields["gpus"], 0.25) == "0.25" and show_value(fields["cpus"], None) is None
+
+
+TWO = Devices((Gpu("GPU-a", "NVIDIA L4", 24 << 30), Gpu("GPU-b", "NVIDIA L4", 24 << 30)), threads=2)
+
+
+@pytest.mark.parametrize(("devices", "on_cluster"), [(Devices(threads=2), False), (TWO, False), (Devices(), True)])
+def test_where_a_run_trains_comes_and_goes(
+    devices: Devices, on_cluster: bool, tmp_path: Path, blocks: gr.Blocks
+) -> None:
+    form = TrainForm(tmp_path, devices, on_cluster)
+    data = {"method": {"name": "lora"}, "training": {}, "resources": {"device": "cpu", "cpus": 0.5, "gpus": None}}
+    values = {item: item.value for item in form.inputs()}
+    assert form.config(values)["resources"] == {"device": "auto"}
+    updates = form.show(data)
+    values |= {item: update for item, update in updates.items() if not isinstance(update, dict)}
+    assert form.config(values)["resources"] == {"device": "cpu", "cpus": 0.5}
+    assert parse_config(form.config(values)).resources == parse_config(data).resources
+    assert form.resources["cpus"].visible is on_cluster
+    foreign = form.show(data | {"resources": {"device": "cuda:7"}})
+    assert foreign[form.resources["device"]] == "auto"

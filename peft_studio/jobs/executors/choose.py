@@ -3,17 +3,23 @@
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.executors.ray import RayExecutor
+from peft_studio.jobs.gpus import GpuPlaces
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.settings import Settings
 
 
-def make_executor(settings: Settings, warm: WarmClient) -> Executor:
+def make_executor(settings: Settings, warm: WarmClient, places: GpuPlaces) -> Executor:
     """The executor that the settings name.
+
+    Args:
+        settings: Name it.
+        warm: The warm server.
+        places: This machine's GPUs.
 
     Raises:
         ConfigError: It needs Ray, which is not installed.
     """
     if settings.executor == "local":
-        return LocalExecutor(warm, settings.threads)
+        return LocalExecutor(warm, settings.threads, places=places)
     request = (float(settings.threads) if settings.ray_cpus is None else settings.ray_cpus, settings.ray_gpus)
     return RayExecutor(settings.home, settings.threads, settings.ray_address, request)

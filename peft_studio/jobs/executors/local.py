@@ -7,6 +7,7 @@ import psutil
 
 from peft_studio.jobs.claims import claimant_lives, end_worker
 from peft_studio.jobs.executors.base import Wait
+from peft_studio.jobs.gpus import GpuPlaces
 from peft_studio.jobs.store import RunPaths
 from peft_studio.jobs.warm_client import WarmClient
 
@@ -18,15 +19,19 @@ class LocalExecutor:
         warm: The warm server, which the engine shares; `open` and `close` open and close it.
         threads: CPU threads for each worker.
         module: Name of the module that a worker runs, given the run's folder and ``--threads``.
+        places: Which GPUs a run was given; None on a machine without.
     """
 
     is_here = True
     claim_timeout = 60.0
 
-    def __init__(self, warm: WarmClient, threads: int, module: str = "peft_studio.worker") -> None:
+    def __init__(
+        self, warm: WarmClient, threads: int, module: str = "peft_studio.worker", places: GpuPlaces | None = None
+    ) -> None:
         self._warm = warm
         self._threads = threads
         self._module = module
+        self._places = places
         self._started: dict[str, psutil.Process] = {}
 
     def open(self) -> None:
@@ -48,7 +53,10 @@ class LocalExecutor:
         Raises:
             JobError: No process could be started.
         """
-        pid = self._warm.launch(self._module, [str(paths.root), "--threads", str(self._threads)], paths.log)
+        args = [str(paths.root), "--threads", str(self._threads)]
+        gpus = self._places.given(paths) if self._places else None
+        args += [] if gpus is None else ["--gpus", ",".join(gpus)]
+        pid = self._warm.launch(self._module, args, paths.log)
         with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended already
             self._started[paths.id] = psutil.Process(pid)
 

@@ -29,6 +29,7 @@ from peft_studio.jobs.store import RunPaths, read_json
 NAMESPACE = "peft-studio"
 TICK = 0.25  # seconds
 KNOCK_PATIENCE = 5.0  # seconds for a cluster to take a connection
+TIDY_SECONDS = 5.0  # for the end of an earlier attempt at a run
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -78,6 +79,8 @@ class Bridge:
         """``start`` or ``signal``."""
         run_id = command["run"]
         link = self._links.get(run_id)
+        if command["do"] == "start" and link is not None:
+            link.join(TIDY_SECONDS)  # that of a run that was put back into the queue may still be letting go
         alive = link is not None and link.is_alive()
         if command["do"] == "signal" and link is not None and alive:
             link.signal(command["force"])

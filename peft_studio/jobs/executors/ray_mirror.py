@@ -129,7 +129,8 @@ def pack(paths: RunPaths, folder: str) -> tuple[str, dict[str, Path], str]:
     """
     record = read_json(paths.config) or {}
     config = record.get("config") or {}
-    config.pop("resources", None)  # where a run is placed is none of its worker's business
+    resources = config.pop("resources", None) or {}  # of where a run is placed, its worker needs the device only
+    config["resources"] = {name: value for name, value in resources.items() if name == "device"}
     task, files = config.get("task") or {}, {}
     for name in _DATA_FILES:
         if task.get(name):

@@ -77,6 +77,7 @@
     const title = studio.titleOf(run);
     const facts = [];
     if (run.status === "queued") facts.push(run.reason || `number ${run.queue_position} in the queue`);
+    if (run.status === "queued" && run.priority !== "normal") facts.push(`${run.priority} priority`);
     if (run.status === "paused") facts.push(`resumes at step ${fmt.int(run.checkpoint_step ?? 0)}`);
     if (run.stage) facts.push(run.stage);
     if (live && run.eta_seconds != null) facts.push(`${fmt.secs(run.eta_seconds)} left`);
@@ -84,7 +85,6 @@
     if (run.steps_per_second && !idle) facts.push(`${fmt.num(run.steps_per_second, 1)} steps/s`);
     if (run.tokens_per_second && !idle) facts.push(`${fmt.short(run.tokens_per_second)} tokens/s`);
     if (!live && run.seconds) facts.push(fmt.secs(run.seconds));
-    const last = studio.runs.filter((other) => other.queue_position).length;
     // Places in the queue by arrows; a click on one keeps the focus on it, so that it can be pressed again.
     const arrow = (sign, action, word, possible) => possible && button(sign, `Move ${title} ${word}`, () => studio.act(run, action), { class: "ps-link ps-arrow", title: `Move ${word}` });
     const offered = Object.entries(ACTIONS).filter(([name]) => run.actions.includes(name) && !(name === "front" && (run.held || run.queue_position === 1)));
@@ -105,8 +105,9 @@
       el("div", { class: "num" }, el("b", {}, fmt.num(run.loss)), el("span", {}, run.eval_loss == null ? "train loss" : `val ${fmt.num(run.eval_loss)}`)),
       el("span", { class: `ps-pill ${run.status}` }, run.status),
       el("div", { class: "acts" },
-        arrow("↑", "up", "up", run.queue_position > 1), arrow("↓", "down", "down", run.queue_position && run.queue_position < last),
+        arrow("↑", "up", "up", !run.held && run.actions.includes("up")), arrow("↓", "down", "down", !run.held && run.actions.includes("down")),
         ...offered.map(([name, [text, label]]) => button(text, `${label} ${title}`, () => studio.act(run, name))),
+        run.actions.includes("prioritize") && priority(run, title),
         run.actions.includes("extend") && longer(run, title, host),
         button("Clone", `Same again with a change: ${title}`, () => studio.fill({ run: run.id })),
         run.status !== "queued" && button("Details", `Details of ${title}`, () => studio.openDetails(run, host)),
@@ -129,6 +130,19 @@
       ask.replaceWith(form);
       steps.select();
       steps.focus();
+    });
+    return ask;
+  }
+
+  /** A button that asks which priority a queued run is to have. */
+  function priority(run, title) {
+    const ask = button("Priority", `Priority of ${title}`, () => {
+      const choose = (level) => button(level, `Give ${title} ${level} priority`, async () => { form.replaceWith(ask); ask.focus(); await studio.act(run, `prioritize?to=${level}`); }, { "aria-pressed": String(level === run.priority) });
+      const form = el("span", { class: "ps-priority", "data-sure": "1", role: "group", "aria-label": `Priority of ${title}` }, ...["high", "normal", "low"].map(choose),
+        button("Cancel", "Cancel", () => { form.replaceWith(ask); ask.focus(); }));
+      form.addEventListener("keydown", (event) => { if (event.key === "Escape") { form.replaceWith(ask); ask.focus(); } });
+      ask.replaceWith(form);
+      form.querySelector("[aria-pressed=true]").focus();
     });
     return ask;
   }
