@@ -69,6 +69,7 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request
     torch.set_num_threads(threads)
     be_quiet()
     transformers.set_seed(config.training.seed)
+    emit = _with_memory(emit)
     emit("stage", name="loading the base model")
     session = _Session(config, paths, emit, should_stop)
     emit("stage", name="reading data")
@@ -81,6 +82,17 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request
             callback.stopped = not session.test()
     end = "finished" if not callback.stopped else "paused" if course.request == "pause" else "stopped"
     emit(end, step=callback.step, summary=_summary(callback, course.seconds()))
+
+
+def _with_memory(emit: Emit) -> Emit:
+    """Adds the peak so far to events that come now and then, so that it can be watched, and told by stage."""
+
+    def emit_with_memory(kind: str, **fields: Any) -> None:
+        if kind in ("stage", "eval", "saved"):
+            fields["peak_memory_bytes"] = provenance.peak_memory_bytes()
+        emit(kind, **fields)
+
+    return emit_with_memory
 
 
 def _summary(callback: StepCallback, total: float) -> dict[str, float]:
