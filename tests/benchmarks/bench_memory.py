@@ -39,7 +39,7 @@ from peft_studio.jobs.state import Status  # noqa: E402
 from peft_studio.jobs.store import RunPaths, read_json  # noqa: E402
 from peft_studio.settings import Settings  # noqa: E402
 
-STEPS = 10
+STEPS = 4
 METHODS = ("lora", "full", "ia3", "prefix", "houlsby", "top_layers")
 STAGES = ("libraries", "loaded", "data", "trained", "saved")
 MB = 1e6
@@ -50,25 +50,23 @@ def spread(model_135m: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
 
     def add(name: str, model: str, task: str, method: str, **training: Any) -> None:
-        settings = {"max_steps": STEPS, "eval_every": STEPS, "eval_rows": 100, **training}
+        settings = {"max_steps": STEPS, "eval_every": STEPS, "eval_rows": 40, **training}
         config = {"model": {"id": model}, "task": {"id": task}, "method": {"name": method}, "training": settings}
         found.append((name, config))
 
-    for method in METHODS:
-        add(f"nano-lm {method}", "nano-lm", "bistro", method)
+    for model, task in (("nano-lm", "bistro"), ("nano-encoder", "reviews"), ("nano-seq2seq", "headlines")):
+        for method in METHODS if model == "nano-lm" else ("lora", "full", "prefix"):
+            add(f"{model} {method}", model, task, method)
+    add("nano-lm lora 300 test rows", "nano-lm", "bistro", "lora", eval_rows=300)
     for batch in (4, 64):
         add(f"nano-lm lora batch {batch}", "nano-lm", "bistro", "lora", batch_size=batch)
         add(f"nano-lm full batch {batch}", "nano-lm", "bistro", "full", batch_size=batch)
     for method in ("lora", "full"):
-        add(f"nano-lm {method} bf16", "nano-lm", "bistro", method, precision="bf16", max_steps=40)
+        add(f"nano-lm {method} bf16", "nano-lm", "bistro", method, precision="bf16", max_steps=20)
     add("nano-lm lora long rows", "nano-lm", "docstrings", "lora", max_length=512)
     add("nano-lm lora long rows batch 64", "nano-lm", "docstrings", "lora", max_length=512, batch_size=64)
     add("nano-lm lora checkpointing", "nano-lm", "docstrings", "lora", max_length=512, gradient_checkpointing=True)
-    for method in ("lora", "full", "houlsby"):
-        add(f"nano-encoder {method}", "nano-encoder", "reviews", method)
     add("nano-encoder lora bf16 batch 64", "nano-encoder", "defects", "lora", precision="bf16", batch_size=64)
-    for method in ("lora", "full", "prefix"):
-        add(f"nano-seq2seq {method}", "nano-seq2seq", "headlines", method)
     add("nano-seq2seq lora bf16 batch 64", "nano-seq2seq", "headlines", "lora", precision="bf16", batch_size=64)
     few: dict[str, Any] = {"max_steps": 3, "eval_every": 3, "eval_rows": 24}
     for method in ("lora", "full", "ia3", "top_layers"):
