@@ -176,7 +176,8 @@ class _Session:
     @cached_property
     def validation_batches(self) -> list[dict[str, Any]]:
         """The validation rows, ready for the model."""
-        return evaluation_batches(self.validation_rows.encoded.examples, self.form)
+        vocabulary = 0 if self.form.classifies else self.model.config.vocab_size
+        return evaluation_batches(self.validation_rows.encoded.examples, self.form, vocabulary)
 
     def _split(self, rows: list[Row]) -> _Split:
         return _Split(rows, self.form.encode(rows, self.max_length))

@@ -55,7 +55,9 @@ def spread(model_135m: str) -> list[tuple[str, dict[str, Any]]]:
         found.append((name, config))
 
     for model, task in (("nano-lm", "bistro"), ("nano-encoder", "reviews"), ("nano-seq2seq", "headlines")):
-        for method in METHODS if model == "nano-lm" else ("lora", "full", "prefix"):
+        for method in (
+            METHODS if model == "nano-lm" else ("lora", "full", "houlsby" if model == "nano-encoder" else "prefix")
+        ):
             add(f"{model} {method}", model, task, method)
     add("nano-lm lora 300 test rows", "nano-lm", "bistro", "lora", eval_rows=300)
     for batch in (4, 64):
