@@ -33,8 +33,11 @@ from peft_studio.errors import (
 )
 from peft_studio.jobs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
 from peft_studio.jobs.events import EventWriter, Kind
+from peft_studio.jobs.low_memory import is_low_memory, log_says_low_memory, low_memory_message, told_sizes
 from peft_studio.jobs.redact import redact
+from peft_studio.jobs.state import ENDS, last_event
 from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.machine import oom_kills
 from peft_studio.tasks.kept_rows import use_folder
 
 NICENESS = 5  # training yields to the page
@@ -149,7 +152,7 @@ class _Worker:
         return 1
 
     def _fail(self, exc: BaseException) -> None:
-        error, message = describe_failure(exc)
+        error, message = describe_failure(exc, self.paths)
         with contextlib.suppress(OSError):
             print(redact("".join(traceback.format_exception(exc))), file=sys.stderr, flush=True)
         with contextlib.suppress(OSError):
@@ -166,24 +169,21 @@ class _Worker:
                 file.write(b"\n")
 
 
-def describe_failure(exc: BaseException) -> tuple[str, str]:
+def describe_failure(exc: BaseException, paths: RunPaths | None = None) -> tuple[str, str]:
     """What to tell a person about an exception.
+
+    Args:
+        exc: What ended the run.
+        paths: The run, whose sizes are told when memory ran out.
 
     Returns:
         The class name for programs, and a sentence for people.
     """
     text = str(exc)
+    if is_low_memory(exc):
+        return OutOfMemoryError.__name__, low_memory_message(text, told_sizes(paths) if paths else "")
     if isinstance(exc, StudioError):
         return type(exc).__name__, text
-    low_memory = isinstance(exc, RuntimeError) and ("out of memory" in text.lower() or "can't allocate memory" in text)
-    if isinstance(exc, MemoryError) or low_memory:
-        detail = f" ({text.splitlines()[0][:200]})" if text else ""
-        whose = "GPU" if "CUDA" in text or "MPS" in text else "machine"
-        return (
-            OutOfMemoryError.__name__,
-            f"The {whose}'s memory ran out{detail}. A smaller batch size or max_length, a smaller model "
-            "or fewer runs at a time need less.",
-        )
     no_space = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
     if no_space or "No space left on device" in text:  # the second is how safetensors says it
         where = f" while writing {exc.filename}" if isinstance(exc, OSError) and exc.filename else ""
@@ -225,13 +225,27 @@ def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app", gpus
     reserve(paths)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    supervisor = os.getpid()
+    supervisor, kills, start = os.getpid(), oom_kills(), paths.log.stat().st_size if paths.log.exists() else 0
     pid = os.fork()
     if pid == 0:
         _run_worker(paths, train, threads, supervisor, placed=gpus is not None)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    write_exit(paths, code=None if code < 0 else code, signal=-code if code < 0 else None)
+    if code != 0 and log_says_low_memory(paths.log, start):
+        code = _tell_low_memory(paths, code)
+    killed = code == -signal.SIGKILL and oom_kills() > kills
+    write_exit(paths, code=None if code < 0 else code, signal=-code if code < 0 else None, out_of_memory=killed)
     return 0
+
+
+def _tell_low_memory(paths: RunPaths, code: int) -> int:
+    """Says for a worker that a library ended at once, without an exception, what its log says; its exit code."""
+    if (last_event(paths.events) or {}).get("kind") not in ENDS:
+        with contextlib.suppress(OSError):
+            writer = EventWriter(paths.events)
+            writer.emit("failed", error=OutOfMemoryError.__name__, message=low_memory_message())
+            writer.close()
+            return 1
+    return code
 
 
 def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int, placed: bool) -> NoReturn:

@@ -9,13 +9,11 @@ from typing import Any
 from peft_studio.errors import StudioError
 from peft_studio.jobs.executors.base import Wait
 from peft_studio.jobs.gpus import GpuPlaces
-from peft_studio.jobs.resources import available_memory, memory_of
+from peft_studio.jobs.resources import available_memory, resident_memory_of
 from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 
 Estimate = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
-WORKER_BYTES = 300_000_000
-"""What a worker needs besides the estimate: the libraries' own pages and the allocator's slack."""
 PREDICTION_PATIENCE = 10.0  # seconds that a run waits for an estimate of its memory
 LOOK_PAUSE = 1.0  # seconds between two looks at the memory
 
@@ -50,8 +48,8 @@ class Predictor:
             try:
                 memory = self._estimate((read_json(paths.config) or {}).get("config") or {}).get("memory")
                 if isinstance(memory, Mapping):
-                    needed = int(sum(memory.values())) + WORKER_BYTES
-                    atomic_write(paths.predicted, json.dumps({"memory_bytes": needed}))
+                    ledger = {str(line): int(size) for line, size in memory.items()}
+                    atomic_write(paths.predicted, json.dumps({"memory_bytes": sum(ledger.values()), "memory": ledger}))
                     return
             except (StudioError, TypeError, ValueError):
                 pass  # the run will say itself what is wrong with it
@@ -84,6 +82,8 @@ class Admission:
         """
         on_gpu = self._places is not None and self._places.wants(paths)
         if not running:
+            if self._predictor.predicted(paths) is None:
+                self._predictor.is_coming(paths)  # to be shown beside what was measured; nobody waits for it
             return self._ask_gpus(paths, running) if on_gpu else None
         unknown = [other for other in (paths, *running) if self._predictor.predicted(other) is None]
         if any([self._predictor.is_coming(other) for other in unknown]):  # a list: all are to be asked for at once
@@ -112,7 +112,7 @@ class Admission:
 
     def _still_to_take(self, paths: RunPaths) -> int:
         pid = (read_json(paths.claim) or {}).get("pid")
-        taken = memory_of(pid) if isinstance(pid, int) else 0
+        taken = resident_memory_of(pid) if isinstance(pid, int) else 0
         return max(0, (self._predictor.predicted(paths) or 0) - taken)
 
 

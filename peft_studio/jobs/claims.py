@@ -176,7 +176,9 @@ def _reserve_path(paths: RunPaths) -> Path:
     return paths.root / ".reserve"
 
 
-def write_exit(paths: RunPaths, code: int | None, signal: int | None, lost: str = "") -> None:
+def write_exit(
+    paths: RunPaths, code: int | None, signal: int | None, lost: str = "", out_of_memory: bool = False
+) -> None:
     """Records how the worker ended; only the owner of the claim may call this.
 
     Args:
@@ -184,12 +186,14 @@ def write_exit(paths: RunPaths, code: int | None, signal: int | None, lost: str 
         code: Exit code, None when a signal ended the worker.
         signal: Number of that signal, else None.
         lost: What became of it when nobody can know either, in words.
+        out_of_memory: Whether the kernel was ending processes for want of memory when it was killed.
 
     Raises:
         StorageError: It cannot be written even with the reserved space.
     """
     ending = {"code": code, "signal": signal, "time": round(time.time(), 3)}
-    text = json.dumps(ending | ({"lost": lost} if lost else {}))
+    more = ({"lost": lost} if lost else {}) | ({"out_of_memory": True} if out_of_memory else {})
+    text = json.dumps(ending | more)
     try:
         atomic_write(paths.exit, text)
     except StorageError:

@@ -133,10 +133,13 @@ def killed(evidence: Evidence) -> Finding | None:
     if evidence.signal != SIGKILL:
         return None
     (step, when), (fix, settings) = _when(evidence), _less_memory(evidence)
+    why = "That is what the system does to a process when the machine's memory runs out"
+    if evidence.no_memory:
+        why = "The system was ending processes just then, because memory had run out"
+    title = "Killed because memory ran out" if evidence.no_memory else "Killed from outside, probably for its memory"
     return Finding(
-        "killed", "problem", step, "Killed from outside, probably for its memory",
-        f"The worker was killed by signal 9 {when}. That is what the system does to a process when the machine's "
-        f"memory runs out; the run used {_size(evidence)}.",
+        "killed", "problem", step, title,
+        f"The worker was killed by signal 9 {when}. {why}; the run used {_size(evidence)}.",
         f"{fix} Fewer runs at a time need less, too.", settings,
     )  # fmt: skip
 

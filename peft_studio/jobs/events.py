@@ -32,6 +32,8 @@ Kind = Literal[
 - ``finished`` / ``stopped`` / ``paused``: ``step``, ``summary`` (``seconds``, ``steps_per_second``,
   ``tokens_per_second``, ``peak_memory_bytes``)
 - ``failed``: ``error`` (class name), ``message`` (words for people)
+
+``stage``, ``eval`` and ``saved`` also have ``peak_memory_bytes``, the worker's largest resident size so far.
 """
 
 

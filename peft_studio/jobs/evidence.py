@@ -139,6 +139,7 @@ class Evidence:
         started: The ``started`` event; empty before.
         failed: The ``failed`` event; empty when there is none.
         signal: The signal that ended the worker, unless somebody had asked it to stop.
+        no_memory: Whether the kernel was ending processes for want of memory when it came.
         steps: The training curve.
         evals: Step and validation loss, in order.
         metrics: Latest value of every metric.
@@ -152,6 +153,7 @@ class Evidence:
     started: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[str, Any] = field(default_factory=dict)
     signal: int | None = None
+    no_memory: bool = False
     steps: StepFigures = field(default_factory=StepFigures)
     evals: tuple[tuple[int, float], ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -206,7 +208,8 @@ class EvidenceReader:
         signal = exit_info.get("signal") if not self.paths.stop.exists() else None
         return Evidence(
             self._config, status, self._single.get("started", {}), self._single.get("failed", {}),
-            signal if isinstance(signal, int) else None, self._steps, tuple(self._evals), dict(self._metrics),
+            signal if isinstance(signal, int) else None, exit_info.get("out_of_memory") is True,
+            self._steps, tuple(self._evals), dict(self._metrics),
             self._single.get("saved", {}).get("check"), truth, answers,
         )  # fmt: skip
 

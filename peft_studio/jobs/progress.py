@@ -15,7 +15,7 @@ class Progress:
 
     Attributes:
         facts: The latest value of single things: ``loss``, ``started`` (seconds since the epoch), ``max_steps``,
-            ``trainable_params``, ``total_params``, ``stage``, ``bytes``; as the log has them.
+            ``trainable_params``, ``total_params``, ``stage``, ``bytes``, ``peak_memory_bytes``; as the log has them.
         metrics: The latest value of every metric.
         summary: What the worker summed up at the end; empty again when another one goes on.
         step: Optimizer steps done. Steps that come again after an interruption do not set it back.
@@ -59,6 +59,8 @@ class Progress:
                 self._last_work = max(self._last_work, time_)
             elif event["kind"] == "stage" and self._first_stage < self._last_work:
                 self._first_stage = time_
+        if "peak_memory_bytes" in event:
+            self.facts["peak_memory_bytes"] = event["peak_memory_bytes"]
         match event["kind"]:
             case "step":
                 self._take_step(event, time_ or 0.0)

@@ -78,6 +78,7 @@ class RunInfo:
     queue_position: int | None = None
     held: bool = False
     priority: str = ""
+    predicted_memory_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
@@ -106,6 +107,7 @@ class RunReader:
         self._progress = Progress()
         self._ended: RunState | None = None
         self._final: RunInfo | None = None
+        self._foretold: int | None = None
         self._folder = str(paths.root)
         self._folder_changed = 0  # when the folder of an ended run was last changed, in ns
 
@@ -212,7 +214,8 @@ class RunReader:
             tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
             eta_seconds=progress.eta(max_steps) if running else None,
             seconds=_first(None if running else summary.get("seconds"), progress.seconds()),
-            peak_memory_bytes=_whole(summary.get("peak_memory_bytes")),
+            peak_memory_bytes=_whole(_first(summary.get("peak_memory_bytes"), facts.get("peak_memory_bytes"))),
+            predicted_memory_bytes=self._predicted(),
             adapter_bytes=_whole(facts.get("bytes")),
             stage=str(facts.get("stage") or "starting") if running else "",
             learning_rate=number(self._option("training", "learning_rate")),
@@ -221,6 +224,12 @@ class RunReader:
             checkpoint_step=checkpoint,
             actions=allowed_actions(state, checkpoint is not None, self.paths.claim.exists()),
         )
+
+    def _predicted(self) -> int | None:
+        """The estimate of its memory; it comes once, some time after the run was submitted."""
+        if self._foretold is None:
+            self._foretold = _whole((read_json(self.paths.predicted) or {}).get("memory_bytes"))
+        return self._foretold
 
     def _option(self, section: str, key: str) -> Any:
         values = self.config.get(section)

@@ -40,6 +40,20 @@ def _stat(path: Path, name: str) -> int:
     return 0
 
 
+def resident_memory_of(pid: int) -> int:
+    """Bytes of the largest of a process and its descendants, which is the worker of a run; 0 when it has gone.
+
+    Resident, with the libraries' pages that it shares with others: that is what estimates of a run mean.
+    """
+    largest = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for member in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                largest = max(largest, int(member.memory_info().rss))
+    return largest
+
+
 def memory_of(pid: int) -> int:
     """Bytes that would become free if a process and its descendants ended; 0 when it has gone."""
     total = 0

@@ -115,7 +115,8 @@ def _queued(paths: RunPaths) -> RunState:
 
 def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
     if exit_info.get("signal"):
-        return _cut_short(paths, f"killed by signal {exit_info['signal']}")
+        why = " because the machine's memory ran out" if exit_info.get("out_of_memory") else ""
+        return _cut_short(paths, f"killed by signal {exit_info['signal']}{why}")
     if exit_info.get("lost"):  # whatever it said last: what it had saved is lost, too
         return _cut_short(paths, str(exit_info["lost"]))
     last = last_event(paths.events) or {}

@@ -87,7 +87,7 @@ class RunPaths:
 
     @property
     def predicted(self) -> Path:
-        """How much memory the run will need, ``memory_bytes``, when somebody has estimated it."""
+        """The memory that the run will need, once that is estimated: ``memory_bytes`` in all, ``memory`` by line."""
         return self.root / "predicted.json"
 
     @property

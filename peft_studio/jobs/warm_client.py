@@ -30,8 +30,12 @@ def child_environment(threads: int) -> dict[str, str]:
     # By default a thread that waits for another spins for milliseconds, which on cores that are shared with anything
     # else made training ten times slower. A spin of microseconds keeps two threads in step and costs little.
     waiting = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "20000"}
+    # With bf16, oneDNN writes code for every shape of a matrix product, a megabyte or so each, and two caches keep
+    # 1,024 of them: a gigabyte after a hundred batches of different lengths. What a few lengths need is enough.
+    few_kernels = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "32"}
     return {
         **waiting,
+        **few_kernels,
         **os.environ,
         "PYTHONPATH": os.pathsep.join(part for part in python_path if part),
         "PYTHONUNBUFFERED": "1",

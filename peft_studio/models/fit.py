@@ -1,21 +1,24 @@
 """Refuses a model that this machine cannot hold, and a method that does not fit it, before a job starts."""
 
-import psutil
-
 from peft_studio.errors import ConfigError, ModelError
+from peft_studio.machine import memory_limit
 from peft_studio.methods import Method
 from peft_studio.models.catalog import known_params, resolve_model
 from peft_studio.models.layouts import Layout
 
 WEIGHT_BYTES = 4
 """Weights are loaded with 32 bits each, whatever the file holds."""
-OVERHEAD = 1.2
-"""A few trained weights with gradients and optimizer state, activations of one short batch, and the libraries."""
+RUNTIME_BYTES = 430_000_000
+"""What a worker takes besides the run's own numbers: the libraries, resident, and what they keep for themselves."""
 
 
 def bytes_needed(params: int) -> int:
-    """The least memory with which any method could tune a model of this size."""
-    return int(params * WEIGHT_BYTES * OVERHEAD)
+    """The least memory with which any method could tune a model of this size.
+
+    The ledger of such a run: the libraries, the weights, and the second base model that the saved adapter is checked
+    on; little trains, and batches are small.
+    """
+    return RUNTIME_BYTES + 2 * params * WEIGHT_BYTES
 
 
 def refuse_too_large(params: int, available_bytes: int, model_id: str) -> None:
@@ -31,11 +34,12 @@ def refuse_too_large(params: int, available_bytes: int, model_id: str) -> None:
     """
     needed = bytes_needed(params)
     if needed > available_bytes:
+        largest = max(0, available_bytes - RUNTIME_BYTES) / WEIGHT_BYTES / 2
         raise ModelError(
             f"The model {model_id!r} is too large for this machine: it has {params:,} parameters, which need at least "
-            f"{needed / 1e9:,.1f} GB ({WEIGHT_BYTES} bytes each and a fifth more for training), and there are "
-            f"{available_bytes / 1e9:,.1f} GB. Choose a model with at most "
-            f"{available_bytes / WEIGHT_BYTES / OVERHEAD / 1e6:,.0f} million parameters."
+            f"{needed / 1e9:,.1f} GB ({WEIGHT_BYTES} bytes each, twice while the saved adapter is checked, and "
+            f"{RUNTIME_BYTES / 1e9:.1f} GB for the libraries), and there are {available_bytes / 1e9:,.1f} GB. "
+            f"Choose a model with at most {largest / 1e6:,.0f} million parameters."
         )
 
 
@@ -54,7 +58,7 @@ def check_model(model_id: str, available_bytes: int = 0) -> str:
     """
     source = resolve_model(model_id)
     if params := known_params(model_id, otherwise=0):
-        refuse_too_large(params, available_bytes or int(psutil.virtual_memory().total), model_id)
+        refuse_too_large(params, available_bytes or memory_limit(), model_id)
     return source
 
 

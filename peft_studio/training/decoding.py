@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH_ROWS = 150  # rows decoded together: a step costs hardly more than one row's
+CACHE_BYTES = 400_000_000  # keys and values that are kept at one time; a large model decodes fewer rows together
+FEWEST_ROWS = 8
 DECODING = {
     "do_sample": False,
     "num_beams": 1,
@@ -71,7 +73,8 @@ def greedy_answers(
     encoded = prompt_ids(model, tokenizer, prompts, max_new_tokens)
     answers = [""] * len(prompts)
     # Padding would stand between a decoder's virtual tokens and the text, where it shifts positions.
-    for rows in _groups(encoded, equal_lengths=virtual_tokens(model) > 0 and not writes_apart):
+    equal, each = virtual_tokens(model) > 0 and not writes_apart, cache_bytes(model.config)
+    for rows in _groups(encoded, equal, lambda length: rows_together(each, length + max_new_tokens)):
         if should_stop():
             return None
         batch = [encoded[row] for row in rows]
@@ -102,13 +105,39 @@ def cut_right(ids: list[int], length: int) -> list[int]:
     return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
 
 
-def _groups(encoded: Sequence[Sequence[int]], equal_lengths: bool) -> Iterator[list[int]]:
+def cache_bytes(config: Any) -> int:
+    """Bytes of keys and values that a model keeps for each token while it writes, in float32."""
+    config = getattr(config, "get_text_config", lambda: config)()
+    heads = next((found for name in _HEADS if (found := getattr(config, name, None))), 1)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layers = getattr(config, "decoder_layers", None) or getattr(config, "num_decoder_layers", None)
+    sides = 4 if getattr(config, "is_encoder_decoder", False) else 2  # the source's keys and values, too
+    return int(4 * sides * heads * width * (layers or config.num_hidden_layers))
+
+
+_HEADS = ("num_key_value_heads", "decoder_attention_heads", "num_attention_heads")
+
+
+def rows_together(token_bytes: int, length: int) -> int:
+    """How many rows are decoded together.
+
+    Args:
+        token_bytes: From ``cache_bytes``.
+        length: Longest row, answer included, in tokens.
+    """
+    return max(FEWEST_ROWS, min(BATCH_ROWS, CACHE_BYTES // max(1, token_bytes * length)))
+
+
+def _groups(
+    encoded: Sequence[Sequence[int]], equal_lengths: bool, together: Callable[[int], int]
+) -> Iterator[list[int]]:
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     runs = groupby(order, key=lambda row: len(encoded[row])) if equal_lengths else [(0, iter(order))]
     for _, rows in runs:
         batch = list(rows)
-        for start in range(0, len(batch), BATCH_ROWS):
-            yield batch[start : start + BATCH_ROWS]
+        size = together(len(encoded[batch[-1]]))
+        for start in range(0, len(batch), size):
+            yield batch[start : start + size]
 
 
 def _decode_batch(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import torch
+from torch import nn
+
 from peft_studio.config import RunConfig
 from peft_studio.errors import ModelError
 from peft_studio.methods import get_method
@@ -16,15 +19,17 @@ from peft_studio.models.layouts import Layout
 from peft_studio.models.long_text import LongText
 from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Task
+from peft_studio.training.fast_decoder import FastDecoder
+from peft_studio.training.frozen import frozen_matrices
+from peft_studio.training.ledger import BYTES, Rows, Weights, memory_ledger
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.placing import memory_of
 from peft_studio.training.safetensors_size import adapter_file_bytes
 from peft_studio.training.shapes_only import no_collections, shapes_only
 
-BYTES = 4  # float32
-ADAM_STATES = 2
-SAMPLE = 256  # rows that are tokenized to learn how long a typical one is
+SAMPLE = 256  # rows that are tokenized to learn how long they are
+LONG = 32  # one row in so many is as long as those of the longest batches
 
 Place = tuple[str, tuple[str, ...], LongText | None]
 """A base model: catalogue name, folder or Hub id; class names of a classification task; LSG attention, or None."""
@@ -41,6 +46,8 @@ class Facts:
         held: Bytes of all that is in memory: parameters, and fixed numbers that the method keeps beside them.
         adapter_bytes: Size of the saved adapter's file.
         blocks: Blocks that the backward pass goes through.
+        copies: Bytes of the copies of frozen matrices that bf16 makes.
+        frozen_head: Whether the vocabulary projection is a plain one that does not train.
         map: Where all of these are; see ``draw_map``.
     """
 
@@ -50,6 +57,8 @@ class Facts:
     held: int
     adapter_bytes: int
     blocks: int
+    copies: int
+    frozen_head: bool
     map: list[dict[str, Any]]
 
 
@@ -61,7 +70,7 @@ def estimate(config: RunConfig) -> dict[str, Any]:
 
     Returns:
         ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
-        ``memory`` (bytes; ``activations`` is an estimate), ``tokens_per_row``, ``map``, ``warnings``, and under
+        ``memory`` (bytes; see ``ledger.memory_ledger``), ``tokens_per_row``, ``map``, ``warnings``, and under
         ``full`` the same figures for full fine-tuning.
 
     Raises:
@@ -74,7 +83,12 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     lengths = _typical_lengths(config.model.id, task)
     figures = _figures(config, place, facts, lengths)
     full = _figures(config, place, _facts(place, get_method("full").params(name="full"), 1), lengths)
-    return {**figures, "full": full, "map": facts.map, "warnings": find_warnings(config, figures, sum(lengths))}
+    return {
+        **figures,
+        "full": full,
+        "map": facts.map,
+        "warnings": find_warnings(config, figures, lengths.prompt + lengths.answer),
+    }
 
 
 def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> list[str]:
@@ -95,23 +109,19 @@ def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> l
     return warnings
 
 
-def _figures(config: RunConfig, place: Place, facts: Facts, lengths: tuple[int, int]) -> dict[str, Any]:
-    prompt, answer = lengths
-    rows = config.training.batch_size
-    length, answer = min(prompt + answer, config.training.max_length), min(answer, config.training.max_length)
+def _figures(config: RunConfig, place: Place, facts: Facts, lengths: Rows) -> dict[str, Any]:
+    rows, base = lengths.within(config.training.max_length), _meta_base(*place)
+    held = Weights(facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.frozen_head)
     return {
         "trainable_params": facts.trainable,
         "total_params": facts.total,
         "base_params": facts.base,
         "trainable_share": facts.trainable / facts.total,
         "adapter_bytes": facts.adapter_bytes,
-        "memory": {
-            "weights": facts.held,
-            "gradients": facts.trainable * BYTES,
-            "optimizer": facts.trainable * BYTES * ADAM_STATES,
-            "activations": activation_bytes(_meta_base(*place), facts.blocks, rows * length, rows * answer),
-        },
-        "tokens_per_row": length,
+        "memory": memory_ledger(
+            held, base.config, layout_of(base), config.training, rows, on_gpu=torch.cuda.is_available()
+        ),
+        "tokens_per_row": rows.prompt + rows.answer,
     }
 
 
@@ -133,33 +143,15 @@ def _count(place: Place, params: Params, steps: int) -> Facts:
         held=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
         adapter_bytes=adapter_file_bytes(model, get_method(params.name).changes_base),
         blocks=trained_blocks(model, base, layout),
+        copies=sum(2 * part.numel() for part in frozen_matrices(model)),
+        frozen_head=_has_frozen_head(model),
         map=draw_map(model, base, layout),
     )
 
 
-def activation_bytes(base: Any, blocks: int, tokens: int, answers: int) -> int:
-    """Estimated bytes that the forward pass keeps for the backward pass.
-
-    Per token and block: ``10 d + 2 k + 4 f`` numbers (norms, projections, residuals of width ``d``, keys and values of
-    width ``k``, feed-forward width ``f``), counted from the lowest block that trains upwards; and three times the
-    vocabulary for every answer token. Attention scores are not kept (fused attention); what an adapter itself keeps,
-    and the allocator's slack, are left out.
-
-    Args:
-        base: The model without its method.
-        blocks: Blocks from the lowest that trains upwards; see ``trained_blocks``.
-        tokens: Tokens in a batch.
-        answers: Tokens in it that carry loss.
-    """
-    config = base.config
-    hidden, heads = config.hidden_size, config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or hidden // heads
-    keys = (getattr(config, "num_key_value_heads", None) or heads) * head_dim
-    sizes = (getattr(config, name, None) for name in ("intermediate_size", "ffn_dim", "d_ff", "encoder_ffn_dim"))
-    inner = next((size for size in sizes if size), 4 * hidden)
-    per_block = 10 * hidden + 2 * keys + 4 * inner
-    vocabulary = config.vocab_size if layout_of(base).purpose == "generation" else 0
-    return BYTES * (tokens * blocks * per_block + answers * 3 * vocabulary)
+def _has_frozen_head(model: Any) -> bool:
+    head: Any = getattr(model.get_base_model(), "lm_head", None)
+    return type(head) is nn.Linear and not head.weight.requires_grad and FastDecoder.fits(model)
 
 
 def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
@@ -205,21 +197,22 @@ def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg: LongText | None
     return load_meta(model_id, labels, lsg)
 
 
-def _typical_lengths(model_id: str, task: Task) -> tuple[int, int]:
-    """Mean tokens of a row's prompt and of its answer, over a sample; round numbers without a tokenizer to ask."""
+def _typical_lengths(model_id: str, task: Task) -> Rows:
+    """Tokens of rows, over a sample; round numbers without a tokenizer to ask."""
     try:
-        return _mean_lengths(model_id, tuple((row.prompt, row.target) for row in task.load("train")[:SAMPLE]))
+        return _lengths(model_id, tuple((row.prompt, row.target) for row in task.load("train")[:SAMPLE]))
     except ModelError:
-        return 64, 64
+        return Rows(64, 64, 128, 64)
 
 
 @lru_cache(maxsize=64)
-def _mean_lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> tuple[int, int]:
+def _lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> Rows:
     tokenizer = _tokenizer(model_id)
     prompts, answers = (tokenizer(list(texts), verbose=False)["input_ids"] for texts in zip(*rows, strict=True))
-    prompt = sum(len(ids) for ids in prompts) / len(rows)
-    answer = sum(len(ids) + 1 for ids in answers) / len(rows)
-    return round(prompt), round(answer)
+    pairs = [(len(prompt), len(answer) + 1) for prompt, answer in zip(prompts, answers, strict=True)]
+    longest = sorted(pairs, key=sum)[-max(1, len(pairs) // LONG) :]
+    mean, tail = ([sum(column) / len(chosen) for column in zip(*chosen, strict=True)] for chosen in (pairs, longest))
+    return Rows(round(mean[0]), round(mean[1]), round(sum(tail)), round(tail[1]))
 
 
 @lru_cache(maxsize=8)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 ANSWER_ROWS = 64  # texts that are labelled together
+EVALUATION_TOKENS = 4096  # of an evaluation's batch, padding included
+LOGIT_BYTES = 256_000_000  # logits in float32 that an evaluation makes at one time
 
 
 class Format(ABC):
@@ -243,9 +245,20 @@ class Labelling(Format):
         return found
 
 
-def evaluation_batches(examples: Sequence[Example], form: Format) -> list[dict[str, Any]]:
-    """Collates all examples once, so that repeated evaluations only run the model."""
-    return [form.collate(batch) for batch in batches_by_length(examples)]
+def evaluation_tokens(vocabulary: int) -> int:
+    """Padded tokens of an evaluation's batch: fewer for a model whose vocabulary is large, because of the logits."""
+    return min(EVALUATION_TOKENS, max(512, LOGIT_BYTES // (4 * max(1, vocabulary))))
+
+
+def evaluation_batches(examples: Sequence[Example], form: Format, vocabulary: int = 0) -> list[dict[str, Any]]:
+    """Collates all examples once, so that repeated evaluations only run the model.
+
+    Args:
+        examples: The rows.
+        form: Of the model.
+        vocabulary: How many tokens its logits tell apart; 0 without such.
+    """
+    return [form.collate(batch) for batch in batches_by_length(examples, evaluation_tokens(vocabulary))]
 
 
 def format_for(layout: Layout, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str] = ()) -> Format:

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
 from peft_studio.devices import ALL, AUTO, CPU, CUDA, MPS
 from peft_studio.errors import ConfigError, OutOfMemoryError
+from peft_studio.machine import memory_limit
 from peft_studio.training.origin import Origin
 
 DeviceMap = Mapping[str, int | str]
@@ -69,7 +69,7 @@ def place(model: Any, wish: str = AUTO) -> Any:
 def memory_of(wish: str = AUTO) -> tuple[int, str]:
     """How much memory a run can use at most, in bytes, and whose it is, as the beginning of a sentence."""
     if wish in (CPU, MPS) or not torch.cuda.is_available():
-        return int(psutil.virtual_memory().total), "this machine has"
+        return memory_limit(), "this machine has"
     sizes = [int(torch.cuda.get_device_properties(n).total_memory) for n in _gpus()]
     if wish == ALL:
         return sum(sizes), "all GPUs together have"

@@ -72,6 +72,7 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request
     be_quiet()
     device_for(config.resources.device)  # a device that is not there is told before anything takes time
     transformers.set_seed(config.training.seed)
+    emit = _with_memory(emit)
     emit("stage", name="loading the base model")
     session = _Session(config, paths, emit, should_stop)
     emit("stage", name="reading data")
@@ -84,6 +85,17 @@ def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request
             callback.stopped = not session.test()
     end = "finished" if not callback.stopped else "paused" if course.request == "pause" else "stopped"
     emit(end, step=callback.step, summary=_summary(callback, course.seconds()))
+
+
+def _with_memory(emit: Emit) -> Emit:
+    """Adds the peak so far to events that come now and then, so that it can be watched, and told by stage."""
+
+    def emit_with_memory(kind: str, **fields: Any) -> None:
+        if kind in ("stage", "eval", "saved"):
+            fields["peak_memory_bytes"] = provenance.peak_memory_bytes()
+        emit(kind, **fields)
+
+    return emit_with_memory
 
 
 def _summary(callback: StepCallback, total: float) -> dict[str, float]:
@@ -168,7 +180,8 @@ class _Session:
     @cached_property
     def validation_batches(self) -> list[dict[str, Any]]:
         """The validation rows, ready for the model."""
-        return evaluation_batches(self.validation_rows.encoded.examples, self.form)
+        vocabulary = 0 if self.form.classifies else self.model.config.vocab_size
+        return evaluation_batches(self.validation_rows.encoded.examples, self.form, vocabulary)
 
     def _split(self, rows: list[Row]) -> _Split:
         return _Split(rows, encode_once(self.form, rows, self.max_length, self._cache))

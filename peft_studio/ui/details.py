@@ -1,4 +1,4 @@
-"""What a run's details show beside its curves: test figures, the check after saving, confusion, ranks kept.
+"""What a run's details show beside its curves: test figures, the check after saving, confusion, ranks kept, memory.
 
 Everything is computed from the run's own files when somebody looks.
 """
@@ -30,6 +30,25 @@ def run_details(info: RunInfo, paths: RunPaths) -> dict[str, Any]:
         "check": self_check(paths),
         "confusion": confusion(paths, info.task) if classifies else None,
         "ranks": ranks(paths),
+        "memory": memory(info, paths),
+    }
+
+
+def memory(info: RunInfo, paths: RunPaths) -> dict[str, Any] | None:
+    """The peak of the run's memory as it was foretold and as it was measured, in bytes.
+
+    Returns:
+        ``ledger`` (the foretold lines; empty for a run of an older version), ``predicted`` (their sum, or None), and
+        ``measured`` (so far, or None). None when neither is known.
+    """
+    if info.predicted_memory_bytes is None and info.peak_memory_bytes is None:
+        return None
+    lines = (read_json(paths.predicted) or {}).get("memory")
+    sizes = {name: number(size) for name, size in lines.items()} if isinstance(lines, dict) else {}
+    return {
+        "ledger": {name: size for name, size in sizes.items() if size is not None},
+        "predicted": info.predicted_memory_bytes,
+        "measured": info.peak_memory_bytes,
     }
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-import psutil
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from peft_studio.errors import HubOfflineError, StudioError
 from peft_studio.jobs.fetching import Fetcher
+from peft_studio.machine import memory_limit
 from peft_studio.models import hub
 from peft_studio.models.catalog import MODELS
 from peft_studio.models.entries import ModelCard
@@ -39,7 +39,7 @@ def shown_model(card: ModelCard, memory: int = 0) -> dict[str, Any]:
         card: What is known of it.
         memory: Bytes of memory of the machine that trains; this machine's when 0.
     """
-    needed, there = bytes_needed(card.params), memory or int(psutil.virtual_memory().total)
+    needed, there = bytes_needed(card.params), memory or memory_limit()
     size = f"{card.params:,} parameters" if card.params else "size unknown"
     too_large = f"Too large for this machine: needs at least {needed / 1e9:,.1f} GB of {there / 1e9:,.1f} GB."
     return {

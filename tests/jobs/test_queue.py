@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from job_kit import make_config, plan, wait_for
 from peft_studio.errors import InvalidStateError, RunNotFoundError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.queue import QueueState, RunQueue
-from peft_studio.jobs.resources import available_memory, memory_of
+from peft_studio.jobs.resources import available_memory, memory_of, resident_memory_of
 
 MakeManager = Callable[..., JobManager]
 GB = 1_000_000_000
@@ -199,7 +200,7 @@ def test_a_run_waits_for_memory_but_never_alone(make_manager: MakeManager, monke
     wait_for(lambda: manager.info(first).step >= 2)
     second = manager.submit(make_config(3), plan())
     reason = wait_for(lambda: manager.info(second).reason if "memory:" in manager.info(second).reason else "")
-    assert reason.startswith("waits for memory: needs about 10000.3 GB, 0.0 GB free")
+    assert reason.startswith("waits for memory: needs about 10000.0 GB, 0.0 GB free")
     assert manager.info(second).queue_position == 1
     manager.stop(first)
     wait_for(lambda: manager.info(second).status == "finished")
@@ -233,3 +234,5 @@ def test_a_container_s_limit_is_the_memory_that_counts(tmp_path: Path) -> None:
 def test_memory_of_a_process() -> None:
     assert memory_of(2**22 + 5) == 0
     assert memory_of(1) >= 0
+    assert resident_memory_of(2**22 + 5) == 0
+    assert resident_memory_of(os.getpid()) > memory_of(os.getpid()) / 2 > 10**6

@@ -13,7 +13,7 @@ import pytest
 from job_kit import wait_for
 
 from peft_studio.errors import JobError
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.jobs.warm_client import WarmClient, child_environment
 
 PROBE = """
 import json, os, sys, threading
@@ -96,3 +96,12 @@ def test_cold_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = json.loads((home / "log").read_text())
     assert (seen["argv"], seen["session"], seen["stdin"], seen["omp"]) == (["0"], True, "", "3")
     assert os.getsid(0) != pid
+
+
+def test_child_keeps_few_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With bf16, a gigabyte of them gathered in a hundred batches; whoever sets another size means it."""
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    environment = child_environment(2)
+    assert int(environment["LRU_CACHE_CAPACITY"]) <= 128
+    assert environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"

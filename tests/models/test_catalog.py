@@ -18,7 +18,7 @@ from peft_studio.models.catalog import (
     resolve_model,
 )
 from peft_studio.models.entries import HUB_CARDS
-from peft_studio.models.fit import bytes_needed, check_model, refuse_too_large
+from peft_studio.models.fit import RUNTIME_BYTES, bytes_needed, check_model, refuse_too_large
 from peft_studio.models.layouts import LAYOUTS, layout_for
 
 
@@ -113,13 +113,13 @@ def test_hub_models_go_by_id_and_by_short_name() -> None:
 
 
 def test_a_model_too_large_is_refused_with_the_numbers() -> None:
-    assert bytes_needed(1_000_000_000) == 4_800_000_000
-    refuse_too_large(1_000_000_000, 4_800_000_000, "owner/fits")
+    assert bytes_needed(1_000_000_000) == 8_000_000_000 + RUNTIME_BYTES
+    refuse_too_large(1_000_000_000, 8_500_000_000, "owner/fits")
     with pytest.raises(
-        ModelError, match=r"'owner/large'.* 1,000,000,000 parameters.* 4\.8 GB .*there are 2\.4 GB"
+        ModelError, match=r"'owner/large'.* 1,000,000,000 parameters.* 8\.4 GB .*there are 2\.4 GB"
     ) as info:
         refuse_too_large(1_000_000_000, 2_400_000_000, "owner/large")
-    assert "at most 500 million parameters" in str(info.value)
+    assert "at most 246 million parameters" in str(info.value)
 
 
 def test_check_model_resolves_and_weighs(monkeypatch: Any, tiny_model: Path) -> None:
@@ -129,7 +129,6 @@ def test_check_model_resolves_and_weighs(monkeypatch: Any, tiny_model: Path) -> 
         check_model(str(tiny_model), available_bytes=1000)
     with pytest.raises(ModelError, match="no model 'nope'"):
         check_model("nope")
-    memory = type("Memory", (), {"total": 10**8})
-    monkeypatch.setattr(fit.psutil, "virtual_memory", memory)
+    monkeypatch.setattr(fit, "memory_limit", lambda: 10**8)
     with pytest.raises(ModelError, match=r"124,439,808 parameters.*0\.1 GB"):
         check_model("gpt2")

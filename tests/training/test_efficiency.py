@@ -13,6 +13,8 @@ from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS
 from peft_studio.models.catalog import MODELS
+from peft_studio.models.fit import RUNTIME_BYTES
+from peft_studio.training import placing
 from peft_studio.training.efficiency import estimate
 from peft_studio.training.safetensors_size import safetensors_bytes
 
@@ -62,7 +64,7 @@ def test_activations_grow_with_the_batch_and_shrink_with_the_depth_trained() -> 
     def activations(**options: Any) -> int:
         return figures(**options)["memory"]["activations"]
 
-    assert activations(batch_size=32) == 2 * activations(batch_size=16)
+    assert activations(batch_size=32) > 1.7 * activations(batch_size=16)
     top = activations(method="top_layers", params={"layers": 1})
     assert top < activations(method="top_layers", params={"layers": 3}) < activations(method="full")
 
@@ -92,3 +94,27 @@ def test_estimate_is_quick_once_warm() -> None:
         figures(method)
         seconds.append(time.thread_time() - begun)
     assert max(seconds) < 0.8, dict(zip(METHODS, seconds, strict=True))
+
+
+def test_the_ledger_knows_what_settings_cost() -> None:
+    def ledger(method: str = "lora", **options: Any) -> dict[str, int]:
+        return dict(figures(method, **options)["memory"])
+
+    plain, full = ledger(), ledger("full")
+    assert list(plain) == ["runtime", "weights", "gradients", "optimizer", "activations", "evaluation"]
+    assert plain["runtime"] == full["runtime"] == RUNTIME_BYTES
+    assert all(size >= 0 for size in plain.values())
+    low = ledger(precision="bf16")
+    assert low["weights"] > plain["weights"] and low["activations"] < plain["activations"]
+    assert ledger(optimizer="sgd")["optimizer"] == 0 < plain["optimizer"]
+    assert ledger(gradient_checkpointing=True)["activations"] < plain["activations"] / 2
+    assert ledger(batch_size=1)["evaluation"] > plain["evaluation"]  # a validation's batch is larger then
+    assert ledger(batch_size=64)["evaluation"] == 0
+
+
+def test_a_run_that_is_larger_than_the_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = sum(figures()["memory"].values())
+    monkeypatch.setattr(placing, "memory_limit", lambda: needed - 1)
+    assert any("Training needs about" in warning for warning in figures()["warnings"])
+    monkeypatch.setattr(placing, "memory_limit", lambda: needed)
+    assert figures()["warnings"] == []

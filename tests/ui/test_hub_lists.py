@@ -14,7 +14,7 @@ from peft_studio.jobs.fetching import Fetcher
 from peft_studio.models import hub
 from peft_studio.models.catalog import MODELS
 from peft_studio.models.entries import HUB_CARDS
-from peft_studio.models.fit import bytes_needed
+from peft_studio.models.fit import RUNTIME_BYTES, bytes_needed
 from peft_studio.tasks.hub_catalogue import HUB_DATA
 from peft_studio.ui.hub import NO_DATA, NO_MODELS, data_groups, hub_routes, model_groups, shown_model
 
@@ -51,8 +51,8 @@ def test_every_data_set_is_in_one_group_with_a_name() -> None:
 def test_a_model_too_large_is_told_with_the_numbers() -> None:
     card = replace(HUB_CARDS[0], params=7_000_000_000)
     shown = shown_model(card, memory=16_000_000_000)
-    assert bytes_needed(card.params) == 33_600_000_000
-    assert shown["too_large"] == "Too large for this machine: needs at least 33.6 GB of 16.0 GB."
+    assert bytes_needed(card.params) == 56_000_000_000 + RUNTIME_BYTES
+    assert shown["too_large"] == "Too large for this machine: needs at least 56.4 GB of 16.0 GB."
     assert shown["size"] == "7.0 B"
     assert shown_model(HUB_CARDS[0], memory=16_000_000_000)["too_large"] == ""
     assert shown_model(replace(card, params=0))["told"] == "size unknown"

@@ -1,4 +1,4 @@
-// A run's details: test figures, the check after saving, the confusion matrix, and the ranks that each layer kept.
+// A run's details: test figures, the check after saving, the confusion matrix, ranks kept, and memory as foretold and measured.
 (() => {
   const { el, fmt } = studio;
   const NAMES = { bleu: "BLEU", chrf: "chrF", rouge1: "ROUGE-1", rouge2: "ROUGE-2", rougeL: "ROUGE-L", macro_f1: "Macro F1" };
@@ -55,6 +55,12 @@
     return section("Ranks kept", `${fmt.int(kept)} of ${fmt.int(of)} ranks are left. Each number is the rank that a matrix has kept.`, box("Ranks kept in each layer", table));
   }
 
+  function memory(found) {
+    const { predicted, measured } = found;
+    const ratio = predicted && measured ? ` Measured over estimated: ${fmt.num(measured / predicted, 2)}.` : "";
+    return section("Memory", `The most that its process held, libraries included.${ratio}`, studio.memoryBars(found));
+  }
+
   studio.openDetails = async (run, host) => {
     host.querySelector(".ps-details")?.remove();
     const body = el("div", { class: "ps-detailbody" }, el("p", { class: "ps-note" }, "Reading the run's files."));
@@ -65,7 +71,7 @@
     try {
       const data = await studio.fetchJSON(`studio/runs/${run.id}/details`);
       const maps = [data.confusion && confusion(data.confusion), data.ranks && ranks(data.ranks)].filter(Boolean);
-      body.replaceChildren(studio.findingSection(run, data.findings), el("div", {}, figures(data), data.check && section("Saved adapter", checked(data.check))), el("div", {}, ...maps));
+      body.replaceChildren(studio.findingSection(run, data.findings), el("div", {}, figures(data), data.memory && memory(data.memory), data.check && section("Saved adapter", checked(data.check))), el("div", {}, ...maps));
     } catch {
       body.replaceChildren(el("div", { class: "ps-problem" }, "The details cannot be read. The run may have been deleted, or the app has stopped."));
     }

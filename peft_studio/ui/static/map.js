@@ -1,8 +1,28 @@
 // What a run would cost: figures beside full fine-tuning's, the memory ledger, and the map of the model's parameters.
 (() => {
   const { el, fmt } = studio;
-  const LEDGER = [["weights", "Weights"], ["gradients", "Gradients"], ["optimizer", "Optimizer"], ["activations", "Activations"]];
-  const sum = (memory) => LEDGER.reduce((total, [key]) => total + memory[key], 0);
+  const LEDGER = [["runtime", "Libraries"], ["weights", "Weights"], ["gradients", "Gradients"], ["optimizer", "Optimizer"], ["activations", "Activations"], ["evaluation", "Evaluation"]];
+  const sum = (memory) => LEDGER.reduce((total, [key]) => total + (memory[key] || 0), 0);
+  const ledgerBar = (name, memory, most, total, ...more) => el("div", { class: "ps-ledger-row" },
+    el("span", { class: "name" }, name),
+    el("div", { class: "ps-stack", role: "img", "aria-label": `${name}: ` + LEDGER.filter(([key]) => memory[key]).map(([key, title]) => `${title} ${fmt.bytes(memory[key])}`).join(", ") },
+      ...LEDGER.map(([key, title]) => memory[key] > 0 && el("i", {
+        class: key, title: `${title}: ${fmt.bytes(memory[key])}`, style: `width:${(100 * memory[key]) / most}%`,
+      })), ...more),
+    el("span", { class: "sum" }, fmt.bytes(total)));
+  const ledgerKeys = (...memories) => el("div", { class: "ps-keys" }, ...LEDGER.filter(([key]) => memories.some((memory) => memory[key] > 0))
+    .map(([key, title]) => el("span", {}, el("i", { class: key }), title)));
+
+  // The peak of a run that trains or has trained: what was foretold, and below it, on the same scale, what was measured.
+  studio.memoryBars = ({ ledger, predicted, measured }) => {
+    const most = Math.max(predicted || 0, measured || 0);
+    const lines = Object.keys(ledger).length ? ledger : { runtime: predicted };
+    const single = (size) => el("i", { class: "measured", title: `Measured: ${fmt.bytes(size)}`, style: `width:${(100 * size) / most}%` });
+    return el("div", { class: "ps-memory" },
+      predicted && ledgerBar("Estimated", lines, most, predicted),
+      measured && ledgerBar("Measured", {}, most, measured, single(measured)),
+      predicted && Object.keys(ledger).length > 0 && ledgerKeys(ledger));
+  };
 
   const card = (title, value, note, share) => el("div", { class: "ps-card ps-stat" },
     el("div", { class: "k" }, title), el("div", { class: "v" }, value), el("div", { class: "s", title: note }, note),
@@ -22,18 +42,12 @@
 
   function ledger(data) {
     const most = Math.max(sum(data.memory), sum(data.full.memory));
-    const bar = (name, memory) => el("div", { class: "ps-ledger-row" },
-      el("span", { class: "name" }, name),
-      el("div", { class: "ps-stack", role: "img", "aria-label": `${name}: ` + LEDGER.map(([key, title]) => `${title} ${fmt.bytes(memory[key])}`).join(", ") },
-        ...LEDGER.map(([key, title]) => el("i", {
-          class: key, title: `${title}: ${fmt.bytes(memory[key])}`, style: `width:${(100 * memory[key]) / most}%`,
-        }))),
-      el("span", { class: "sum" }, fmt.bytes(sum(memory))));
+    const bar = (name, memory) => ledgerBar(name, memory, most, sum(memory));
     return el("div", { class: "ps-card ps-ledger" },
       el("div", { class: "ps-cardhead" }, el("h2", {}, "Memory while training"),
         el("span", { class: "sub" }, `estimate for ${data.batch_size} rows of about ${data.tokens_per_row} tokens`)),
       bar(data.method, data.memory), bar("Full", data.full.memory),
-      el("div", { class: "ps-keys" }, ...LEDGER.map(([key, title]) => el("span", {}, el("i", { class: key }), title))));
+      ledgerKeys(data.memory, data.full.memory));
   }
 
   const state = (part) => (part.added ? "added" : part.trainable ? "trains" : "frozen");

@@ -1,0 +1,42 @@
+"""The memory that this process and its children may use at most."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import psutil
+
+CGROUPS = Path("/sys/fs/cgroup")
+# A limit that is not one: cgroup v1 and rlimits say "none" by a number near 2**63.
+NO_LIMIT = 1 << 60
+
+
+def memory_limit(cgroups: Path = CGROUPS) -> int:
+    """Bytes of memory: the machine's, or fewer if its container or a limit on the process allows fewer.
+
+    Args:
+        cgroups: Where the kernel shows the container's limits.
+    """
+    limits = [int(psutil.virtual_memory().total), *_process_limits()]
+    for path in (cgroups / "memory.max", cgroups / "memory" / "memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(path.read_text()))  # "max" is no number: no limit
+    return min(limit for limit in limits if 0 < limit < NO_LIMIT)
+
+
+def _process_limits() -> list[int]:
+    if sys.platform == "win32":
+        return []
+    import resource
+
+    return [resource.getrlimit(name)[0] for name in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+
+
+def oom_kills() -> int:
+    """Processes that the kernel has ended for want of memory since it started; 0 where it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
