@@ -92,7 +92,7 @@ def nobody_is_left(paths: RunPaths) -> bool:
 def _is_locked(path: Path) -> bool | None:
     """Whether a process holds a lock on a file; None where that cannot be told (no file, or no locks there)."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would keep us waiting
     except OSError:
         return None
     try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, TypeVar
 
-from peft_studio.jobs.loglines import LogFollower, number, parse_events
+from peft_studio.files import is_there, open_plain
+from peft_studio.jobs.loglines import LogFollower, number, parse_events, whole
 from peft_studio.jobs.store import RunPaths, read_json
 
 MAX_BUCKETS = 512  # of a curve: up to so many steps are kept one by one, more share buckets
@@ -177,7 +178,7 @@ class EvidenceReader:
         classifies = "test/macro_f1" in self._metrics
         truth, answers = count_answers(self.paths) if classifies else (Counter(), Counter())
         exit_info = read_json(self.paths.exit) or {}
-        signal = exit_info.get("signal") if not self.paths.stop.exists() else None
+        signal = exit_info.get("signal") if not is_there(self.paths.stop) else None
         return Evidence(
             self._config, status, self._single.get("started", {}), self._single.get("failed", {}),
             signal if isinstance(signal, int) else None, self._steps, tuple(self._evals), dict(self._metrics),
@@ -185,15 +186,15 @@ class EvidenceReader:
         )  # fmt: skip
 
     def _take(self, event: dict[str, Any]) -> None:
-        kind, step = event["kind"], event.get("step")
-        if kind == "step" and isinstance(step, int):
+        kind, step = event["kind"], whole(event.get("step"))
+        if kind == "step" and step is not None:
             loss, norm = event.get("loss"), event.get("grad_norm")
             self._steps.add(step, _real(loss), _real(norm))
         elif kind == "eval" and isinstance(event.get("metrics"), dict):
             for name, value in event["metrics"].items():
                 if (found := number(value)) is not None:
                     self._metrics[name] = found
-                    if name == "eval/loss" and isinstance(step, int):
+                    if name == "eval/loss" and step is not None:
                         self._evals.append((step, found))
         elif kind not in ("step", "eval", "stage"):
             self._single[kind] = event
@@ -231,14 +232,15 @@ class EvidenceCache:
 def predictions(paths: RunPaths) -> Iterator[tuple[str, str]]:
     """Truth and answer of each test row; lines that cannot be read are left out."""
     try:
-        lines = paths.predictions.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        with open_plain(paths.predictions) as file:
+            lines = file.read().splitlines()
+    except OSError:
         return
     for line in lines:
         try:
             row = json.loads(line)
             yield row["target"].strip(), row["prediction"].strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.files import is_there
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.store import RunPaths
 from peft_studio.settings import Settings
@@ -214,7 +215,7 @@ class Housekeeper:
 
 def is_starred(paths: RunPaths) -> bool:
     """Whether somebody marked the run as worth keeping."""
-    return (paths.root / STAR).exists()
+    return is_there(paths.root / STAR)
 
 
 def set_star(paths: RunPaths, starred: bool) -> None:

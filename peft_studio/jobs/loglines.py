@@ -1,10 +1,12 @@
 """Following a log that another process appends to: complete lines only, and only the new ones; and its end as text."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from peft_studio.files import open_plain
 from peft_studio.jobs.redact import redact
 
 try:  # comes with Gradio; ten times faster on a run of 100,000 steps
@@ -12,6 +14,8 @@ try:  # comes with Gradio; ten times faster on a run of 100,000 steps
 except ImportError:
     from json import loads  # type: ignore[assignment]
 
+LARGEST = sys.float_info.max  # a whole number can be larger, and then is no float
+MOST = 2**53  # JavaScript counts exactly up to here
 CHUNK_LINES = 2048  # parsed at once: a call for each costs half as much again
 # What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
 STEP_PREFIX = b'{"v":1,"kind":"step",'
@@ -40,7 +44,7 @@ class LogFollower:
             if size < self.offset:
                 self.offset = 0
                 self.restarts += 1
-            with self.path.open("rb") as file:
+            with open_plain(self.path) as file:
                 file.seek(self.offset)
                 data = file.read()
         except OSError:
@@ -54,7 +58,7 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     """One line of an event log; None when it is torn or not an event."""
     try:
         event = loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
 
@@ -69,7 +73,7 @@ def parse_chunk(lines: list[bytes]) -> list[dict[str, Any]]:
     """The events among lines that are few enough to be held at once: parsed in one go, unless one of them is torn."""
     try:
         events = loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
+    except (ValueError, RecursionError):
         events = []
     if len(events) != len(lines):
         return [event for event in map(parse_event, lines) if event is not None]
@@ -77,8 +81,15 @@ def parse_chunk(lines: list[bytes]) -> list[dict[str, Any]]:
 
 
 def number(value: Any) -> float | None:
-    """The value when it is a real number, else None (booleans are not numbers)."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """The value when it is a finite number, else None (booleans are not numbers)."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and -LARGEST <= value <= LARGEST else None
+
+
+def whole(value: Any) -> int | None:
+    """A count, such as of steps or bytes; None when it is none, or larger than any that a page could show."""
+    found = number(value)
+    return int(found) if found is not None and abs(found) <= MOST else None
 
 
 TAIL_BYTES = 65536
@@ -87,7 +98,7 @@ TAIL_BYTES = 65536
 def tail(path: Path, lines: int) -> str:
     """The last lines of a text file, of progress bars their last state, without secrets; empty when it is missing."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")

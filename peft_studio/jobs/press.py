@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from peft_studio.jobs.executors.base import Executor
+from peft_studio.files import is_there
 from peft_studio.jobs.state import Status
 from peft_studio.jobs.store import RunPaths
 
@@ -54,6 +55,6 @@ class Press:
         if found.st_size:
             return True
         # Ended before its first checkpoint, a run would lose what it has learned: only a second request may do that.
-        if status is Status.PAUSING and not paths.checkpoint.exists():
+        if status is Status.PAUSING and not is_there(paths.checkpoint):
             return False
         return time.time() - found.st_mtime >= self._grace

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from typing import Any
 
-from peft_studio.jobs.loglines import STARTED_PREFIX, STEP_PREFIX, number, parse_events
+from peft_studio.jobs.loglines import STARTED_PREFIX, STEP_PREFIX, number, parse_events, whole
 
 RECENT_STEPS = 64  # steps that the current speed is taken from
 
@@ -87,15 +87,15 @@ class Progress:
         self._recent.clear()
 
     def _take_step(self, event: dict[str, Any], time_: float) -> None:
-        step = number(event.get("step"))
+        step = whole(event.get("step"))
         if step is None:
             return
-        self._at = int(step)
+        self._at = step
         self.step = max(self.step, self._at)
         self.facts["loss"] = event.get("loss")
         self._first_step = self._first_step or (time_, self._at)
         self._last_step_time = time_
-        self._recent.append((number(event.get("elapsed")) or 0.0, self._at, int(number(event.get("tokens")) or 0)))
+        self._recent.append((number(event.get("elapsed")) or 0.0, self._at, whole(event.get("tokens")) or 0))
 
     def seconds(self) -> float | None:
         """From the first event to the latest, without the time in which no process worked on the run."""

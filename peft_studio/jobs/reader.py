@@ -9,7 +9,8 @@ from typing import Any
 from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.jobs.claims import claimant_lives, nobody_is_left
-from peft_studio.jobs.loglines import LogFollower, number
+from peft_studio.files import is_there
+from peft_studio.jobs.loglines import LogFollower, number, whole
 from peft_studio.jobs.progress import Progress
 from peft_studio.jobs.redact import redact
 from peft_studio.jobs.requeue import attempts, checkpoint_step
@@ -115,7 +116,7 @@ class RunReader:
     @property
     def waits_since(self) -> float:
         """When the run was put into the queue, in seconds since the epoch."""
-        last = attempts(self.paths)[-1:] if self.paths.attempts.exists() else []
+        last = attempts(self.paths)[-1:] if is_there(self.paths.attempts) else []
         return (number(last[0].get("time")) if last else None) or self.created
 
     @property
@@ -153,12 +154,12 @@ class RunReader:
         Without exit.json a worker may be about to notice that its supervisor has gone; without a claim, a worker
         may be on its way to a run that was stopped in the queue.
         """
-        if self.paths.exit.exists() or nobody_is_left(self.paths):
+        if is_there(self.paths.exit) or nobody_is_left(self.paths):
             return True
         now = time.time()
         signs = (self.paths.stop, self.paths.claim, self.paths.events)
         with contextlib.suppress(OSError):  # deleted this instant
-            last = max((path.stat().st_mtime for path in signs if path.exists()), default=now)
+            last = max((path.stat().st_mtime for path in signs if is_there(path)), default=now)
             return now - last > UNSETTLED_SECONDS
         return False
 
@@ -182,9 +183,9 @@ class RunReader:
 
     def _info(self, state: RunState) -> RunInfo:
         progress, facts, summary = self._progress, self._progress.facts, self._progress.summary
-        trainable, total = _whole(facts.get("trainable_params")), _whole(facts.get("total_params"))
-        extended = _whole((read_json(self.paths.extended) or {}).get("max_steps"))
-        max_steps = extended or _whole(facts.get("max_steps")) or _whole(self._option("training", "max_steps"))
+        trainable, total = whole(facts.get("trainable_params")), whole(facts.get("total_params"))
+        extended = whole((read_json(self.paths.extended) or {}).get("max_steps"))
+        max_steps = extended or whole(facts.get("max_steps")) or whole(self._option("training", "max_steps"))
         checkpoint = checkpoint_step(self.paths)
         speed, token_speed = progress.speed()
         running = state.status.is_active
@@ -212,14 +213,14 @@ class RunReader:
             tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
             eta_seconds=progress.eta(max_steps) if running else None,
             seconds=_first(None if running else summary.get("seconds"), progress.seconds()),
-            peak_memory_bytes=_whole(summary.get("peak_memory_bytes")),
-            adapter_bytes=_whole(facts.get("bytes")),
+            peak_memory_bytes=whole(summary.get("peak_memory_bytes")),
+            adapter_bytes=whole(facts.get("bytes")),
             stage=str(facts.get("stage") or "starting") if running else "",
             learning_rate=number(self._option("training", "learning_rate")),
             config=self.config,
             attempts=len(attempts(self.paths)),
             checkpoint_step=checkpoint,
-            actions=allowed_actions(state, checkpoint is not None, self.paths.claim.exists()),
+            actions=allowed_actions(state, checkpoint is not None, is_there(self.paths.claim)),
         )
 
     def _option(self, section: str, key: str) -> Any:
@@ -263,11 +264,6 @@ def _title(method: str, params: Any) -> str:
         if key != "name" and number(value) is not None:
             return f"{title} · {key.replace('_', ' ')} {value}"
     return title
-
-
-def _whole(value: Any) -> int | None:
-    found = number(value)
-    return None if found is None else int(found)
 
 
 def _first(*values: Any) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 from peft_studio.errors import SupervisorLostError
 from peft_studio.jobs.claims import claimant_lives
 from peft_studio.jobs.events import read_new
+from peft_studio.files import is_there
 from peft_studio.jobs.requeue import checkpoint_step, is_requeued, may_start_by_itself
 from peft_studio.jobs.store import RunPaths, read_json
 
@@ -98,15 +99,15 @@ def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
 
 
 def _active(paths: RunPaths) -> Status:
-    if paths.stop.exists():
+    if is_there(paths.stop):
         return Status.STOPPING
-    return Status.PAUSING if paths.pause.exists() else Status.RUNNING
+    return Status.PAUSING if is_there(paths.pause) else Status.RUNNING
 
 
 def _queued(paths: RunPaths) -> RunState:
-    again = paths.attempts.exists()
+    again = is_there(paths.attempts)
     step = checkpoint_step(paths) if again else None
-    if paths.stop.exists() and not paths.claim.exists():
+    if is_there(paths.stop) and not is_there(paths.claim):
         return RunState(Status.STOPPED, "Stopped before it went on." if again else "Stopped before it started.")
     if not again:
         return RunState(Status.QUEUED)
@@ -129,15 +130,15 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
 
 def _cut_short(paths: RunPaths, reason: str) -> RunState:
     """The state of a run whose worker could not say how it ended."""
-    if paths.pause.exists() and not paths.stop.exists():
+    if is_there(paths.pause) and not is_there(paths.stop):
         step = checkpoint_step(paths)
         if step is not None:
             return RunState(Status.PAUSED, f"It did not pause in time and was ended; it goes on from step {step}.")
         return RunState(Status.FAILED, f"{reason}; it was to pause and had no checkpoint yet")
     if not may_start_by_itself(paths):
         reason = f"{reason}; it was started again several times and got no further"
-    ours = paths.claim.exists()  # an imported run has no claim, and never goes on
-    return RunState(Status.FAILED, reason, interrupted=ours and not paths.stop.exists())
+    ours = is_there(paths.claim)  # an imported run has no claim, and never goes on
+    return RunState(Status.FAILED, reason, interrupted=ours and not is_there(paths.stop))
 
 
 def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:

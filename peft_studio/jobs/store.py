@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 from peft_studio.config import RunConfig, parse_config
 from peft_studio.errors import RunNotFoundError, StorageError
+from peft_studio.files import open_plain
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,22 @@ def atomic_write(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Reads a small JSON object; None when the file is missing, torn or not an object."""
+    """Reads a small JSON object; None when the file is missing, torn or not an object of plain JSON."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        with open_plain(path) as file:
+            value = json.loads(file.read(), parse_constant=_refuse, parse_float=_finite)
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
 
 
 class RunStore:
