@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -25,9 +26,30 @@ def _plain(path: str, flags: int) -> int:
     raise OSError(errno.EINVAL, "It is no plain file", path)
 
 
+def open_log(path: Path) -> BinaryIO:
+    """Opens a file for a process's output, emptied.
+
+    Raises:
+        OSError: It cannot be written; a pipe that nobody reads is not waited for.
+    """
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK, 0o644))  # noqa: PTH123
+
+
 def is_there(path: Path) -> bool:
     """Whether a path exists, as far as that can be told; False where the folder must not be looked into."""
     return os.path.exists(path)  # noqa: PTH110, whose like raises PermissionError
+
+
+def remove(path: Path) -> None:
+    """Removes a folder with all that is in it, or whatever lies in its place; nothing is fine, too.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:  # `shutil.rmtree` would wait for somebody to write into a pipe
+        path.unlink(missing_ok=True)
 
 
 def weights_are_whole(path: Path) -> bool:

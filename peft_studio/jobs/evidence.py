@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from peft_studio.files import is_there, open_plain
+from peft_studio.jobs.damage import damaged_files
 from peft_studio.jobs.loglines import LogFollower, number, parse_events, whole
 from peft_studio.jobs.store import RunPaths, read_json
 
@@ -19,6 +20,8 @@ WINDOWS = 20  # that a curve is judged by
 WINDOW_STEPS = 5  # a mean over fewer says little about a loss that jumps from batch to batch
 NORMAL_MEDIAN = 1.4826  # standard deviation over median absolute deviation, for normal noise
 KEPT_READERS = 64  # runs whose figures stay in memory, about 25 kB each
+
+OVER = ("finished", "stopped", "failed")
 
 Answer = TypeVar("Answer")
 
@@ -121,6 +124,7 @@ class Evidence:
         check: ``rows`` and ``max_difference`` of the check after saving; None when there was none.
         truth: How often each label occurs among the test rows; empty unless labels are chosen.
         answers: How often each was answered.
+        damage: Which files cannot be read, once the run is over; see `damage.damaged_files`.
     """
 
     config: Mapping[str, Any]
@@ -134,6 +138,7 @@ class Evidence:
     check: Mapping[str, Any] | None = None
     truth: Mapping[str, int] = field(default_factory=dict)
     answers: Mapping[str, int] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()
 
     def option(self, name: str, otherwise: Any = None) -> Any:
         """A training setting of the config."""
@@ -148,7 +153,7 @@ class Evidence:
     @property
     def is_over(self) -> bool:
         """Whether nothing will be added."""
-        return self.status in ("finished", "stopped", "failed")
+        return self.status in OVER
 
 
 class EvidenceReader:
@@ -165,6 +170,7 @@ class EvidenceReader:
         self._steps = StepFigures()
         self._evals: list[tuple[int, float]] = []
         self._metrics: dict[str, float] = {}
+        self._lines = self._events = self._starts = 0
         self._single: dict[str, dict[str, Any]] = {}  # the latest event of each other kind
 
     def read(self, status: str) -> Evidence:
@@ -173,7 +179,9 @@ class EvidenceReader:
         lines = self._log.read()
         if self._log.restarts != restarts:
             self._clear()
+        self._lines += len(lines)
         for event in parse_events(lines):
+            self._events += 1
             self._take(event)
         classifies = "test/macro_f1" in self._metrics
         truth, answers = count_answers(self.paths) if classifies else (Counter(), Counter())
@@ -182,8 +190,14 @@ class EvidenceReader:
         return Evidence(
             self._config, status, self._single.get("started", {}), self._single.get("failed", {}),
             signal if isinstance(signal, int) else None, self._steps, tuple(self._evals), dict(self._metrics),
-            self._single.get("saved", {}).get("check"), truth, answers,
+            self._single.get("saved", {}).get("check"), truth, answers, self._damage(status),
         )  # fmt: skip
+
+    def _damage(self, status: str) -> tuple[str, ...]:
+        if status not in OVER:
+            return ()
+        torn = max(0, self._lines - self._events - self._starts)  # a worker that is killed may leave half a line
+        return damaged_files(self.paths, torn, ended_well=status == "finished")
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, step = event["kind"], whole(event.get("step"))
@@ -198,6 +212,7 @@ class EvidenceReader:
                         self._evals.append((step, found))
         elif kind not in ("step", "eval", "stage"):
             self._single[kind] = event
+            self._starts += kind == "started"
 
 
 def _real(value: Any) -> float | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import InvalidStateError, StorageError
-from peft_studio.files import is_there
+from peft_studio.files import is_there, remove
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.store import RunPaths
 from peft_studio.settings import Settings
@@ -93,11 +93,18 @@ def megabytes(size: int) -> str:
     return f"{size / MEGABYTE:,.0f} MB" if size >= 10 * MEGABYTE else f"{size / MEGABYTE:.1f} MB"
 
 
-def tree_bytes(path: Path | str) -> int:
-    """Bytes of all files below a folder; links are not followed, what vanishes meanwhile does not count."""
+def tree_bytes(path: Path | str, besides: Path | None = None) -> int:
+    """Bytes of all files below a folder; links are not followed, what vanishes meanwhile does not count.
+
+    Args:
+        path: The folder.
+        besides: What in it is not counted.
+    """
     total = 0
     with contextlib.suppress(OSError), os.scandir(path) as entries:
         for entry in entries:
+            if besides is not None and entry.path == str(besides):
+                continue
             with contextlib.suppress(OSError):
                 is_folder = entry.is_dir(follow_symlinks=False)
                 total += tree_bytes(entry.path) if is_folder else entry.stat(follow_symlinks=False).st_size
@@ -145,8 +152,7 @@ class Housekeeper:
         when, size = self._others
         if time.monotonic() - when > OTHERS_SECONDS:
             home = self._settings.home
-            folders = [path for path in home.iterdir() if path != self._settings.runs_dir] if home.is_dir() else []
-            size = sum(tree_bytes(path) if path.is_dir() else path.stat().st_size for path in folders)
+            size = tree_bytes(home, besides=self._settings.runs_dir)
             self._others = (time.monotonic(), size)
         return size
 
@@ -189,8 +195,7 @@ class Housekeeper:
             )
         freed = tree_bytes(paths.root / CHECKPOINT)
         try:
-            if (paths.root / CHECKPOINT).exists():
-                shutil.rmtree(paths.root / CHECKPOINT)
+            remove(paths.root / CHECKPOINT)
         except OSError as exc:
             raise StorageError(f"The checkpoint of {paths.id} could not be removed: {exc.strerror or exc}.") from exc
         return freed

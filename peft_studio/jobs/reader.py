@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, fields
 from typing import Any
 
-from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.jobs.claims import claimant_lives, nobody_is_left
 from peft_studio.files import is_there
@@ -16,9 +15,10 @@ from peft_studio.jobs.redact import redact
 from peft_studio.jobs.requeue import attempts, checkpoint_step
 from peft_studio.jobs.rights import allowed_actions
 from peft_studio.jobs.state import Lives, RunState, Status, run_state
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.jobs.store import RunPaths, read_config, read_json
 from peft_studio.methods import METHODS
 
+MAX_TEXT = 2000  # characters of a name or a reason; a damaged file may hold millions
 UNSETTLED_SECONDS = 30.0  # in which the events of a worker without a supervisor may still arrive
 
 
@@ -94,13 +94,11 @@ class RunReader:
     def __init__(self, paths: RunPaths, lives: Lives = claimant_lives) -> None:
         self.paths = paths
         self._lives = lives
-        record = read_json(paths.config)
+        record = read_json(paths.config) or {}
         self._damage: str | None = None
-        self._record = record
-        record = record or {}
         self.config: dict[str, Any] = record["config"] if isinstance(record.get("config"), dict) else {}
         self.created = number(record.get("created")) or _folder_time(paths)
-        self._name = record["name"] if isinstance(record.get("name"), str) else ""
+        self._name = record["name"][:MAX_TEXT] if isinstance(record.get("name"), str) else ""
         self._log = LogFollower(paths.events)
         self._progress = Progress()
         self._ended: RunState | None = None
@@ -142,7 +140,7 @@ class RunReader:
         state = run_state(self.paths, self._lives)
         if state.status is Status.QUEUED:
             if self._damage is None:
-                self._damage = _damage(self.paths, self._record)
+                self._damage = _damage(self.paths)
             return RunState(Status.FAILED, self._damage) if self._damage else state
         if state.status.is_over and self._is_settled():
             self._ended, self._folder_changed = state, changed
@@ -198,7 +196,7 @@ class RunReader:
             model=self._text("model", "id"),
             task=self._text("task", "id"),
             status=state.status.value,
-            reason=redact(state.reason),
+            reason=redact(state.reason[:MAX_TEXT]),
             created=self.created,
             started=number(facts.get("started")),
             step=progress.step,
@@ -232,14 +230,15 @@ class RunReader:
         return value if isinstance(value, str) else ""
 
 
-def _damage(paths: RunPaths, record: dict[str, Any] | None) -> str:
+def _damage(paths: RunPaths) -> str:
     """Why nobody could run this folder; empty when it is fine."""
-    if record is None:
-        return f"{paths.config.name} is missing or damaged, so the run cannot start. Delete it."
     try:
-        parse_config(record.get("config"))
+        os.listdir(paths.root)  # noqa: PTH208
+        read_config(paths.config)
+    except OSError as exc:
+        return f"The run's folder cannot be read: {exc.strerror}."
     except ConfigError as exc:
-        return f"{paths.config.name} is not a valid config: {exc}"
+        return f"{exc} So the run cannot start; delete it."
     return ""
 
 

@@ -75,14 +75,14 @@ def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
         paths: The run.
         lives: Tells whether a claimant lives.
     """
-    exit_info = read_json(paths.exit)
+    exit_info = _exit(paths)
     claim = read_json(paths.claim)
     if claim is not None and is_requeued(paths):
         return _queued(paths)  # what the last worker left is about to be moved out of the way
     if exit_info is None and claim is not None:
         if lives(paths, claim):
             return RunState(_active(paths))
-        exit_info = read_json(paths.exit)  # the supervisor may have written it and gone between the looks above
+        exit_info = _exit(paths)  # the supervisor may have written it and gone between the looks above
     if exit_info is not None:
         return _ended(paths, exit_info)
     if claim is not None:
@@ -96,6 +96,13 @@ def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
             return RunState(Status.RUNNING)
         return RunState(Status.FAILED, f"{paths.claim.name} is damaged, so nobody knows who ran this.")
     return _queued(paths)
+
+
+def _exit(paths: RunPaths) -> dict[str, Any] | None:
+    """How the worker ended; None when nobody wrote it, or it makes no sense."""
+    found = read_json(paths.exit)
+    codes = (found.get("code"), found.get("signal")) if found is not None else ()
+    return found if all(code is None or type(code) is int for code in codes) else None
 
 
 def _active(paths: RunPaths) -> Status:
@@ -123,6 +130,8 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
     if last.get("error") == SupervisorLostError.__name__:
         return _cut_short(paths, str(last.get("message", "")))
     status = ENDS.get(last.get("kind", ""))
+    if status is None and exit_info.get("code") == 0:
+        return RunState(Status.FAILED, "The worker ended, but events.jsonl is damaged or gone, so nobody knows how.")
     if status is None:
         return RunState(Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log.")
     return RunState(status, str(last.get("message", "")) if status is Status.FAILED else "")
