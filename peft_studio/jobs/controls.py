@@ -113,7 +113,7 @@ def _ask(flag: Path, problem: str) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             return flag.touch(exist_ok=False)
-        if time.time() - flag.stat().st_mtime > SECOND_REQUEST:
+        if abs(time.time() - flag.stat().st_mtime) > SECOND_REQUEST:  # the clock may have been set back
             flag.write_text("now\n", encoding="utf-8")
     except OSError as exc:
         raise StorageError(f"{problem}: {exc.strerror or exc}.") from exc

@@ -158,7 +158,7 @@ class RunReader:
         signs = (self.paths.stop, self.paths.claim, self.paths.events)
         with contextlib.suppress(OSError):  # deleted this instant
             last = max((path.stat().st_mtime for path in signs if is_there(path)), default=now)
-            return now - last > UNSETTLED_SECONDS
+            return abs(now - last) > UNSETTLED_SECONDS  # a file of the future: the clock was set back
         return False
 
     def info(self) -> RunInfo:

@@ -92,7 +92,7 @@ def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
         return _cut_short(paths, VANISHED)
     with contextlib.suppress(OSError):
         # Claimed this instant, created and not yet written; or damaged for good.
-        if time.time() - paths.claim.stat().st_mtime < CLAIM_WRITE_SECONDS:
+        if abs(time.time() - paths.claim.stat().st_mtime) < CLAIM_WRITE_SECONDS:
             return RunState(Status.RUNNING)
         return RunState(Status.FAILED, f"{paths.claim.name} is damaged, so nobody knows who ran this.")
     return _queued(paths)
