@@ -32,11 +32,11 @@ def _sentences(paths: RunPaths, torn_lines: int, ended_well: bool) -> Iterator[s
     except ConfigError as exc:
         yield f"{str(exc)[:300]} What the run was to do is not known."
     for path in (paths.claim, paths.exit, paths.extended, paths.predicted):
-        if os.path.lexists(path) and read_json(path) is None:  # noqa: PTH110
+        if os.path.lexists(path) and read_json(path) is None:
             yield f"{path.name} is damaged."
     yield from _lines(paths, torn_lines, ended_well)
     yield from _adapter(paths, ended_well)
-    if os.path.lexists(paths.checkpoint):  # noqa: PTH110
+    if os.path.lexists(paths.checkpoint):
         try:
             _check_checkpoint(paths.checkpoint)
         except CheckpointError as exc:
@@ -49,11 +49,11 @@ def _lines(paths: RunPaths, torn_lines: int, ended_well: bool) -> Iterator[str]:
             empty = not file.read(1)
     except OSError:
         empty = True
-    if empty and (ended_well or os.path.lexists(paths.claim)):  # noqa: PTH110
+    if empty and (ended_well or os.path.lexists(paths.claim)):
         yield "events.jsonl is missing or empty, and with it all losses and figures."
     if torn_lines:
         yield f"{torn_lines:,} lines of events.jsonl cannot be read; curves and figures are what the others say."
-    if os.path.lexists(paths.predictions):  # noqa: PTH110
+    if os.path.lexists(paths.predictions):
         try:
             with open_plain(paths.predictions) as file:
                 text = file.read()
@@ -65,7 +65,7 @@ def _lines(paths: RunPaths, torn_lines: int, ended_well: bool) -> Iterator[str]:
 
 
 def _adapter(paths: RunPaths, ended_well: bool) -> Iterator[str]:
-    if not (ended_well or os.path.lexists(paths.adapter)):  # noqa: PTH110
+    if not (ended_well or os.path.lexists(paths.adapter)):
         return
     if not weights_are_whole(paths.adapter / "adapter_model.safetensors"):
         yield "The adapter's weights are missing or damaged, so it can be neither used nor exported."

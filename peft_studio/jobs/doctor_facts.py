@@ -23,7 +23,17 @@ SIGKILL = 9
 
 def fact_findings(evidence: Evidence) -> list[Finding]:
     """What the facts tell."""
-    rules = (damaged, nothing_trains, rows_dropped, rows_cut, tiny_data, out_of_memory, killed, badly_saved, one_answer)
+    rules = (
+        damaged,
+        nothing_trains,
+        rows_dropped,
+        rows_cut,
+        tiny_data,
+        out_of_memory,
+        killed,
+        badly_saved,
+        one_answer,
+    )
     return [finding for rule in rules if (finding := rule(evidence))]
 
 

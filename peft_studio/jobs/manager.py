@@ -106,14 +106,18 @@ class JobManager:
             if not os.access(self.settings.runs_dir, os.R_OK | os.X_OK):
                 raise
             self.trouble = f"{exc} Until then runs can be looked at, but not started or changed."
-            return
+            self._warm.open()  # for the engine: estimates and answers need no disk
+        else:
+            self._begin()
+        if preload_engine:
+            self.engine.preload()
+
+    def _begin(self) -> None:
         self.trouble = ""
         self._lock_fd = lock_home(self.settings.home)
         self.keep_house()
         self._executor.open()
         self._scheduler.start()
-        if preload_engine:
-            self.engine.preload()
 
     def close(self) -> None:
         """Lets go of the home folder; running workers go on."""

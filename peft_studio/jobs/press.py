@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from peft_studio.jobs.executors.base import Executor
 from peft_studio.files import is_there
+from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.state import Status
 from peft_studio.jobs.store import RunPaths
 

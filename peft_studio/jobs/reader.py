@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from peft_studio.errors import ConfigError
-from peft_studio.jobs.claims import claimant_lives, nobody_is_left
 from peft_studio.files import is_there
+from peft_studio.jobs.claims import claimant_lives, nobody_is_left
 from peft_studio.jobs.loglines import LogFollower, number, whole
 from peft_studio.jobs.progress import Progress
 from peft_studio.jobs.redact import redact

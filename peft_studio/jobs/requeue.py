@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import InvalidStateError, StorageError
-from peft_studio.jobs.claims import claim_is_held
 from peft_studio.files import is_there, open_plain
+from peft_studio.jobs.claims import claim_is_held
 from peft_studio.jobs.loglines import whole
 from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import SupervisorLostError
+from peft_studio.files import is_there
 from peft_studio.jobs.claims import claimant_lives
 from peft_studio.jobs.events import read_new
-from peft_studio.files import is_there
 from peft_studio.jobs.requeue import checkpoint_step, is_requeued, may_start_by_itself
 from peft_studio.jobs.store import RunPaths, read_json
 

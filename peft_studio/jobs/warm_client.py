@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import JobError
-from peft_studio.files import open_log
+from peft_studio.files import usable_log
 
 ANSWER_TIMEOUT = 10.0  # seconds for a fork
 RESPAWN_PAUSE = 5.0  # seconds between two starts of a server that keeps dying
@@ -212,7 +212,7 @@ class WarmClient:
         if self._preload is not None:
             command += ["--preload", ",".join(self._preload)]
         try:
-            with open_log(self._log) as log:
+            with usable_log(self._log).open("wb") as log:
                 self._process = subprocess.Popen(
                     command,
                     pass_fds=(theirs.fileno(),),

@@ -166,7 +166,7 @@ def read_checkpoint(folder: Path, identity: Identity) -> Checkpoint | None:
     Raises:
         CheckpointError: It is damaged, of another format, or belongs to another config, base model or data.
     """
-    if not os.path.lexists(folder):  # noqa: PTH110, a link that leads nowhere is in the way, too
+    if not os.path.lexists(folder):
         return None
     state = _read_state(folder / _STATE)
     if state.get("format") != FORMAT:

@@ -90,7 +90,7 @@ def _named_uploads(runs_dir: Path) -> set[str]:
     """Folders of uploads that occur in a run's config, read as plain text so that no broken one goes unheard."""
     found: set[str] = set()
     for run in runs_dir.iterdir():
-        if not os.path.lexists(run / "config.json"):  # noqa: PTH110, a link that leads nowhere may lead somewhere again
+        if not os.path.lexists(run / "config.json"):
             continue
         with open_plain(run / "config.json") as stream:
             text = stream.read().decode(errors="replace")

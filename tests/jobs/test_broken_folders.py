@@ -81,7 +81,9 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     settings = Settings(home=tmp_path_factory.mktemp("broken") / "home", max_running=1, threads=1, auto_resume=False)
     prepare_home(settings)
     warm = WarmClient(settings.cache_dir / "warm.log", threads=1)
-    manager = JobManager(settings, warm, LocalExecutor(warm, 1, "eager_worker"), estimate=lambda _: {"memory": {"x": 9}})
+    manager = JobManager(
+        settings, warm, LocalExecutor(warm, 1, "eager_worker"), estimate=lambda _: {"memory": {"x": 9}}
+    )
     manager.start(preload_engine=False)
     training = {"max_steps": STEPS, "batch_size": 2, "eval_every": 100, "eval_rows": 2, "max_length": 300}
     config = parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": training})
@@ -171,7 +173,18 @@ def look(manager: JobManager, client: TestClient, run: str) -> str:
 
 def act(client: TestClient, manager: JobManager, run: str) -> None:
     """Asks for everything that can be asked for; in the end the run is gone."""
-    for action in ("pause", "stop", "hold", "release", "front", "free", "star", "star?on=0", "resume", "extend?steps=3"):
+    for action in (
+        "pause",
+        "stop",
+        "hold",
+        "release",
+        "front",
+        "free",
+        "star",
+        "star?on=0",
+        "resume",
+        "extend?steps=3",
+    ):
         answer = client.post(f"/studio/runs/{run}/{action}", headers=ORIGIN)
         assert answer.status_code in (200, 409), (action, answer.text)
         assert answer.status_code == 200 or answer.json()["error"].endswith((".", ")"))
@@ -247,7 +260,9 @@ def test_a_run_goes_on_in_spite_of_a_broken_checkpoint(trained: tuple[JobManager
         manager.delete(run)
 
 
-@pytest.mark.parametrize("name", ["queue.json", "queue.lock", "app.lock", "cache/runs.json", "cache/warm.log", "cache"])
+@pytest.mark.parametrize(
+    "name", ["queue.json", "queue.lock", "app.lock", "cache/runs.json", "cache/warm.log", "cache"]
+)
 def test_a_home_with_broken_files(name: str, trained: tuple[JobManager, str, str], tmp_path: Path) -> None:
     source = trained[0].store.paths(trained[1])
     for breakage, break_ in BREAKAGES.items():

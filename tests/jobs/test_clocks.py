@@ -46,7 +46,9 @@ def test_the_clock_jumps_in_a_worker(make_manager: MakeManager) -> None:
         time.sleep(0.02)
     assert manager.info(run).status == "finished" and manager.info(run).seconds == 1.5
     assert manager.series(run)["train"]["step"] == list(range(1, 41))
-    assert not [finding for finding in manager.findings(run) if finding.severity == "problem" and finding.id != "damaged"]
+    assert not [
+        finding for finding in manager.findings(run) if finding.severity == "problem" and finding.id != "damaged"
+    ]
     wait_for(lambda: manager.info(following).status == "finished")
 
 

@@ -190,7 +190,9 @@ def test_a_real_run_on_a_disk_that_fills_up(disk: Disk, home: Path, tiny_model: 
     for each in (run, whole):
         wait_for(lambda each=each: manager.info(each).status == "finished", 90)
     assert any(event["kind"] == "resumed" for event in read_new(paths.events)[0])
-    losses = [[value["value"] for value in manager.metrics(each) if value["name"] == "train/loss"] for each in (run, whole)]
+    losses = [
+        [value["value"] for value in manager.metrics(each) if value["name"] == "train/loss"] for each in (run, whole)
+    ]
     assert losses[0] == pytest.approx(losses[1])
     manager.close()
 
