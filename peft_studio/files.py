@@ -1,4 +1,4 @@
-"""Looking at files that anybody may have broken: a folder, a pipe or a link in a file's place is no file, and no crash."""
+"""looking at files that anybody may have broken: a folder, a pipe or a link in a file's place is no crash"""
 
 import errno
 import json

