@@ -11,7 +11,7 @@ from collections.abc import Sequence
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 from peft_studio.errors import StorageError, StudioError
-from peft_studio.settings import Settings, load_settings, prepare_home
+from peft_studio.settings import Settings, load_settings
 from peft_studio.tasks.kept_rows import use_folder
 
 
@@ -55,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(os.environ, **vars(args))
         check_port(settings)
-        prepare_home(settings)
         use_folder(settings.cache_dir)
         from peft_studio.jobs.manager import JobManager
 
@@ -69,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         demo = build_app(manager, settings)
         launch(demo, manager, settings)
+        if manager.trouble:
+            print(f"warning: {manager.trouble}", file=sys.stderr)
         print(f"PEFT Studio is at http://{settings.host}:{settings.port}  (data in {settings.home})", flush=True)
         done.wait()
         demo.close(verbose=False)

@@ -4,6 +4,7 @@ Torch-free: the web process packs it from files. Nothing in it names a folder of
 """
 
 import json
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from peft_studio.batching import MEGABATCH
 from peft_studio.config import RunConfig, parse_config
 from peft_studio.errors import ConfigError, InvalidStateError
 from peft_studio.export_script import reproduce_script
+from peft_studio.files import open_plain, weights_are_whole
 from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
 from peft_studio.models.catalog import find_card
@@ -60,12 +62,14 @@ def export_zip(paths: RunFolder, out: Path | BinaryIO) -> None:
         out: A path, or a binary file.
 
     Raises:
-        InvalidStateError: The run has not saved an adapter.
+        InvalidStateError: The run has not saved an adapter, or it is damaged.
         ConfigError: The run's config is damaged.
         OSError: The zip cannot be written.
     """
     if not (paths.adapter / "adapter_model.safetensors").is_file():
         raise InvalidStateError(f"The run {paths.id} has not saved an adapter, so there is nothing to export.")
+    if not weights_are_whole(paths.adapter / "adapter_model.safetensors"):
+        raise InvalidStateError(f"The adapter of the run {paths.id} is damaged, so it cannot be exported.")
     run = _read(paths)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(paths.adapter.rglob("*")):
@@ -85,11 +89,8 @@ def export_zip(paths: RunFolder, out: Path | BinaryIO) -> None:
 
 
 def _read(paths: RunFolder) -> Run:
-    try:
-        record = json.loads(paths.config.read_bytes())
-        config = parse_config(record["config"])
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ConfigError(f"{paths.config} is damaged: {exc}.") from exc
+    record = _object(paths.config)
+    config = parse_config(record.get("config"))
     started: Mapping[str, Any] = {}
     summary: Mapping[str, Any] = {}
     metrics: dict[str, float] = {}
@@ -99,30 +100,59 @@ def _read(paths: RunFolder) -> Run:
             case "started":
                 started = event
             case "eval":
-                metrics |= {name: value for name, value in event["metrics"].items() if value is not None}
+                metrics |= {name: value for name, value in _mapping(event.get("metrics")).items() if _is_real(value)}
             case "finished" | "stopped":
-                summary, steps = event.get("summary", {}), int(event.get("step") or 0)
+                summary, step = _mapping(event.get("summary")), event.get("step")
+                steps = step if isinstance(step, int) else 0
     title = str(record.get("name") or "") or get_method(config.method.name).title
-    adapter = json.loads((paths.adapter / "adapter_config.json").read_bytes())
-    return Run(
-        paths.id, title, config, started, metrics, summary, steps, tuner_import(adapter), str(adapter["task_type"])
-    )
+    adapter = _object(paths.adapter / "adapter_config.json")
+    started = {**started, **{name: _mapping(started.get(name)) for name in ("data", "versions", "model")}}
+    task_type = str(adapter.get("task_type") or "CAUSAL_LM")
+    return Run(paths.id, title, config, started, metrics, summary, steps, tuner_import(adapter), task_type)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file that the export cannot do without.
+
+    Raises:
+        ConfigError: It is missing or damaged.
+    """
+    try:
+        with open_plain(path) as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"{path} is damaged: {str(exc)[:200]}.") from exc
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} is damaged: it is not a JSON object.")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    try:
+        with open_plain(path) as file:
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
     events = []
     for line in lines:
         if '"kind":"step"' not in line:
             try:
-                events.append(json.loads(line))
-            except ValueError:
+                events.append(_mapping(json.loads(line)))
+            except (ValueError, RecursionError):
                 continue
     return events
 
 
 def _adapter_config(folder: Path, base: str) -> str:
-    config = json.loads((folder / "adapter_config.json").read_bytes())
+    config = _object(folder / "adapter_config.json")
     config["base_model_name_or_path"] = base
     return json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
@@ -133,13 +163,13 @@ def tuner_import(adapter_config: Mapping[str, Any]) -> str:
 
 
 def _script(run: Run) -> str:
-    data = run.started.get("data", {})
+    length = run.started.get("data", {}).get("max_length")
     return reproduce_script(
         title=f"{run.title} ({run.id})",
         base=run.base,
         tuner_import=run.tuner_import,
         training=run.config.training.model_dump(),
-        max_length=int(data.get("max_length", run.config.training.max_length)),
+        max_length=int(length) if _is_real(length) else run.config.training.max_length,
         megabatch=MEGABATCH,
         versions=run.started.get("versions", {}),
         recorded=run.metrics.get("eval/loss"),

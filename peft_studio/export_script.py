@@ -172,7 +172,7 @@ def reproduce_script(
     """
     name, where = base
     notes = {"hub": "", "folder": _LOCAL_NOTE, "catalogue": _CATALOGUE_NOTE}
-    needed = [f"{key}=={versions[key].partition('+')[0]}" for key in _REQUIRED if key in versions]
+    needed = [f"{key}=={str(versions[key]).partition('+')[0]}" for key in _REQUIRED if key in versions]
     script = _SCRIPT.substitute(
         title=" ".join(title.replace("\\", "").replace('"', "'").split()),
         requirements=" ".join(needed or _REQUIRED),

@@ -158,6 +158,7 @@ class _Worker:
         with contextlib.suppress(OSError):
             use_reserve(self.paths, keep=RESERVE_BYTES // 2)
             self._end_torn_line()
+        with contextlib.suppress(OSError):  # in a folder that became read-only the open log can still be written
             self._events.emit("failed", error=error, message=redact(message))
 
     def _end_torn_line(self) -> None:

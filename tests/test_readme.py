@@ -42,3 +42,14 @@ def test_links_lead_somewhere() -> None:
 def test_every_method_is_in_the_table() -> None:
     for method in METHODS.values():
         assert method.title in TEXT, method.title
+
+
+def test_every_row_about_reliability_names_a_test_of_the_suite() -> None:
+    section = TEXT.split("## Reliability")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 14
+    for row in rows:
+        path, _, name = row.split("|")[-2].strip().strip("`").partition("::")
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert f"def {name}(" in source and name.startswith("test_"), row
+        assert "pytestmark = pytest.mark.faults" in source, path

@@ -38,7 +38,8 @@ def claim_run(paths: RunPaths, by: str, hold: bool = True, gpus: Sequence[str] |
     Raises:
         StorageError: The claim cannot be written (a full disk).
     """
-    claim = {"pid": os.getpid(), "process_start": psutil.Process().create_time(), "by": by}
+    pid = os.getpid()
+    claim = {"pid": pid, "process_start": psutil.Process().create_time(), "mark": process_mark(pid), "by": by}
     claim |= {} if gpus is None else {"gpus": list(gpus)}
     return write_claim(paths, {**claim, "host": socket.gethostname(), "time": time.time()}, hold)
 
@@ -95,7 +96,7 @@ def nobody_is_left(paths: RunPaths) -> bool:
 def _is_locked(path: Path) -> bool | None:
     """Whether a process holds a lock on a file; None where that cannot be told (no file, or no locks there)."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would keep us waiting
     except OSError:
         return None
     try:
@@ -109,13 +110,34 @@ def _is_locked(path: Path) -> bool | None:
     return False
 
 
-def process_alive(pid: Any, start_time: Any) -> bool:
-    """Whether a process lives, told apart from a later one with the same pid by its start time (seconds)."""
-    if not isinstance(pid, int) or not isinstance(start_time, int | float):
+def process_mark(pid: int) -> str | None:
+    """What no other process has: the machine's start, and the process's in ticks since then; None where unknown.
+
+    Unlike a time of day it stays the same when somebody sets the clock.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return f"{boot}:{int(stat[stat.rindex(b')') + 2 :].split()[19])}"  # field 22; the name before may hold spaces
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def process_alive(pid: Any, start_time: Any, mark: Any = None) -> bool:
+    """Whether a process lives, told apart from a later one with the same pid.
+
+    Args:
+        pid: Its id.
+        start_time: When it started, in seconds since the epoch.
+        mark: Its `process_mark`, which says it better, if it has one.
+    """
+    if type(pid) is not int or not 0 < pid < 2**31 or not isinstance(start_time, int | float):
         return False
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - start_time) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        told = isinstance(mark, str)
+        same = process_mark(pid) == mark if told else abs(process.create_time() - start_time) < 2
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -123,7 +145,7 @@ def process_alive(pid: Any, start_time: Any) -> bool:
 def claimant_is_here(claim: dict[str, Any]) -> bool:
     """Whether the process that made a claim is one of this machine's, and lives."""
     here = claim.get("host", socket.gethostname()) == socket.gethostname()
-    return here and process_alive(claim.get("pid"), claim.get("process_start"))
+    return here and process_alive(claim.get("pid"), claim.get("process_start"), claim.get("mark"))
 
 
 def claimant_lives(paths: RunPaths, claim: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.errors import ConfigError, InvalidStateError, StorageError
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.queue import RunQueue
 from peft_studio.jobs.reader import RunInfo
@@ -60,6 +60,7 @@ class RunControls:
             return
         if "resume" not in info.actions:
             raise InvalidStateError(f"The run {run_id} cannot be resumed: {_why_not(info)}")
+        self._check_config(run_id)
         self._requeue(paths)
 
     def extend(self, run_id: str, more_steps: int) -> int:
@@ -69,6 +70,7 @@ class RunControls:
             raise InvalidStateError(f"{more_steps} more steps are not possible; allowed: 1 to {MOST_STEPS:,}.")
         if "extend" not in info.actions:
             raise InvalidStateError(f"The run {run_id} cannot be trained longer: {_why_not(info)}")
+        self._check_config(run_id)
         finished = Status(info.status) is Status.FINISHED  # perhaps early, by early stopping
         total = (info.checkpoint_step if finished else info.max_steps) or info.step
         atomic_write(paths.extended, json.dumps({"max_steps": total + more_steps}))
@@ -92,6 +94,13 @@ class RunControls:
     def _look(self, run_id: str) -> tuple[RunPaths, RunInfo]:
         return self._store.paths(run_id), self._index.get(run_id)
 
+    def _check_config(self, run_id: str) -> None:
+        """A run that no worker could take must not be put into the queue: it would lose the end that it has."""
+        try:
+            self._store.config(run_id)
+        except ConfigError as exc:
+            raise InvalidStateError(f"The run {run_id} cannot go on: {exc}") from exc
+
     def _requeue(self, paths: RunPaths) -> None:
         self._queue.enter(paths.id)
         requeue(paths, BY_USER)
@@ -111,7 +120,7 @@ def _ask(flag: Path, problem: str) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             return flag.touch(exist_ok=False)
-        if time.time() - flag.stat().st_mtime > SECOND_REQUEST:
+        if abs(time.time() - flag.stat().st_mtime) > SECOND_REQUEST:  # the clock may have been set back
             flag.write_text("now\n", encoding="utf-8")
     except OSError as exc:
         raise StorageError(f"{problem}: {exc.strerror or exc}.") from exc

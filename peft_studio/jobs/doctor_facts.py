@@ -23,8 +23,29 @@ SIGKILL = 9
 
 def fact_findings(evidence: Evidence) -> list[Finding]:
     """What the facts tell."""
-    rules = (nothing_trains, rows_dropped, rows_cut, tiny_data, out_of_memory, killed, badly_saved, one_answer)
+    rules = (
+        damaged,
+        nothing_trains,
+        rows_dropped,
+        rows_cut,
+        tiny_data,
+        out_of_memory,
+        killed,
+        badly_saved,
+        one_answer,
+    )
     return [finding for rule in rules if (finding := rule(evidence))]
+
+
+def damaged(evidence: Evidence) -> Finding | None:
+    """Files of the run cannot be read."""
+    if not evidence.damage:
+        return None
+    return Finding(
+        "damaged", "problem", None, "Files of this run are damaged",
+        " ".join(evidence.damage),
+        "What can still be read is shown. Bring the files back from a copy, or clone the run and train it again.",
+    )  # fmt: skip
 
 
 def nothing_trains(evidence: Evidence) -> Finding | None:

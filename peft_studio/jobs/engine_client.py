@@ -19,6 +19,7 @@ import psutil
 
 from peft_studio import errors
 from peft_studio.errors import EngineError, JobError, StudioError
+from peft_studio.files import usable_log
 from peft_studio.jobs.redact import redact
 from peft_studio.jobs.warm_client import WarmClient
 
@@ -260,7 +261,7 @@ class EngineClient:
         if self._warm.worth_waiting():
             self._warm.wait_ready(START_TIMEOUT)
         try:
-            self._process = psutil.Process(self._warm.launch(self._module, args, self._log))
+            self._process = psutil.Process(self._warm.launch(self._module, args, usable_log(self._log)))
         except (JobError, psutil.NoSuchProcess) as exc:
             raise EngineError(f"The engine could not be started ({exc}); see {self._log}.") from exc
         end = time.monotonic() + START_TIMEOUT

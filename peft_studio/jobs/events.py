@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from peft_studio.files import open_plain
+
 VERSION = 1
 
 Kind = Literal[
@@ -41,7 +43,7 @@ class EventWriter:
     """Appends events to a log; each event is one ``os.write`` so that a line is never torn by buffering."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
 
     def emit(self, kind: Kind, **fields: Any) -> None:
         """Appends one event.
@@ -74,24 +76,24 @@ def read_new(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """Reads the events after a byte offset.
 
     Args:
-        path: The log; a missing file reads as empty.
+        path: The log; one that is missing or cannot be read counts as empty.
         offset: Where the last call stopped, in bytes.
 
     Returns:
         The complete events after ``offset`` (lines that are not JSON objects are skipped) and the new offset.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(offset)
             data = file.read()
-    except FileNotFoundError:
+    except OSError:
         return [], offset
     end = data.rfind(b"\n") + 1
     events = []
     for line in data[:end].splitlines():
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and isinstance(event.get("kind"), str):
             events.append(event)

@@ -11,7 +11,9 @@ from operator import lt
 from statistics import median
 from typing import Any, TypeVar
 
-from peft_studio.jobs.loglines import LogFollower, number, parse_piece, stretches
+from peft_studio.files import is_there, open_plain
+from peft_studio.jobs.damage import damaged_files
+from peft_studio.jobs.loglines import LogFollower, number, parse_piece, stretches, whole
 from peft_studio.jobs.store import RunPaths, read_json
 
 MAX_BUCKETS = 512  # of a curve: up to so many steps are kept one by one, more share buckets
@@ -19,6 +21,8 @@ WINDOWS = 20  # that a curve is judged by
 WINDOW_STEPS = 5  # a mean over fewer says little about a loss that jumps from batch to batch
 NORMAL_MEDIAN = 1.4826  # standard deviation over median absolute deviation, for normal noise
 KEPT_READERS = 64  # runs whose figures stay in memory, about 25 kB each
+
+OVER = ("finished", "stopped", "failed")
 
 Answer = TypeVar("Answer")
 
@@ -146,6 +150,7 @@ class Evidence:
         check: ``rows`` and ``max_difference`` of the check after saving; None when there was none.
         truth: How often each label occurs among the test rows; empty unless labels are chosen.
         answers: How often each was answered.
+        damage: Which files cannot be read, once the run is over; see `damage.damaged_files`.
     """
 
     config: Mapping[str, Any]
@@ -160,6 +165,7 @@ class Evidence:
     check: Mapping[str, Any] | None = None
     truth: Mapping[str, int] = field(default_factory=dict)
     answers: Mapping[str, int] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()
 
     def option(self, name: str, otherwise: Any = None) -> Any:
         """A training setting of the config."""
@@ -174,7 +180,7 @@ class Evidence:
     @property
     def is_over(self) -> bool:
         """Whether nothing will be added."""
-        return self.status in ("finished", "stopped", "failed")
+        return self.status in OVER
 
 
 class EvidenceReader:
@@ -191,6 +197,7 @@ class EvidenceReader:
         self._steps = StepFigures()
         self._evals: list[tuple[int, float]] = []
         self._metrics: dict[str, float] = {}
+        self._lines = self._events = self._starts = 0
         self._single: dict[str, dict[str, Any]] = {}  # the latest event of each other kind
 
     def read(self, status: str) -> Evidence:
@@ -198,34 +205,44 @@ class EvidenceReader:
         if self._log.restarted():
             self._clear()
         for piece in self._log.pieces():
-            for events in stretches(parse_piece(piece)):
+            found = parse_piece(piece)
+            self._lines += piece.count(b"\n")
+            self._events += len(found)
+            for events in stretches(found):
                 if events[0]["kind"] != "step" or not self._steps.add_steps(events):
                     for event in events:
                         self._take(event)
         classifies = "test/macro_f1" in self._metrics
         truth, answers = count_answers(self.paths) if classifies else (Counter(), Counter())
         exit_info = read_json(self.paths.exit) or {}
-        signal = exit_info.get("signal") if not self.paths.stop.exists() else None
+        signal = exit_info.get("signal") if not is_there(self.paths.stop) else None
         return Evidence(
             self._config, status, self._single.get("started", {}), self._single.get("failed", {}),
             signal if isinstance(signal, int) else None, exit_info.get("out_of_memory") is True,
             self._steps, tuple(self._evals), dict(self._metrics),
-            self._single.get("saved", {}).get("check"), truth, answers,
+            self._single.get("saved", {}).get("check"), truth, answers, self._damage(status),
         )  # fmt: skip
 
+    def _damage(self, status: str) -> tuple[str, ...]:
+        if status not in OVER:
+            return ()
+        torn = max(0, self._lines - self._events - self._starts)  # a worker that is killed may leave half a line
+        return damaged_files(self.paths, torn, ended_well=status == "finished")
+
     def _take(self, event: dict[str, Any]) -> None:
-        kind, step = event["kind"], event.get("step")
-        if kind == "step" and isinstance(step, int):
+        kind, step = event["kind"], whole(event.get("step"))
+        if kind == "step" and step is not None:
             loss, norm = event.get("loss"), event.get("grad_norm")
             self._steps.add(step, _real(loss), _real(norm))
         elif kind == "eval" and isinstance(event.get("metrics"), dict):
             for name, value in event["metrics"].items():
                 if (found := number(value)) is not None:
                     self._metrics[name] = found
-                    if name == "eval/loss" and isinstance(step, int):
+                    if name == "eval/loss" and step is not None:
                         self._evals.append((step, found))
         elif kind not in ("step", "eval", "stage"):
             self._single[kind] = event
+            self._starts += kind == "started"
 
 
 def _real(value: Any) -> float | None:
@@ -260,14 +277,15 @@ class EvidenceCache:
 def predictions(paths: RunPaths) -> Iterator[tuple[str, str]]:
     """Truth and answer of each test row; lines that cannot be read are left out."""
     try:
-        lines = paths.predictions.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        with open_plain(paths.predictions) as file:
+            lines = file.read().splitlines()
+    except OSError:
         return
     for line in lines:
         try:
             row = json.loads(line)
             yield row["target"].strip(), row["prediction"].strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
 
 

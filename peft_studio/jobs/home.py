@@ -40,7 +40,7 @@ def lock_home(home: Path) -> int:
 def is_locked(home: Path) -> bool:
     """Whether an app has a home folder."""
     try:
-        fd = os.open(home / "app.lock", os.O_RDONLY)
+        fd = os.open(home / "app.lock", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

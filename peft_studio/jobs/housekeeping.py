@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.files import is_there, remove
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.store import RunPaths
 from peft_studio.settings import Settings
@@ -24,6 +25,7 @@ WARN_SHARE = 0.8  # of the quota, when no other limit for a warning is set
 LEFTOVER_SECONDS = 3600.0  # an unfinished copy or deletion that is older was cut short
 OTHERS_SECONDS = 30.0  # how long the size of caches and uploads is taken as it was
 DAY = 86400.0
+JUMP_SECONDS = 3600.0  # by which a clock is never corrected but by hand
 ENDED = ("finished", "stopped", "failed")  # a paused run is none: somebody means to go on with it
 CHECKPOINT, STAR = "checkpoint", "starred"
 _LEFTOVERS = (".new-", ".deleted-", ".import-")
@@ -92,11 +94,18 @@ def megabytes(size: int) -> str:
     return f"{size / MEGABYTE:,.0f} MB" if size >= 10 * MEGABYTE else f"{size / MEGABYTE:.1f} MB"
 
 
-def tree_bytes(path: Path | str) -> int:
-    """Bytes of all files below a folder; links are not followed, what vanishes meanwhile does not count."""
+def tree_bytes(path: Path | str, besides: Path | None = None) -> int:
+    """Bytes of all files below a folder; links are not followed, what vanishes meanwhile does not count.
+
+    Args:
+        path: The folder.
+        besides: What in it is not counted.
+    """
     total = 0
     with contextlib.suppress(OSError), os.scandir(path) as entries:
         for entry in entries:
+            if besides is not None and entry.path == str(besides):
+                continue
             with contextlib.suppress(OSError):
                 is_folder = entry.is_dir(follow_symlinks=False)
                 total += tree_bytes(entry.path) if is_folder else entry.stat(follow_symlinks=False).st_size
@@ -111,6 +120,7 @@ class Housekeeper:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[int, RunDisk]] = {}  # by id: the folder's mtime and what was found then
         self._others = (float("-inf"), 0)
+        self._offset = _clock_offset()
 
     def measure(self, infos: Iterable[RunInfo]) -> DiskUse:
         """The disk use of these runs and of the home they are in; one look at each folder that did not change."""
@@ -144,8 +154,7 @@ class Housekeeper:
         when, size = self._others
         if time.monotonic() - when > OTHERS_SECONDS:
             home = self._settings.home
-            folders = [path for path in home.iterdir() if path != self._settings.runs_dir] if home.is_dir() else []
-            size = sum(tree_bytes(path) if path.is_dir() else path.stat().st_size for path in folders)
+            size = tree_bytes(home, besides=self._settings.runs_dir)
             self._others = (time.monotonic(), size)
         return size
 
@@ -168,8 +177,13 @@ class Housekeeper:
         free = [info for info in ended if not is_starred(RunPaths(self._settings.runs_dir / info.id))]
         limit = (time.time() if now is None else now) - keep_days * DAY
         too_many = {info.id for info in free[keep_runs:]} if keep_runs else set()
-        too_old = {info.id for info in free if _ended_at(info) < limit} if keep_days else set()
+        by_age = keep_days and (now is not None or not self._clock_jumped())
+        too_old = {info.id for info in free if _ended_at(info) < limit} if by_age else set()
         return [info.id for info in reversed(free) if info.id in too_many | too_old]
+
+    def _clock_jumped(self) -> bool:
+        """Whether somebody set the clock since the app started, so that the age of runs cannot be told by it."""
+        return abs(_clock_offset() - self._offset) > JUMP_SECONDS
 
     def free_checkpoint(self, paths: RunPaths, status: str) -> int:
         """Removes a run's checkpoint; adapter, metrics and log stay.
@@ -188,8 +202,7 @@ class Housekeeper:
             )
         freed = tree_bytes(paths.root / CHECKPOINT)
         try:
-            if (paths.root / CHECKPOINT).exists():
-                shutil.rmtree(paths.root / CHECKPOINT)
+            remove(paths.root / CHECKPOINT)
         except OSError as exc:
             raise StorageError(f"The checkpoint of {paths.id} could not be removed: {exc.strerror or exc}.") from exc
         return freed
@@ -214,7 +227,7 @@ class Housekeeper:
 
 def is_starred(paths: RunPaths) -> bool:
     """Whether somebody marked the run as worth keeping."""
-    return (paths.root / STAR).exists()
+    return is_there(paths.root / STAR)
 
 
 def set_star(paths: RunPaths, starred: bool) -> None:
@@ -230,6 +243,11 @@ def set_star(paths: RunPaths, starred: bool) -> None:
             (paths.root / STAR).unlink(missing_ok=True)
     except OSError as exc:
         raise StorageError(f"The run {paths.id} could not be marked: {exc.strerror or exc}.") from exc
+
+
+def _clock_offset() -> float:
+    """The clock's time less the seconds since the machine was started, sleep included."""
+    return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _ended_at(info: RunInfo) -> float:

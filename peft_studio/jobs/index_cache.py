@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import StorageError
+from peft_studio.files import open_plain
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.state import RunState, Status
 from peft_studio.jobs.store import RunPaths, atomic_write
@@ -96,8 +97,11 @@ class IndexCache:
         return None
 
     def _load(self) -> dict[str, Any]:
-        with contextlib.suppress(OSError, ValueError):
-            found = loads(self._path.read_bytes()) if self._path else {}
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found = {}
+            if self._path is not None:
+                with open_plain(self._path) as file:
+                    found = loads(file.read())
             if isinstance(found, dict) and found.get("v") == VERSION and isinstance(found.get("runs"), dict):
                 return dict(found["runs"])
         return {}

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from peft_studio.files import open_plain
 from peft_studio.jobs.redact import redact
 
 try:  # comes with Gradio; ten times faster on a run of 100,000 steps
@@ -14,6 +16,8 @@ except ImportError:
     from json import loads  # type: ignore[assignment]
 
 PIECE_BYTES = 65536  # read and parsed at once: a call for each line costs twice as much, larger pieces leave the cache
+LARGEST = sys.float_info.max  # a whole number can be larger, and then is no float
+MOST = 2**53  # JavaScript counts exactly up to here
 # What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
 STEP_PREFIX = b'{"v":1,"kind":"step",'
 STARTED_PREFIX = b'{"v":1,"kind":"started",'
@@ -44,17 +48,16 @@ class LogFollower:
         with contextlib.suppress(OSError):
             if self.path.stat().st_size == self.offset:
                 return
-            with self.path.open("rb") as file:
+            with open_plain(self.path) as file:
                 file.seek(self.offset)
-                rest = b""
+                held: list[bytes] = []  # the beginning of a line whose end is still to come
                 while block := file.read(PIECE_BYTES):
-                    lines, newline, rest_of_block = block.rpartition(b"\n")
-                    if not newline:
-                        rest += block
-                        continue
-                    piece, rest = rest + lines + newline, rest_of_block
-                    self.offset += len(piece)
-                    yield piece
+                    lines, newline, rest = block.rpartition(b"\n")
+                    if newline:
+                        piece, held = b"".join([*held, lines, newline]), []
+                        self.offset += len(piece)
+                        yield piece
+                    held.append(rest)
 
     def read(self) -> list[bytes]:
         """The new lines one by one."""
@@ -65,7 +68,7 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     """One line of an event log; None when it is torn or not an event."""
     try:
         event = loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
 
@@ -77,7 +80,7 @@ def parse_events(lines: list[bytes]) -> list[dict[str, Any]]:
 
 def parse_piece(piece: bytes) -> list[dict[str, Any]]:
     """The events among complete lines: parsed in one go, unless one of them is torn or no event."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         events = loads(b"[" + piece[:-1].replace(b"\n", b",") + b"]")
         if len(events) == piece.count(b"\n") and {type(event["kind"]) for event in events} == {str}:
             return list(events)
@@ -102,8 +105,15 @@ def stretches(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def number(value: Any) -> float | None:
-    """The value when it is a real number, else None (booleans are not numbers)."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """The value when it is a finite number, else None (booleans are not numbers)."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and -LARGEST <= value <= LARGEST else None
+
+
+def whole(value: Any) -> int | None:
+    """A count, such as of steps or bytes; None when it is none, or larger than any that a page could show."""
+    found = number(value)
+    return int(found) if found is not None and abs(found) <= MOST else None
 
 
 TAIL_BYTES = 65536
@@ -112,7 +122,7 @@ TAIL_BYTES = 65536
 def tail(path: Path, lines: int) -> str:
     """The last lines of a text file, of progress bars their last state, without secrets; empty when it is missing."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")

@@ -63,6 +63,7 @@ class JobManager:
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
         store: The run folders.
         keeper: What runs take on the disk.
+        trouble: Why nothing can be started in this home, in words; empty when all is well.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class JobManager:
         press, limits = Press(self._executor, grace), Limits(settings.max_running, settings.auto_resume)
         self._scheduler = Scheduler(self._index, self._executor, self.queue, admission, press, limits)
         self._lock_fd: int | None = None
+        self.trouble = ""
 
     @property
     def executor(self) -> Executor:
@@ -100,19 +102,33 @@ class JobManager:
     def start(self, preload_engine: bool = True) -> None:
         """Takes the home folder, starts the warm server and the scheduler, and picks up what is there.
 
+        A home folder that can be read and not written is shown as it is: no run is started then, and `trouble` says
+        why.
+
         Args:
             preload_engine: Whether to start the engine in the background, so that the first estimate is quick.
 
         Raises:
-            StorageError: Another app uses the home folder, or it cannot be written.
+            StorageError: Another app uses the home folder, or there is none and none can be made.
         """
-        prepare_home(self.settings)
+        try:
+            prepare_home(self.settings)
+        except StorageError as exc:
+            if not os.access(self.settings.runs_dir, os.R_OK | os.X_OK):
+                raise
+            self.trouble = f"{exc} Until then runs can be looked at, but not started or changed."
+            self._warm.open()  # for the engine: estimates and answers need no disk
+        else:
+            self._begin()
+        if preload_engine:
+            self.engine.preload()
+
+    def _begin(self) -> None:
+        self.trouble = ""
         self._lock_fd = lock_home(self.settings.home)
         self.keep_house()
         self._executor.open()
         self._scheduler.start()
-        if preload_engine:
-            self.engine.preload()
 
     def close(self) -> None:
         """Lets go of the home folder; running workers go on."""

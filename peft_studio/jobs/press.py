@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from peft_studio.files import is_there
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.state import Status
 from peft_studio.jobs.store import RunPaths
@@ -21,12 +22,14 @@ class Press:
     def __init__(self, executor: Executor, grace: float) -> None:
         self._executor = executor
         self._grace = grace
-        self._asked: dict[tuple[str, Status], float] = {}  # when SIGTERM was sent, monotonic
+        self._seen: dict[tuple[str, Status], float] = {}  # when the request was first seen; times are monotonic
+        self._asked: dict[tuple[str, Status], float] = {}  # when SIGTERM was sent
 
     def forget(self, run_id: str) -> None:
         """A new worker of a run has its whole grace again."""
-        for key in [key for key in self._asked if key[0] == run_id]:
-            del self._asked[key]
+        for times in (self._seen, self._asked):
+            for key in [key for key in times if key[0] == run_id]:
+                del times[key]
 
     def press(self, paths: RunPaths, status: Status) -> None:
         """Looks whether the time has come to be less polite.
@@ -54,6 +57,7 @@ class Press:
         if found.st_size:
             return True
         # Ended before its first checkpoint, a run would lose what it has learned: only a second request may do that.
-        if status is Status.PAUSING and not paths.checkpoint.exists():
+        if status is Status.PAUSING and not is_there(paths.checkpoint):
             return False
-        return time.time() - found.st_mtime >= self._grace
+        # Not by the time of the file, which means nothing once somebody has set the clock.
+        return time.monotonic() - self._seen.setdefault((paths.id, status), time.monotonic()) >= self._grace

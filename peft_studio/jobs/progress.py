@@ -5,8 +5,9 @@ import time
 from collections import deque
 from typing import Any
 
-from peft_studio.jobs.loglines import STARTED_PREFIX, STEP_PREFIX, number, parse_events
+from peft_studio.jobs.loglines import STARTED_PREFIX, STEP_PREFIX, number, parse_events, whole
 
+ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
 RECENT_STEPS = 64  # steps that the current speed is taken from
 
 
@@ -29,6 +30,7 @@ class Progress:
         self._at = 0  # latest step of the process at work
         self._first_step: tuple[float, int] | None = None  # its time and number, of that process
         self._last_step_time = 0.0
+        self._elapsed = self._first_elapsed = 0.0  # seconds of training, by a clock that nobody sets
         self._first_time, self._latest_time = math.inf, 0.0  # of any event
         self._idle = 0.0  # seconds in which no process worked on the run
         self._last_work = 0.0  # time of the latest event that is not a stage
@@ -89,15 +91,17 @@ class Progress:
         self._recent.clear()
 
     def _take_step(self, event: dict[str, Any], time_: float) -> None:
-        step = number(event.get("step"))
+        step = whole(event.get("step"))
         if step is None:
             return
-        self._at = int(step)
+        self._at = step
         self.step = max(self.step, self._at)
         self.facts["loss"] = event.get("loss")
-        self._first_step = self._first_step or (time_, self._at)
+        self._elapsed = number(event.get("elapsed")) or 0.0
+        if self._first_step is None:
+            self._first_step, self._first_elapsed = (time_, self._at), self._elapsed
         self._last_step_time = time_
-        self._recent.append((number(event.get("elapsed")) or 0.0, self._at, int(number(event.get("tokens")) or 0)))
+        self._recent.append((self._elapsed, self._at, whole(event.get("tokens")) or 0))
 
     def seconds(self) -> float | None:
         """From the first event to the latest, without the time in which no process worked on the run."""
@@ -117,5 +121,10 @@ class Progress:
         """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
         if max_steps is None or self._first_step is None or self._at <= self._first_step[1]:
             return None
-        pace = (self._last_step_time - self._first_step[0]) / (self._at - self._first_step[1])
-        return max(0.0, (max_steps - self._at) * pace - max(0.0, time.time() - self._last_step_time))
+        wall = self._last_step_time - self._first_step[0]
+        trained = self._elapsed - self._first_elapsed
+        if not 0.5 * trained <= wall <= 100 * trained + ODD_PAUSE:  # the clock was set meanwhile
+            wall = trained
+        pace = wall / (self._at - self._first_step[1])
+        since = time.time() - self._last_step_time
+        return max(0.0, (max_steps - self._at) * pace - (since if 0 < since < ODD_PAUSE else 0.0))

@@ -6,18 +6,19 @@ import time
 from dataclasses import dataclass, fields
 from typing import Any
 
-from peft_studio.config import parse_config
 from peft_studio.errors import ConfigError
+from peft_studio.files import is_there
 from peft_studio.jobs.claims import claimant_lives, nobody_is_left
-from peft_studio.jobs.loglines import LogFollower, number
+from peft_studio.jobs.loglines import LogFollower, number, whole
 from peft_studio.jobs.progress import Progress
 from peft_studio.jobs.redact import redact
 from peft_studio.jobs.requeue import attempts, checkpoint_step
 from peft_studio.jobs.rights import allowed_actions
 from peft_studio.jobs.state import Lives, RunState, Status, run_state
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.jobs.store import RunPaths, read_config, read_json
 from peft_studio.methods import METHODS
 
+MAX_TEXT = 2000  # characters of a name or a reason; a damaged file may hold millions
 UNSETTLED_SECONDS = 30.0  # in which the events of a worker without a supervisor may still arrive
 
 
@@ -96,13 +97,11 @@ class RunReader:
     def __init__(self, paths: RunPaths, lives: Lives = claimant_lives) -> None:
         self.paths = paths
         self._lives = lives
-        record = read_json(paths.config)
+        record = read_json(paths.config) or {}
         self._damage: str | None = None
-        self._record = record
-        record = record or {}
         self.config: dict[str, Any] = record["config"] if isinstance(record.get("config"), dict) else {}
         self.created = number(record.get("created")) or _folder_time(paths)
-        self._name = record["name"] if isinstance(record.get("name"), str) else ""
+        self._name = record["name"][:MAX_TEXT] if isinstance(record.get("name"), str) else ""
         self._log = LogFollower(paths.events)
         self._progress = Progress()
         self._ended: RunState | None = None
@@ -119,7 +118,7 @@ class RunReader:
     @property
     def waits_since(self) -> float:
         """When the run was put into the queue, in seconds since the epoch."""
-        last = attempts(self.paths)[-1:] if self.paths.attempts.exists() else []
+        last = attempts(self.paths)[-1:] if is_there(self.paths.attempts) else []
         return (number(last[0].get("time")) if last else None) or self.created
 
     @property
@@ -145,7 +144,7 @@ class RunReader:
         state = run_state(self.paths, self._lives)
         if state.status is Status.QUEUED:
             if self._damage is None:
-                self._damage = _damage(self.paths, self._record)
+                self._damage = _damage(self.paths)
             return RunState(Status.FAILED, self._damage) if self._damage else state
         if state.status.is_over and self._is_settled():
             self._ended, self._folder_changed = state, changed
@@ -157,13 +156,13 @@ class RunReader:
         Without exit.json a worker may be about to notice that its supervisor has gone; without a claim, a worker
         may be on its way to a run that was stopped in the queue.
         """
-        if self.paths.exit.exists() or nobody_is_left(self.paths):
+        if is_there(self.paths.exit) or nobody_is_left(self.paths):
             return True
         now = time.time()
         signs = (self.paths.stop, self.paths.claim, self.paths.events)
         with contextlib.suppress(OSError):  # deleted this instant
-            last = max((path.stat().st_mtime for path in signs if path.exists()), default=now)
-            return now - last > UNSETTLED_SECONDS
+            last = max((path.stat().st_mtime for path in signs if is_there(path)), default=now)
+            return abs(now - last) > UNSETTLED_SECONDS  # a file of the future: the clock was set back
         return False
 
     def info(self) -> RunInfo:
@@ -184,9 +183,9 @@ class RunReader:
 
     def _info(self, state: RunState) -> RunInfo:
         progress, facts, summary = self._progress, self._progress.facts, self._progress.summary
-        trainable, total = _whole(facts.get("trainable_params")), _whole(facts.get("total_params"))
-        extended = _whole((read_json(self.paths.extended) or {}).get("max_steps"))
-        max_steps = extended or _whole(facts.get("max_steps")) or _whole(self._option("training", "max_steps"))
+        trainable, total = whole(facts.get("trainable_params")), whole(facts.get("total_params"))
+        extended = whole((read_json(self.paths.extended) or {}).get("max_steps"))
+        max_steps = extended or whole(facts.get("max_steps")) or whole(self._option("training", "max_steps"))
         checkpoint = checkpoint_step(self.paths)
         speed, token_speed = progress.speed()
         running = state.status.is_active
@@ -199,7 +198,7 @@ class RunReader:
             model=self._text("model", "id"),
             task=self._text("task", "id"),
             status=state.status.value,
-            reason=redact(state.reason),
+            reason=redact(state.reason[:MAX_TEXT]),
             created=self.created,
             started=number(facts.get("started")),
             step=progress.step,
@@ -214,21 +213,21 @@ class RunReader:
             tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
             eta_seconds=progress.eta(max_steps) if running else None,
             seconds=_first(None if running else summary.get("seconds"), progress.seconds()),
-            peak_memory_bytes=_whole(_first(summary.get("peak_memory_bytes"), facts.get("peak_memory_bytes"))),
+            peak_memory_bytes=whole(_first(summary.get("peak_memory_bytes"), facts.get("peak_memory_bytes"))),
             predicted_memory_bytes=self._predicted(),
-            adapter_bytes=_whole(facts.get("bytes")),
+            adapter_bytes=whole(facts.get("bytes")),
             stage=str(facts.get("stage") or "starting") if running else "",
             learning_rate=number(self._option("training", "learning_rate")),
             config=self.config,
             attempts=len(attempts(self.paths)),
             checkpoint_step=checkpoint,
-            actions=allowed_actions(state, checkpoint is not None, self.paths.claim.exists()),
+            actions=allowed_actions(state, checkpoint is not None, is_there(self.paths.claim)),
         )
 
     def _predicted(self) -> int | None:
         """The estimate of its memory; it comes once, some time after the run was submitted."""
         if self._foretold is None:
-            self._foretold = _whole((read_json(self.paths.predicted) or {}).get("memory_bytes"))
+            self._foretold = whole((read_json(self.paths.predicted) or {}).get("memory_bytes"))
         return self._foretold
 
     def _option(self, section: str, key: str) -> Any:
@@ -240,14 +239,15 @@ class RunReader:
         return value if isinstance(value, str) else ""
 
 
-def _damage(paths: RunPaths, record: dict[str, Any] | None) -> str:
+def _damage(paths: RunPaths) -> str:
     """Why nobody could run this folder; empty when it is fine."""
-    if record is None:
-        return f"{paths.config.name} is missing or damaged, so the run cannot start. Delete it."
     try:
-        parse_config(record.get("config"))
+        os.listdir(paths.root)  # noqa: PTH208
+        read_config(paths.config)
+    except OSError as exc:
+        return f"The run's folder cannot be read: {exc.strerror}."
     except ConfigError as exc:
-        return f"{paths.config.name} is not a valid config: {exc}"
+        return f"{exc} So the run cannot start; delete it."
     return ""
 
 
@@ -272,11 +272,6 @@ def _title(method: str, params: Any) -> str:
         if key != "name" and number(value) is not None:
             return f"{title} · {key.replace('_', ' ')} {value}"
     return title
-
-
-def _whole(value: Any) -> int | None:
-    found = number(value)
-    return None if found is None else int(found)
 
 
 def _first(*values: Any) -> float | None:

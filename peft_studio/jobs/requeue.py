@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import InvalidStateError, StorageError
+from peft_studio.files import is_there, open_plain
 from peft_studio.jobs.claims import claim_is_held
+from peft_studio.jobs.loglines import whole
 from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 
 BY_USER, BY_ITSELF = "user", "auto"
@@ -27,7 +29,7 @@ _INTENT = "requeued.json"
 def checkpoint_step(paths: RunPaths) -> int | None:
     """The step of a run's checkpoint; None without one."""
     step = (read_json(paths.checkpoint / "state.json") or {}).get("step")
-    return step if isinstance(step, int) and not isinstance(step, bool) else None
+    return whole(step)
 
 
 def attempts(paths: RunPaths) -> list[dict[str, Any]]:
@@ -75,7 +77,7 @@ def requeue(paths: RunPaths, by: str) -> None:
         StorageError: The folder cannot be written.
     """
     try:
-        if not paths.claim.exists():  # it never started: only the flags are in the way
+        if not is_there(paths.claim):  # it never started: only the flags are in the way
             for flag in (paths.stop, paths.pause):
                 flag.unlink(missing_ok=True)
             return
@@ -86,7 +88,7 @@ def requeue(paths: RunPaths, by: str) -> None:
             text = _text(paths.claim)
             if not text:
                 raise InvalidStateError(f"The claim of the run {paths.id} is damaged. Clone the run instead.")
-            if not paths.exit.exists() and claim_is_held(paths):
+            if not is_there(paths.exit) and claim_is_held(paths):
                 raise InvalidStateError(f"A process of the run {paths.id} is still ending. Try again in some seconds.")
             folder = paths.attempts / str(len(_folders(paths)) + 1)
             folder.mkdir()
@@ -136,13 +138,14 @@ def _locked(folder: Path) -> Iterator[None]:
 def _folders(paths: RunPaths) -> list[Path]:
     try:
         names = [path.name for path in paths.attempts.iterdir() if path.name.isdecimal()]
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
     return [paths.attempts / name for name in sorted(names, key=int)]
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with open_plain(path) as file:
+            return file.read().decode()
     except (OSError, UnicodeDecodeError):
         return ""

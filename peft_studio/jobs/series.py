@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.jobs.curve_cache import SAVE_BYTES, CurveCache, KeptCurves
-from peft_studio.jobs.loglines import LogFollower, number, parse_piece, stretches
+from peft_studio.jobs.loglines import LogFollower, number, parse_piece, stretches, whole
 from peft_studio.jobs.store import RunPaths, RunStore
 
 MAX_POINTS = 1500  # of a curve in one answer
@@ -45,7 +45,7 @@ class Curve:
         value = number(loss)
         self.step.append(int(event["step"]))
         self.loss.append(math.nan if value is None else value)
-        self.tokens.append(int(number(event.get("tokens")) or 0))
+        self.tokens.append(whole(event.get("tokens")) or 0)
         self.elapsed.append(number(event.get("elapsed")) or 0.0)
 
     def place(self, step: int) -> int:
@@ -59,7 +59,7 @@ class Curve:
         known = self.loss[place] if place < len(self) and self.step[place] == step else None
         if known is None or _json_loss(known) != _json_loss(math.nan if value is None else value):
             return False
-        self.tokens[place] = int(number(event.get("tokens")) or 0)
+        self.tokens[place] = whole(event.get("tokens")) or 0
         self.elapsed[place] = number(event.get("elapsed")) or 0.0
         return True
 
@@ -180,7 +180,7 @@ class _RunCurves:
 
     def _take(self, events: list[dict[str, Any]]) -> None:
         for event in events:
-            if number(event.get("step")) is None:
+            if whole(event.get("step")) is None:
                 continue
             if event["kind"] == "step":
                 self._add(self.train, event, event.get("loss"))
@@ -292,7 +292,7 @@ def raw_metrics(paths: RunPaths) -> Iterator[dict[str, Any]]:
         elif event["kind"] == "eval" and isinstance(event.get("metrics"), dict):
             values = event["metrics"]
         for name, value in values.items():
-            if number(value) is not None and number(event.get("step")) is not None:
+            if number(value) is not None and whole(event.get("step")) is not None:
                 found[event["step"], name] = value
     for (step, name), value in found.items():
         yield {"step": step, "name": name, "value": value}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import SupervisorLostError
+from peft_studio.files import is_there
 from peft_studio.jobs.claims import claimant_lives
 from peft_studio.jobs.events import read_new
 from peft_studio.jobs.requeue import checkpoint_step, is_requeued, may_start_by_itself
@@ -74,14 +75,14 @@ def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
         paths: The run.
         lives: Tells whether a claimant lives.
     """
-    exit_info = read_json(paths.exit)
+    exit_info = _exit(paths)
     claim = read_json(paths.claim)
     if claim is not None and is_requeued(paths):
         return _queued(paths)  # what the last worker left is about to be moved out of the way
     if exit_info is None and claim is not None:
         if lives(paths, claim):
             return RunState(_active(paths))
-        exit_info = read_json(paths.exit)  # the supervisor may have written it and gone between the looks above
+        exit_info = _exit(paths)  # the supervisor may have written it and gone between the looks above
     if exit_info is not None:
         return _ended(paths, exit_info)
     if claim is not None:
@@ -91,22 +92,29 @@ def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
         return _cut_short(paths, VANISHED)
     with contextlib.suppress(OSError):
         # Claimed this instant, created and not yet written; or damaged for good.
-        if time.time() - paths.claim.stat().st_mtime < CLAIM_WRITE_SECONDS:
+        if abs(time.time() - paths.claim.stat().st_mtime) < CLAIM_WRITE_SECONDS:
             return RunState(Status.RUNNING)
         return RunState(Status.FAILED, f"{paths.claim.name} is damaged, so nobody knows who ran this.")
     return _queued(paths)
 
 
+def _exit(paths: RunPaths) -> dict[str, Any] | None:
+    """How the worker ended; None when nobody wrote it, or it makes no sense."""
+    found = read_json(paths.exit)
+    codes = (found.get("code"), found.get("signal")) if found is not None else ()
+    return found if all(code is None or type(code) is int for code in codes) else None
+
+
 def _active(paths: RunPaths) -> Status:
-    if paths.stop.exists():
+    if is_there(paths.stop):
         return Status.STOPPING
-    return Status.PAUSING if paths.pause.exists() else Status.RUNNING
+    return Status.PAUSING if is_there(paths.pause) else Status.RUNNING
 
 
 def _queued(paths: RunPaths) -> RunState:
-    again = paths.attempts.exists()
+    again = is_there(paths.attempts)
     step = checkpoint_step(paths) if again else None
-    if paths.stop.exists() and not paths.claim.exists():
+    if is_there(paths.stop) and not is_there(paths.claim):
         return RunState(Status.STOPPED, "Stopped before it went on." if again else "Stopped before it started.")
     if not again:
         return RunState(Status.QUEUED)
@@ -123,6 +131,8 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
     if last.get("error") == SupervisorLostError.__name__:
         return _cut_short(paths, str(last.get("message", "")))
     status = ENDS.get(last.get("kind", ""))
+    if status is None and exit_info.get("code") == 0:
+        return RunState(Status.FAILED, "The worker ended, but events.jsonl is damaged or gone, so nobody knows how.")
     if status is None:
         return RunState(Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log.")
     return RunState(status, str(last.get("message", "")) if status is Status.FAILED else "")
@@ -130,15 +140,15 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
 
 def _cut_short(paths: RunPaths, reason: str) -> RunState:
     """The state of a run whose worker could not say how it ended."""
-    if paths.pause.exists() and not paths.stop.exists():
+    if is_there(paths.pause) and not is_there(paths.stop):
         step = checkpoint_step(paths)
         if step is not None:
             return RunState(Status.PAUSED, f"It did not pause in time and was ended; it goes on from step {step}.")
         return RunState(Status.FAILED, f"{reason}; it was to pause and had no checkpoint yet")
     if not may_start_by_itself(paths):
         reason = f"{reason}; it was started again several times and got no further"
-    ours = paths.claim.exists()  # an imported run has no claim, and never goes on
-    return RunState(Status.FAILED, reason, interrupted=ours and not paths.stop.exists())
+    ours = is_there(paths.claim)  # an imported run has no claim, and never goes on
+    return RunState(Status.FAILED, reason, interrupted=ours and not is_there(paths.stop))
 
 
 def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:

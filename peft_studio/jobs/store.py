@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.config import RunConfig, parse_config
-from peft_studio.errors import RunNotFoundError, StorageError
+from peft_studio.errors import ConfigError, RunNotFoundError, StorageError
+from peft_studio.files import open_plain
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,37 @@ def atomic_write(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Reads a small JSON object; None when the file is missing, torn or not an object."""
+    """Reads a small JSON object; None when the file is missing, torn or not an object of plain JSON."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        with open_plain(path) as file:
+            value = json.loads(file.read(), parse_constant=_refuse, parse_float=_finite)
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_config(path: Path) -> RunConfig:
+    """Reads the config of a ``config.json``.
+
+    Raises:
+        ConfigError: The file is missing or damaged, or what it holds is not allowed.
+    """
+    record = read_json(path)
+    if record is None:
+        raise ConfigError(f"{path.name} is missing or damaged.")
+    try:
+        return parse_config(record.get("config"))
+    except ConfigError as exc:
+        raise ConfigError(f"{path.name} is not a valid config: {exc}", exc.path) from exc
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
 
 
 class RunStore:
@@ -197,7 +224,7 @@ class RunStore:
             RunNotFoundError: No run has this id.
             ConfigError: The file is damaged.
         """
-        return parse_config(self.record(run_id)["config"])
+        return read_config(self.paths(run_id).config)
 
     def delete(self, run_id: str) -> None:
         """Deletes a run's folder.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import JobError
+from peft_studio.files import usable_log
 
 ANSWER_TIMEOUT = 10.0  # seconds for a fork
 RESPAWN_PAUSE = 5.0  # seconds between two starts of a server that keeps dying
@@ -151,7 +152,7 @@ class WarmClient:
         return int(answer["pid"])
 
     def _start_cold(self, module: str, args: Sequence[str], log: Path) -> int:
-        output = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        output = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
         try:
             return os.posix_spawn(
                 sys.executable,
@@ -217,7 +218,7 @@ class WarmClient:
         if self._preload is not None:
             command += ["--preload", ",".join(self._preload)]
         try:
-            with self._log.open("wb") as log:
+            with usable_log(self._log).open("wb") as log:
                 self._process = subprocess.Popen(
                     command,
                     pass_fds=(theirs.fileno(),),

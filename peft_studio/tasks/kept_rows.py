@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from peft_studio.files import open_plain
 from peft_studio.tasks.base import Row
 
 Pair = tuple[str, str]
@@ -52,11 +53,12 @@ def kept(name: str, make: Callable[[], Sequence[Pair]]) -> tuple[Row, ...]:
 def _read(file: Path) -> list[Pair] | None:
     """What a file holds; nothing when it is not there, damaged or out of date."""
     try:
-        found = json.loads(file.read_bytes())
+        with open_plain(file) as stream:
+            found = json.loads(stream.read())
         if found["key"] != _key():
             return None
         pairs = [(prompt, target) for prompt, target in found["rows"]]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return pairs if pairs and all(isinstance(text, str) for pair in pairs for text in pair) else None
 

@@ -8,7 +8,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from peft_studio.errors import CheckpointError, StorageError
+from peft_studio.files import open_plain, remove
 from peft_studio.training.provenance import fingerprint_of
 
 FORMAT = 1
@@ -88,7 +88,7 @@ class CheckpointWriter:
         target = self._folder if self._folder.is_dir() else self._folder.with_name(f".{self._folder.name}-new")
         try:
             if target is not self._folder:
-                shutil.rmtree(target, ignore_errors=True)
+                remove(target)
                 target.mkdir()
             self._write_into(target, state, tensors)
             if target is not self._folder:
@@ -166,7 +166,7 @@ def read_checkpoint(folder: Path, identity: Identity) -> Checkpoint | None:
     Raises:
         CheckpointError: It is damaged, of another format, or belongs to another config, base model or data.
     """
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return None
     state = _read_state(folder / _STATE)
     if state.get("format") != FORMAT:
@@ -181,9 +181,10 @@ def read_checkpoint(folder: Path, identity: Identity) -> Checkpoint | None:
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
-        state = json.loads(path.read_bytes())
+        with open_plain(path) as file:
+            state = json.loads(file.read())
         digest = state.pop("digest")
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as exc:
         raise CheckpointError(f"its {path.name} cannot be read") from exc
     if digest != fingerprint_of(state):
         raise CheckpointError(f"its {path.name} is damaged")
@@ -204,8 +205,8 @@ def _load(folder: Path, file: Mapping[str, Any]) -> dict[str, Tensor]:
 def set_aside(folder: Path) -> None:
     """Moves a checkpoint that cannot be used out of the way, in place of an earlier such one."""
     aside = folder.with_name(f".{folder.name}-rejected")
-    shutil.rmtree(aside, ignore_errors=True)
     with contextlib.suppress(OSError):
+        remove(aside)
         folder.rename(aside)
 
 

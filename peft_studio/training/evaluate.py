@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peft_studio import __version__
+from peft_studio.files import open_plain
 from peft_studio.tasks.base import Row, Task
 from peft_studio.training.decoding import DECODING
 from peft_studio.training.formats import Format
@@ -153,15 +154,17 @@ class BaseFigures:
     def load(self) -> dict[str, Any] | None:
         """The stored figures; None when there are none or they cannot be read."""
         try:
-            value = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
+            with open_plain(self._path) as file:
+                value = json.loads(file.read())
+            digest = value.pop("digest")
+        except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
             return None
-        return value if isinstance(value, dict) else None
+        return dict(value) if digest == fingerprint_of(value) else None
 
     def store(self, value: dict[str, Any]) -> None:
         """Stores figures; a cache that cannot be written is no reason to fail a run."""
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(json.dumps({"digest": fingerprint_of(value), **value}), encoding="utf-8")
             temporary.replace(self._path)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from peft_studio.devices import AUTO
 from peft_studio.errors import CheckpointError, ConfigError
+from peft_studio.files import open_plain
 from peft_studio.methods import Params, get_method
 from peft_studio.training.checkpoint import Checkpoint
 from peft_studio.training.load import attach
@@ -58,10 +59,11 @@ def plan_for(asked: int, extended: Path, resumed: Checkpoint | None) -> Plan:
 
 def _extended_steps(path: Path) -> int | None:
     try:
-        steps = json.loads(path.read_bytes())["max_steps"]
+        with open_plain(path) as file:
+            steps = json.loads(file.read())["max_steps"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         steps = None
     if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 1_000_000:
         raise ConfigError(f'{path} must hold {{"max_steps": N}} with N from 1 to 1000000.', "training.max_steps")

@@ -64,7 +64,7 @@ class _Storage:
     def _use(self) -> dict[str, object]:
         use = self._manager.keeper.measure(self._manager.list()).to_dict()
         starred = [run["id"] for run in use["runs"] if is_starred(self._manager.store.paths(run["id"]))]
-        return {**use, "starred": starred}
+        return {**use, "warning": self._manager.trouble or use["warning"], "starred": starred}
 
     async def free(self, request: Request) -> Response:
         """Removes a run's checkpoint."""

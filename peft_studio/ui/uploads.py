@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from peft_studio.errors import DataError, StorageError
+from peft_studio.files import open_plain
 from peft_studio.tasks.tables import MAX_BYTES
 
 FOLDER = "uploads"
@@ -88,6 +89,10 @@ def _last_used(place: Path) -> float:
 def _named_uploads(runs_dir: Path) -> set[str]:
     """Folders of uploads that occur in a run's config, read as plain text so that no broken one goes unheard."""
     found: set[str] = set()
-    for file in runs_dir.glob("*/config.json"):
-        found.update(re.findall(rf"{FOLDER}/([0-9a-f]{{16}})/", file.read_text(encoding="utf-8", errors="replace")))
+    for run in runs_dir.iterdir():
+        if not os.path.lexists(run / "config.json"):
+            continue
+        with open_plain(run / "config.json") as stream:
+            text = stream.read().decode(errors="replace")
+        found.update(re.findall(rf"{FOLDER}/([0-9a-f]{{16}})/", text))
     return found

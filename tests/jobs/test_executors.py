@@ -94,7 +94,7 @@ def test_who_lives(make: Callable[..., Executor], home: Path) -> None:
     run = started(executor, new_run(home))
     claim = read_json(run.claim)
     assert claim is not None and executor.lives(run, claim)
-    assert not executor.lives(run, {**claim, "process_start": claim["process_start"] - 1000})
+    assert not executor.lives(run, {**claim, "process_start": claim["process_start"] - 1000, "mark": None})
     assert status(executor, run) is Status.RUNNING
     executor.terminate(run, force=True)
     assert ends(executor, run) is Status.FAILED

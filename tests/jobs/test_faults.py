@@ -16,6 +16,7 @@ from job_kit import lives, make_config, plan, wait_for
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.store import RunPaths, read_json
 
+pytestmark = pytest.mark.faults
 KILLS = 50
 MARK = "PEFT_STUDIO_TEST_HOME"
 RUNS, STEPS = 4, 300

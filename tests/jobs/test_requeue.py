@@ -27,6 +27,7 @@ from peft_studio.jobs.requeue import (
 from peft_studio.jobs.state import Status, run_state
 from peft_studio.jobs.store import RunPaths, RunStore, read_json
 
+pytestmark = pytest.mark.faults
 LEFT_BY_A_WORKER = ("stop", "pause", "exit.json", "claim.json")
 
 

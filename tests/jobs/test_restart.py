@@ -21,6 +21,7 @@ from peft_studio.jobs.store import RunPaths, RunStore, read_json
 from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.settings import Settings, prepare_home
 
+pytestmark = pytest.mark.faults
 MakeManager = Callable[..., JobManager]
 
 

@@ -19,6 +19,7 @@ from peft_studio.jobs.progress import Progress
 from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.store import RunPaths, RunStore, read_json
 
+pytestmark = pytest.mark.faults
 STEPS = 40
 LIMIT = 300.0
 

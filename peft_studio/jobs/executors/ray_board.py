@@ -88,4 +88,4 @@ class BoardReader:
         seen = (found.st_mtime_ns, found.st_ino)
         if seen != self._seen:
             self._board, self._seen = read_json(self._path) or {}, seen
-        return self._board if time.time() - found.st_mtime < FRESH else {}
+        return self._board if abs(time.time() - found.st_mtime) < FRESH else {}

@@ -1,0 +1,68 @@
+"""looking at files that anybody may have broken: a folder, a pipe or a link in a file's place is no crash"""
+
+import errno
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Opens a plain file for reading.
+
+    Raises:
+        OSError: It is missing, unreadable or no plain file; a pipe is not waited for.
+    """
+    return open(path, "rb", opener=_plain)
+
+
+def _plain(path: str, flags: int) -> int:
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "It is no plain file", path)
+
+
+def usable_log(path: Path) -> Path:
+    """A path that a process can write its output to: this one, or nowhere if it cannot be written."""
+    try:  # a pipe that nobody reads is not waited for
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644))
+    except OSError:
+        return Path(os.devnull)
+    return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists, as far as that can be told; False where the folder must not be looked into."""
+    return os.path.exists(path)  # noqa: PTH110, whose like raises PermissionError
+
+
+def remove(path: Path) -> None:
+    """Removes a folder with all that is in it, or whatever lies in its place; nothing is fine, too.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:  # `shutil.rmtree` would wait for somebody to write into a pipe
+        path.unlink(missing_ok=True)
+
+
+def weights_are_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says; a cheap look that reads no weights.
+
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    try:
+        with open_plain(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            size = os.fstat(file.fileno()).st_size
+            header = json.loads(file.read(length)) if 2 <= length <= size - 8 else {}
+        header.pop("__metadata__", None)
+        return bool(header) and size == 8 + length + max(int(item["data_offsets"][1]) for item in header.values())
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return False
