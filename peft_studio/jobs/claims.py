@@ -39,8 +39,8 @@ def claim_run(paths: RunPaths, by: str, hold: bool = True, gpus: Sequence[str] |
         StorageError: The claim cannot be written (a full disk).
     """
     pid = os.getpid()
-    claim = {"pid": pid, "process_start": psutil.Process().create_time(), "mark": process_mark(pid), "by": by}
-    claim |= {} if gpus is None else {"gpus": list(gpus)}
+    claim: dict[str, Any] = {"pid": pid, "process_start": psutil.Process().create_time(), "mark": process_mark(pid)}
+    claim |= {"by": by, **({} if gpus is None else {"gpus": list(gpus)})}
     return write_claim(paths, {**claim, "host": socket.gethostname(), "time": time.time()}, hold)
 
 
