@@ -59,7 +59,7 @@ def fused_lora(model: nn.Module) -> Iterator[None]:
     """Lets plain LoRA layers compute in fewer passes for a while; others, and what is switched off, as ever."""
     from peft.tuners.lora.layer import Linear
 
-    changed = [module for module in model.modules() if type(module) is Linear]
+    changed = [module for module in model.modules() if type(module) is Linear and "forward" not in vars(module)]
     for module in changed:
         module.forward = _forward_of(module)
     try:

@@ -176,7 +176,8 @@ def lora_parts(module: nn.Module) -> tuple[Any, ...] | None:
 
 
 def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return bool(hooks) or hasattr(module, "_hf_hook")  # accelerate's, which moves what a layer reads
 
 
 def _as(part: Tensor | None, like: Tensor) -> Tensor:
