@@ -77,6 +77,20 @@ def test_train_watch_reload_stop(page: Page) -> None:
     expect(run.get_by_role("link", name="Export")).to_be_visible()
 
 
+def test_first_loss_does_not_wait_for_the_list_of_runs(page: Page) -> None:
+    set_number(page, "field-max_steps", "2000")
+    set_number(page, "field-batch_size", "4")
+    page.wait_for_function("document.querySelector('#estimate').dataset.ready === '1'")
+    page.wait_for_function("studio.queue !== null")  # the list has come once; from now on it says that nothing changed
+    page.route("**/studio/runs.json*", lambda route: route.fulfill(json={"v": int(route.request.url.split("=")[1])}))
+    page.click("#train-button")
+    page.wait_for_function("studio.pointsDrawn() > 0")
+    page.unroute("**/studio/runs.json*")
+    page.wait_for_function("studio.runs.some((run) => run.status === 'running')")
+    page.evaluate("studio.stopAll()")
+    page.wait_for_function("studio.runs.every((run) => run.status === 'stopped' || run.status === 'finished')")
+
+
 def test_form_works_by_keyboard(page: Page) -> None:
     before = trainable(page)
     page.locator("#method input[type=radio]").first.focus()

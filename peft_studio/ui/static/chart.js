@@ -2,7 +2,7 @@
 (() => {
   const { el, fmt } = studio;
   const MAX_DRAWN = 1200; // points of a curve on screen; more cannot be told apart
-  const FIRST_SECONDS = 15; // how long the first loss of a submitted run is looked for often
+  const FIRST_SECONDS = 20; // how long the first loss of a submitted run is looked for often
   const FIRST_PAUSE = 80; // milliseconds between two such looks
   const AXES = { step: ["step", "Steps"], tokens: ["tokens", "Tokens"], elapsed: ["elapsed", "Time"] };
   const series = new Map(); // run id -> {next, train: columns, eval: columns}
@@ -195,16 +195,17 @@
   async function awaitFirst(id) {
     const end = Date.now() + 1000 * FIRST_SECONDS;
     const drawn = () => series.get(id)?.train.loss?.length;
-    while (Date.now() < end && !drawn() && studio.selected.has(id)) {
-      const status = studio.runs.find((run) => run.id === id)?.status;
-      if (status && !["queued", "running"].includes(status)) return;
+    let status = "";
+    do {
       await new Promise((resolve) => setTimeout(resolve, status === "queued" ? 200 : FIRST_PAUSE));
+      status = studio.runs.find((run) => run.id === id)?.status;
+      if (status && !["queued", "running"].includes(status)) return;
       if (document.visibilityState !== "visible") continue;
       await alone(async () => {
         await take([id]);
         if (drawn()) await Promise.all(charts.map((chart) => chart.draw()));
       });
-    }
+    } while (Date.now() < end && !drawn() && studio.selected.has(id));
   }
   studio.on("submitted", awaitFirst);
   studio.on("submitted", () => charts.find((chart) => chart.root.offsetParent)?.root.scrollIntoView({ block: "nearest", behavior: "smooth" }));
