@@ -157,6 +157,7 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
         "trainable_params": info.trainable_params,
         "total_params": info.total_params,
         "adapter_bytes": info.adapter_bytes,
+        "peak_memory_bytes": info.peak_memory_bytes,
         "seconds": info.seconds,
         "metrics": info.metrics,
     }

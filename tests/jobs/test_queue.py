@@ -13,6 +13,7 @@ from peft_studio.errors import InvalidStateError, RunNotFoundError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.queue import QueueState, RunQueue
 from peft_studio.jobs.resources import available_memory, memory_of, resident_memory_of
+from peft_studio.jobs.store import read_json
 
 MakeManager = Callable[..., JobManager]
 GB = 1_000_000_000
@@ -204,6 +205,16 @@ def test_a_run_waits_for_memory_but_never_alone(make_manager: MakeManager, monke
     assert manager.info(second).queue_position == 1
     manager.stop(first)
     wait_for(lambda: manager.info(second).status == "finished")
+
+
+def test_a_run_alone_is_estimated_too(make_manager: MakeManager) -> None:
+    manager = make_manager(memory={"runtime": 3, "weights": 4})
+    run = manager.submit(make_config(3), plan())
+    wait_for(lambda: manager.info(run).status == "finished")
+    found = wait_for(lambda: read_json(manager.store.paths(run).predicted))
+    assert found == {"memory_bytes": 7, "memory": {"runtime": 3, "weights": 4}}
+    manager._changed()
+    assert wait_for(lambda: manager.info(run).predicted_memory_bytes) == 7
 
 
 def test_an_unknown_need_does_not_block(make_manager: MakeManager) -> None:

@@ -118,3 +118,21 @@ def test_a_run_that_has_done_nothing(manager: JobManager, client: TestClient) ->
 @pytest.mark.parametrize("run", ["nothing", "%2e%2e", "..%2f..%2fetc", "a" * 300])
 def test_unknown_runs_are_not_found(client: TestClient, run: str) -> None:
     assert client.get(f"/studio/runs/{run}/details").status_code == 404
+
+
+def test_memory_as_foretold_and_as_measured(client: TestClient, manager: JobManager) -> None:
+    paths = finished(manager, SCORES)
+    assert details(client, paths)["memory"] is None
+    writer = EventWriter(paths.events)
+    writer.emit("stage", name="training", peak_memory_bytes=500)
+    writer.close()
+    manager._changed()
+    assert details(client, paths)["memory"] == {"ledger": {}, "predicted": None, "measured": 500}
+    paths.predicted.write_text('{"memory_bytes": 700}')  # of an older version
+    manager._changed()
+    assert details(client, paths)["memory"] == {"ledger": {}, "predicted": 700, "measured": 500}
+    paths.predicted.write_text('{"memory_bytes": 700, "memory": {"runtime": 400, "weights": 300}}')
+    found = details(client, paths)["memory"]
+    assert found["ledger"] == {"runtime": 400, "weights": 300} and sum(found["ledger"].values()) == found["predicted"]
+    assert manager.info(paths.id).predicted_memory_bytes == 700
+    assert manager.info(paths.id).peak_memory_bytes == 500
