@@ -89,7 +89,7 @@ def _last_used(place: Path) -> float:
 def _named_uploads(runs_dir: Path) -> set[str]:
     """Folders of uploads that occur in a run's config, read as plain text so that no broken one goes unheard."""
     found: set[str] = set()
-    for run in runs_dir.iterdir():
+    for run in runs_dir.iterdir() if runs_dir.is_dir() else ():
         if not os.path.lexists(run / "config.json"):
             continue
         with open_plain(run / "config.json") as stream:

@@ -263,11 +263,11 @@ def test_what_the_folder_says(run: RunPaths) -> None:
     assert EvidenceReader(run).read("failed").signal is None  # somebody had asked for it
 
 
-def test_nothing_is_said_about_an_empty_folder(run: RunPaths) -> None:
+def test_of_an_empty_folder_only_its_damage_is_told(run: RunPaths) -> None:
     assert diagnose(EvidenceReader(run).read("queued")) == ()
     run.config.write_text("damaged")
     write(run, curve(falling, 50))
-    assert diagnose(EvidenceReader(run).read("failed")) == ()
+    assert ids(diagnose(EvidenceReader(run).read("failed"))) == ["damaged"]
 
 
 def test_steps_taken_at_once_count_as_if_one_by_one() -> None:

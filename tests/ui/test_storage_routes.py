@@ -98,9 +98,10 @@ def test_a_queued_run_is_not_exported(manager: JobManager, client: TestClient) -
 
 def test_findings(manager: JobManager, client: TestClient) -> None:
     run = finished(manager, [2.5] * 5 + [9.0] * 40).id
-    (found,) = client.get(f"/studio/findings.json?runs={run},unknown").json()[run]
+    damage, found = client.get(f"/studio/findings.json?runs={run},unknown").json()[run]
+    assert damage["id"] == "damaged"  # it only pretends to have finished
     assert found["id"] == "diverged" and found["settings"] == {"training.learning_rate": 0.01}
-    assert client.get(f"/studio/runs/{run}/details").json()["findings"] == [found]
+    assert client.get(f"/studio/runs/{run}/details").json()["findings"] == [damage, found]
     assert client.get("/studio/findings.json").json() == {}
 
 
