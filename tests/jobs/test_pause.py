@@ -193,7 +193,7 @@ def test_the_command_line_and_a_running_app(manager: JobManager) -> None:
         command = [sys.executable, "-m", "peft_studio", "--home", str(manager.settings.home), *argv]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ})
 
-    run_id = manager.submit(make_config(300), plan(sleep=0.01))
+    run_id = manager.submit(make_config(300), plan(sleep=0.05))  # a command takes seconds to start beside other work
     at_step(manager, run_id, 3)
     ask("pause", run_id)
     reach(manager, run_id, "paused")
