@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from peft_studio.training.data import IGNORED
 
 HEAD_BYTES = 64_000_000  # logits in float32 that exist at one time
-SHORT = 512  # up to this length, attention scores of a batch are small and two matrix products are fastest on a CPU
+SHORT = {torch.float32: 128, torch.bfloat16: 512}
+"""Up to these lengths, attention scores of a batch are small and two matrix products are fastest on a CPU."""
 
 
 class LoraLinears(Function):
@@ -144,7 +145,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         ``(B, T, H * D)``.
     """
     batch, heads, length, width = q.shape
-    if q.device.type != "cpu" or length > SHORT:
+    if q.device.type != "cpu" or length > SHORT.get(q.dtype, 0):
         found = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=heads > k.shape[1])
         return found.transpose(1, 2).reshape(batch, length, -1)
     # Queries of heads that share their keys stand below each other, so that keys need not be repeated.

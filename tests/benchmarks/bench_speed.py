@@ -4,7 +4,7 @@ Each competitor is a process of its own with the same model, rows, batch size, L
 answers only. They take turns of a few steps, so that a busy machine slows all alike; a ratio is made of neighbouring
 turns, and the median of the ratios counts. The same per second of CPU time hardly depends on what else runs. Each
 then tells its loss on the same validation rows, and its peak memory. Padding is no useful token. Tokenizing and
-loading are not timed.
+loading are not timed. Scripts have the environment as it is, runs of this project the one that its app gives them.
 
 - trainer: what the libraries' examples write: dynamic padding (DataCollatorForSeq2Seq), random batches, everything
   else as it comes (float32, no checkpointing, grouping by length off).
@@ -33,7 +33,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+from peft_studio.jobs.warm_client import child_environment
+
 COMPETITORS = ("ours", "ours-bf16", "trainer", "trainer-bf16", "trl", "trl-plain", "trl-bf16")
+OURS = ("ours", "only", "without")
 VALIDATION_ROWS = 200
 
 
@@ -265,13 +269,14 @@ def trl(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, in
 class Child:
     """The parent's side of a competitor."""
 
-    def __init__(self, name: str, python: str, arguments: list[str]) -> None:
+    def __init__(self, name: str, python: str, threads: int, arguments: list[str]) -> None:
         self.name = name
         self.rates: list[float] = []
         self.thrift: list[float] = []  # tokens per second of CPU time
         self.end: dict[str, Any] = {}
         read, write = os.pipe()
-        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "BENCH_PIPE": str(write)}  # as the app has it
+        own = child_environment(threads) if name.startswith(OURS) else os.environ
+        environment = {**own, "BENCH_PIPE": str(write)}
         self._process = subprocess.Popen(
             [python, __file__, "--as", name, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, pass_fds=(write,),
@@ -376,7 +381,7 @@ def race(names: list[str], options: argparse.Namespace) -> list[Child]:
         for key in ("model", "steps", "turn", "batch_size", "lr", "seed", "threads", "set", "method", "validation")
     ]
     pythons = {name: options.trl_python if name.startswith("trl") else sys.executable for name in names}
-    children = [Child(name, python, given) for name, python in pythons.items()]
+    children = [Child(name, python, options.threads, given) for name, python in pythons.items()]
     for _ in range(options.steps // options.turn):
         for child in children:
             child.turn(options.turn)

@@ -21,6 +21,8 @@ from peft_studio.jobs.store import RunPaths, RunStore
 from peft_studio.jobs.warm_client import child_environment
 from peft_studio.machine import memory_limit
 
+pytestmark = pytest.mark.faults
+
 GROUPS = Path("/sys/fs/cgroup/memory")
 MB = 10**6
 HUNGRY = """

@@ -112,7 +112,7 @@ def test_memory_of_frozen_blocks_is_bounded(tiny_model: Path, monkeypatch: pytes
 @pytest.mark.parametrize("keys", [1, 2, 4])
 @pytest.mark.parametrize("short", [0, 512])
 def test_attention_is_the_librarys(keys: int, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "SHORT", short)
+    monkeypatch.setattr(kernels, "SHORT", {torch.float32: short})
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 4, 9, 8), torch.randn(2, keys, 9, 8), torch.randn(2, keys, 9, 8)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True)
