@@ -33,9 +33,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-
-from peft_studio.jobs.warm_client import child_environment
-
 COMPETITORS = ("ours", "ours-bf16", "trainer", "trainer-bf16", "trl", "trl-plain", "trl-bf16")
 OURS = ("ours", "only", "without")
 VALIDATION_ROWS = 200
@@ -274,6 +271,8 @@ class Child:
         self.rates: list[float] = []
         self.thrift: list[float] = []  # tokens per second of CPU time
         self.end: dict[str, Any] = {}
+        from peft_studio.jobs.warm_client import child_environment
+
         read, write = os.pipe()
         own = child_environment(threads) if name.startswith(OURS) else os.environ
         environment = {**own, "BENCH_PIPE": str(write)}
