@@ -5,17 +5,17 @@ heavy is imported before a command needs it.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from peft_studio import listings
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.jobs import run_commands
 from peft_studio.jobs.queue import PRIORITIES
-from peft_studio.settings import Settings, load_settings, prepare_home
+from peft_studio.printing import print_json, print_table
+from peft_studio.settings import Settings, load_settings
 
 EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
@@ -78,11 +78,11 @@ def _parser() -> argparse.ArgumentParser:
             found.add_argument("--priority", choices=PRIORITIES, default="", help=words)
     _add_generate(add("generate", _generate, "Let a base model and adapters continue a prompt."))
     add("runs", _runs, "List the runs.")
-    add("methods", _methods, "List the methods.")
-    add("tasks", _tasks, "List the tasks.")
+    add("methods", listings.methods, "List the methods.")
+    add("tasks", listings.tasks, "List the tasks.")
     _add_hub(
-        add("models", _models, "List the base models of the catalogue, or search the Hub."),
-        add("data", _data, "List or search data sets of the Hub; 'data fetch ID' makes files of one."),
+        add("models", listings.models, "List the base models of the catalogue, or search the Hub."),
+        add("data", listings.data, "List or search data sets of the Hub; 'data fetch ID' makes files of one."),
     )
     for name, run_command, words in (
         ("metrics", _metrics, "Print every recorded value of a run."),
@@ -128,17 +128,6 @@ def _add_hub(models: argparse.ArgumentParser, data: argparse.ArgumentParser) -> 
     data.add_argument("--target", default="", metavar="COLUMN", help="what it should answer; guessed by default")
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
-
-
-def _print_table(rows: Sequence[Sequence[Any]]) -> None:
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    for row in texts:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.follow import Follower
     from peft_studio.jobs.hands import take_up
@@ -162,9 +151,9 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
         "metrics": info.metrics,
     }
     if options.json:
-        _print_json(result)
+        print_json(result)
     else:
-        _print_table([(name, f"{value:.4f}") for name, value in sorted(info.metrics.items())])
+        print_table([(name, f"{value:.4f}") for name, value in sorted(info.metrics.items())])
         print(f"{info.status}: {info.id}")
     if info.status == "failed":
         print(f"error: {info.reason}", file=sys.stderr)
@@ -182,7 +171,7 @@ def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
     be_quiet()
     found = estimate(config)
     if options.json:
-        _print_json(found)
+        print_json(found)
         return 0
     full = found["full"]
     rows: list[Sequence[Any]] = [("", "this method", "full fine-tuning")]
@@ -191,7 +180,7 @@ def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
     rows.append(("trainable_share", f"{found['trainable_share']:.4%}", f"{full['trainable_share']:.4%}"))
     for key, value in found["memory"].items():
         rows.append((f"memory: {key} (MB)", f"{value / 1e6:.1f}", f"{full['memory'][key] / 1e6:.1f}"))
-    _print_table(rows)
+    print_table(rows)
     for warning in found["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
@@ -227,7 +216,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
             models, tokenizer, options.prompt, sampling, groups=pool.groups(models, model, kind)
         )
     if options.json:
-        _print_json({"columns": columns})
+        print_json({"columns": columns})
     else:
         for column in columns:
             print(f"--- {column['name']} ({column['tokens']} tokens)\n{column['text']}")
@@ -239,101 +228,10 @@ def _runs(options: argparse.Namespace, settings: Settings) -> int:
 
     runs = JobManager(settings).list()
     if options.json:
-        _print_json([run.to_dict() for run in runs])
+        print_json([run.to_dict() for run in runs])
     else:
         rows = [(run.id, run.status, run.method, run.model, run.step, run.eval_loss) for run in runs]
-        _print_table([("run", "status", "method", "model", "step", "eval/loss"), *rows])
-    return 0
-
-
-def _methods(options: argparse.Namespace, _settings: Settings) -> int:
-    from peft_studio.methods import METHODS
-
-    if not options.json:
-        _print_table([(method.name, method.title, method.summary) for method in METHODS.values()])
-        return 0
-    _print_json(
-        [
-            {
-                "name": method.name,
-                "title": method.title,
-                "summary": method.summary,
-                "tier": method.tier,
-                "learning_rate": method.learning_rate,
-                "paper": asdict(method.paper),
-                "mergeable": method.mergeable,
-                "params": method.params.model_json_schema(),
-            }
-            for method in METHODS.values()
-        ]
-    )
-    return 0
-
-
-def _models(options: argparse.Namespace, _settings: Settings) -> int:
-    from peft_studio.models.catalog import MODELS
-    from peft_studio.models.hub import search_models
-
-    cards = search_models(options.search) if options.search else list(MODELS.values())
-    if options.json:
-        found = [{**asdict(card), "kind": card.kind, "suits": card.suits} for card in cards]
-        _print_json([{name: value for name, value in card.items() if name != "path"} for card in found])
-    else:
-        rows = [(card.id, card.size, card.kind, card.licence, card.good_for or card.summary) for card in cards]
-        _print_table([("model", "parameters", "kind", "licence", "good for"), *rows])
-    return 0
-
-
-def _data(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.models.hub import search_datasets
-    from peft_studio.tasks.hub_catalogue import HUB_DATA
-
-    if options.action:
-        return _fetch(options, settings)
-    rows: list[Sequence[Any]]
-    if options.search:
-        hits = search_datasets(options.search)
-        found = [asdict(hit) for hit in hits]
-        rows = [(hit.id, ", ".join(hit.tasks), hit.licence, hit.title) for hit in hits]
-    else:
-        found = [asdict(entry) for entry in HUB_DATA.values()]
-        rows = [(entry.id, entry.kind, entry.licence, entry.summary) for entry in HUB_DATA.values()]
-    _print_json(found) if options.json else _print_table([("data set", "kind", "licence", "about"), *rows])
-    return 0
-
-
-def _fetch(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.tasks.hub_catalogue import find_data
-    from peft_studio.tasks.hub_data import fetch, task_settings
-
-    if not options.id:
-        raise ConfigError("Which data set? Give a name of the list, a Hub id, or a folder with data files.")
-    prepare_home(settings)
-    data = find_data(options.id, options.config, options.input, options.target)
-
-    def say(words: str) -> None:
-        print(f"progress: {words}", file=sys.stderr, flush=True)
-
-    files = fetch(data, settings.home, say=say)
-    say("Looking at the columns")
-    task = task_settings(data, files)
-    if options.json:
-        _print_json({"files": {split: str(file) for split, file in files.items()}, "task": task})
-    else:
-        _print_table([(split, file) for split, file in files.items()])
-        print("In a preset:\ntask:")
-        print("\n".join(f"  {name}: {json.dumps(value, ensure_ascii=False)}" for name, value in task.items()))
-    return 0
-
-
-def _tasks(options: argparse.Namespace, _settings: Settings) -> int:
-    from peft_studio.tasks import TASKS
-
-    if not options.json:
-        _print_table([(task.name, task.title) for task in TASKS.values()])
-        return 0
-    shown = ("name", "title", "kind", "description", "template", "headline")
-    _print_json([{key: getattr(task, key) for key in shown} for task in TASKS.values()])
+        print_table([("run", "status", "method", "model", "step", "eval/loss"), *rows])
     return 0
 
 
@@ -342,9 +240,9 @@ def _metrics(options: argparse.Namespace, settings: Settings) -> int:
 
     values = list(JobManager(settings).metrics(options.run))
     if options.json:
-        _print_json(values)
+        print_json(values)
     else:
-        _print_table([(item["step"], item["name"], item["value"]) for item in values])
+        print_table([(item["step"], item["name"], item["value"]) for item in values])
     return 0
 
 
@@ -357,5 +255,5 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
         export_zip(RunStore(settings.runs_dir).paths(options.run), out)
     except OSError as exc:
         raise StorageError(f"{out} could not be written: {exc.strerror or exc}.") from exc
-    _print_json({"path": str(out), "bytes": out.stat().st_size}) if options.json else print(out)
+    print_json({"path": str(out), "bytes": out.stat().st_size}) if options.json else print(out)
     return 0

@@ -1,14 +1,13 @@
 """Looking after runs on the command line: what is wrong with one, what they take, and moving them elsewhere."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from peft_studio.errors import ConfigError, StorageError
 from peft_studio.jobs.findings import Finding
+from peft_studio.printing import print_json
 from peft_studio.settings import Settings, prepare_home
 
 Add = Callable[[str, Callable[[argparse.Namespace, Settings], int], str], argparse.ArgumentParser]
@@ -32,16 +31,12 @@ def add_commands(add: Add) -> None:
     )
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
-
-
 def _doctor(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.manager import JobManager
 
     found = JobManager(settings).findings(options.run)
     if options.json:
-        _print_json([finding.to_dict() for finding in found])
+        print_json([finding.to_dict() for finding in found])
     else:
         print("\n".join(_in_words(found)))
     return 0
@@ -63,7 +58,7 @@ def _disk(options: argparse.Namespace, settings: Settings) -> int:
     manager = JobManager(settings)
     use = manager.keeper.measure(manager.list())
     if options.json:
-        _print_json(use.to_dict())
+        print_json(use.to_dict())
         return 0
     for run in sorted(use.runs, key=lambda run: -run.total):
         part = f", {megabytes(run.checkpoint)} of it a checkpoint" if run.checkpoint else ""
@@ -89,7 +84,7 @@ def _clean(options: argparse.Namespace, settings: Settings) -> int:
     else:
         gone, freed = manager.keep_house(), manager.keeper.remove_leftovers()
     if options.json:
-        _print_json({"deleted": gone, "leftovers_bytes": freed, "dry_run": options.dry_run})
+        print_json({"deleted": gone, "leftovers_bytes": freed, "dry_run": options.dry_run})
     else:
         word = "would delete" if options.dry_run else "deleted"
         print("\n".join([f"{word} {run_id}" for run_id in gone] or ["No run is beyond the limits."]))
@@ -101,7 +96,7 @@ def _export_run(options: argparse.Namespace, settings: Settings) -> int:
 
     JobManager(settings).export_run(options.run, options.file)
     size = options.file.stat().st_size
-    _print_json({"path": str(options.file), "bytes": size}) if options.json else print(options.file)
+    print_json({"path": str(options.file), "bytes": size}) if options.json else print(options.file)
     return 0
 
 
@@ -112,5 +107,5 @@ def _import_run(options: argparse.Namespace, settings: Settings) -> int:
         raise StorageError(f"There is no file {options.file}.")
     prepare_home(settings)
     run_id = JobManager(settings).import_run(options.file)
-    _print_json({"run_id": run_id}) if options.json else print(run_id)
+    print_json({"run_id": run_id}) if options.json else print(run_id)
     return 0

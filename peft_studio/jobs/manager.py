@@ -5,18 +5,15 @@ Thread-safe. It keeps nothing that is not in the run folders: kill it, start ano
 
 import contextlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from peft_studio.config import RunConfig
 from peft_studio.devices import find_devices
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
 from peft_studio.jobs.controls import RunControls
-from peft_studio.jobs.doctor import Finding, diagnose
 from peft_studio.jobs.engine_client import EngineClient
-from peft_studio.jobs.evidence import EvidenceCache
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.fetching import Fetcher
@@ -24,12 +21,10 @@ from peft_studio.jobs.gpus import GpuPlaces
 from peft_studio.jobs.home import is_locked, lock_home
 from peft_studio.jobs.housekeeping import Housekeeper
 from peft_studio.jobs.index import RunIndex
-from peft_studio.jobs.loglines import tail
+from peft_studio.jobs.library import RunLibrary
 from peft_studio.jobs.press import Press
 from peft_studio.jobs.queue import NORMAL, RunQueue
-from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.scheduler import Limits, Scheduler
-from peft_studio.jobs.series import SeriesCache
 from peft_studio.jobs.state import Status
 from peft_studio.jobs.store import RunStore
 from peft_studio.jobs.transfer import pack_run, unpack_run
@@ -40,7 +35,7 @@ from peft_studio.settings import Settings, prepare_home
 STOP_GRACE = 30.0  # seconds to save the adapter or a checkpoint and end
 
 
-class JobManager:
+class JobManager(RunLibrary):
     """Submits, orders, starts, watches, pauses, stops and deletes runs.
 
     Reading and submitting work at once; nothing is started before `start`.
@@ -81,10 +76,9 @@ class JobManager:
         self.devices = find_devices(settings.visible_gpus, settings.threads)
         self.places = GpuPlaces(self.devices, settings.max_running)
         self._executor = executor or make_executor(settings, self._warm, self.places)
-        self._index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
+        index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
+        super().__init__(self.store, index, settings.cache_dir / "curves")
         self._controls = RunControls(self.store, self._index, self.queue)
-        self._series = SeriesCache(self.store, settings.cache_dir / "curves")
-        self._evidence = EvidenceCache()
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)
         self.fetcher = Fetcher(settings.home)
@@ -294,8 +288,7 @@ class JobManager:
             )
         self.store.delete(run_id)
         self.queue.forget(run_id)
-        self._series.forget(run_id)
-        self._evidence.forget(run_id)
+        self.forget(run_id)
         self._changed(run_id)
 
     def keep_house(self) -> list[str]:
@@ -325,60 +318,6 @@ class JobManager:
         run_id = unpack_run(source, self.store)
         self._changed(run_id)
         return run_id
-
-    def list(self) -> list[RunInfo]:
-        """Every run, newest first."""
-        return self._index.all()
-
-    def info(self, run_id: str) -> RunInfo:
-        """One run.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
-        return self._index.get(run_id)
-
-    def series(self, run_id: str, since: int = 0) -> dict[str, Any]:
-        """New points of a run's curves; see `SeriesCache.delta`.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
-        return self._series.delta(run_id, since)
-
-    def metrics(self, run_id: str) -> Sequence[dict[str, Any]]:
-        """Every recorded value of a run, raw; see `series.raw_metrics`.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
-        return self._series.raw(run_id)
-
-    def findings(self, run_id: str) -> tuple[Finding, ...]:
-        """What the doctor says about a run, as far as it has come; see `doctor.diagnose`.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
-        status = self._index.get(run_id).status
-        return self._evidence.ask(diagnose, self.store.paths(run_id), status)
-
-    def clone(self, run_id: str) -> dict[str, Any]:
-        """A run's config as plain values, for "the same again with a change".
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            ConfigError: The config is damaged.
-        """
-        return self.store.config(run_id).model_dump(mode="json")
-
-    def log_tail(self, run_id: str, lines: int = 200) -> str:
-        """The last lines that the worker printed; of progress bars the last state.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
-        return tail(self.store.paths(run_id).log, lines)
 
     def _changed(self, run_id: str = "") -> None:
         self._index.changed(run_id)

@@ -1,11 +1,11 @@
 """Commands of the command line that change runs and their queue, whether or not an app is running."""
 
 import argparse
-import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from peft_studio.jobs.queue import NORMAL, PRIORITIES
+from peft_studio.printing import print_json
 from peft_studio.settings import Settings, prepare_home
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def queue(options: argparse.Namespace, settings: Settings) -> int:
     paused = manager.queue.state().paused
     if options.json:
         names = ("id", "queue_position", "priority", "held", "reason")
-        _print_json({"paused": paused, "queue": [{name: getattr(info, name) for name in names} for info in waiting]})
+        print_json({"paused": paused, "queue": [{name: getattr(info, name) for name in names} for info in waiting]})
         return 0
     for info in waiting:
         priority = f"{info.priority} priority" if info.priority != NORMAL else ""
@@ -79,14 +79,14 @@ def extend(options: argparse.Namespace, settings: Settings) -> int:
 def delete(options: argparse.Namespace, settings: Settings) -> int:
     """Deletes a run."""
     _manager(settings).delete(options.run)
-    _print_json({"run_id": options.run, "deleted": True}) if options.json else print(f"deleted {options.run}")
+    print_json({"run_id": options.run, "deleted": True}) if options.json else print(f"deleted {options.run}")
     return 0
 
 
 def _report(options: argparse.Namespace, manager: "JobManager") -> int:
     info = manager.info(options.run)
     if options.json:
-        _print_json({"run_id": info.id, "status": info.status, "reason": info.reason, "max_steps": info.max_steps})
+        print_json({"run_id": info.id, "status": info.status, "reason": info.reason, "max_steps": info.max_steps})
     else:
         print(f"{info.id}: {info.status}{_bracketed(info.reason)}")
     if info.status == "queued" and not manager.app_is_running():
@@ -102,7 +102,3 @@ def _manager(settings: Settings) -> "JobManager":
 
 def _bracketed(text: str) -> str:
     return f"  ({text})" if text else ""
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)

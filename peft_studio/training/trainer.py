@@ -4,7 +4,6 @@ The worker calls ``run``; everything it reports goes through ``emit`` into the r
 """
 
 import random
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +11,9 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from peft_studio.config import RunConfig
-from peft_studio.errors import ModelError, NonFiniteLossError, StorageError
+from peft_studio.errors import ModelError, NonFiniteLossError
 from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
 from peft_studio.tasks import task_of
@@ -39,13 +37,13 @@ from peft_studio.training.evaluate import (
 )
 from peft_studio.training.formats import evaluation_batches, format_for
 from peft_studio.training.keeper import Keeper
-from peft_studio.training.load import base_output, layout_of, load_adapter, load_base
+from peft_studio.training.load import base_output, layout_of, load_base
 from peft_studio.training.loop import StudioTrainer
 from peft_studio.training.loss import context_length, virtual_tokens
-from peft_studio.training.origin import save_adapter
 from peft_studio.training.param_map import count_parameters
 from peft_studio.training.placing import device_for, is_spread
 from peft_studio.training.quiet import be_quiet
+from peft_studio.training.saving import reload_difference, write_adapter
 from peft_studio.training.state import same_randomness
 from peft_studio.training.token_cache import encode_once
 
@@ -276,34 +274,17 @@ class _Session:
         """
         self.emit("stage", name="saving the adapter")
         self.model.eval()
-        self._save_files()
+        write_adapter(self.model, self.paths)
         size = (self.paths.adapter / "adapter_model.safetensors").stat().st_size
         found = {"path": self.paths.adapter.name, "step": step, "bytes": size}
         if not is_spread(self.model):
             found["check"] = {"rows": CHECK_ROWS, "max_difference": self._reload_difference()}
         self.emit("saved", **found)
 
-    def _save_files(self) -> None:
-        draft = self.paths.root / ".adapter"  # appears under its final name when it is complete
-        shutil.rmtree(draft, ignore_errors=True)
-        try:
-            save_adapter(self.model, draft)
-            shutil.rmtree(self.paths.adapter, ignore_errors=True)
-            draft.rename(self.paths.adapter)
-        except (SafetensorError, OSError) as exc:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise StorageError(f"The adapter could not be saved in {self.paths.root}: {exc}.") from exc
-
     def _reload_difference(self) -> float:
-        """Largest difference of a logit between this model and the saved one, on a few rows."""
-        batch = self.form.inputs(self.training_rows.encoded.examples[:CHECK_ROWS])
         base, _ = self._fresh_base()
-        reloaded = load_adapter(base, self.paths.adapter).eval().to(self.model.device)
-        moved = {name: part.to(self.model.device) for name, part in batch.items()}
-        with torch.inference_mode():
-            ours, _ = self.form.logits(self.model, moved)
-            theirs, _ = self.form.logits(reloaded, moved)
-        return float((ours - theirs).abs().max())
+        examples = self.training_rows.encoded.examples[:CHECK_ROWS]
+        return reload_difference(self.model, base, self.paths.adapter, self.form, examples)
 
     def test(self) -> bool:
         """Answers the test rows, writes the predictions and emits the metrics; False when stopped."""

@@ -1,0 +1,89 @@
+"""What can be asked about runs: the list, curves, figures, findings, logs. Nothing here changes a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft_studio.jobs.doctor import diagnose
+from peft_studio.jobs.evidence import EvidenceCache
+from peft_studio.jobs.finding import Finding
+from peft_studio.jobs.index import RunIndex
+from peft_studio.jobs.loglines import tail
+from peft_studio.jobs.reader import RunInfo
+from peft_studio.jobs.series import SeriesCache
+from peft_studio.jobs.store import RunStore
+
+
+class RunLibrary:
+    """Reads the runs of a home folder, and remembers what it has read.
+
+    Args:
+        store: The run folders.
+        index: The list of them.
+        curves: Where the curves of long runs are kept as files.
+    """
+
+    def __init__(self, store: RunStore, index: RunIndex, curves: Path) -> None:
+        self.store = store
+        self._index = index
+        self._series = SeriesCache(store, curves)
+        self._evidence = EvidenceCache()
+
+    def list(self) -> list[RunInfo]:
+        """Every run, newest first."""
+        return self._index.all()
+
+    def info(self, run_id: str) -> RunInfo:
+        """One run.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        return self._index.get(run_id)
+
+    def series(self, run_id: str, since: int = 0) -> dict[str, Any]:
+        """New points of a run's curves; see `SeriesCache.delta`.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        return self._series.delta(run_id, since)
+
+    def metrics(self, run_id: str) -> Sequence[dict[str, Any]]:
+        """Every recorded value of a run, raw; see `series.raw_metrics`.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        return self._series.raw(run_id)
+
+    def findings(self, run_id: str) -> tuple[Finding, ...]:
+        """What the doctor says about a run, as far as it has come; see `doctor.diagnose`.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        status = self._index.get(run_id).status
+        return self._evidence.ask(diagnose, self.store.paths(run_id), status)
+
+    def clone(self, run_id: str) -> dict[str, Any]:
+        """A run's config as plain values, for "the same again with a change".
+
+        Raises:
+            RunNotFoundError: No run has this id.
+            ConfigError: The config is damaged.
+        """
+        return self.store.config(run_id).model_dump(mode="json")
+
+    def log_tail(self, run_id: str, lines: int = 200) -> str:
+        """The last lines that the worker printed; of progress bars the last state.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        return tail(self.store.paths(run_id).log, lines)
+
+    def forget(self, run_id: str) -> None:
+        """Drops what was remembered of a run that was deleted."""
+        self._series.forget(run_id)
+        self._evidence.forget(run_id)
