@@ -1,6 +1,7 @@
 """looking at files that anybody may have broken: a folder, a pipe or a link in a file's place is no crash"""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -38,6 +39,23 @@ def usable_log(path: Path) -> Path:
 def is_there(path: Path) -> bool:
     """Whether a path exists, as far as that can be told; False where the folder must not be looked into."""
     return os.path.exists(path)  # noqa: PTH110, whose like raises PermissionError
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a process holds a lock on a file; None where that cannot be told (no file, or no locks there)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would keep us waiting
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return False
 
 
 def remove(path: Path) -> None:

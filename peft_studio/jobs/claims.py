@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from peft_studio.errors import StorageError
+from peft_studio.files import is_locked
 from peft_studio.jobs.store import RunPaths, atomic_write, read_json
 
 # Room kept free for the last words of a run whose disk is full, in bytes: half for the worker, half for exit.json.
@@ -84,30 +85,13 @@ def claim_is_held(paths: RunPaths) -> bool:
 
     Unlike a process id this also sees a worker whose supervisor was killed.
     """
-    return _is_locked(paths.claim) is True
+    return is_locked(paths.claim) is True
 
 
 def nobody_is_left(paths: RunPaths) -> bool:
     """Whether neither the claimant nor a process that it forked lives, for certain: a claim of this host, unlocked."""
     here = (read_json(paths.claim) or {}).get("host") == socket.gethostname()
-    return here and _is_locked(paths.claim) is False
-
-
-def _is_locked(path: Path) -> bool | None:
-    """Whether a process holds a lock on a file; None where that cannot be told (no file, or no locks there)."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would keep us waiting
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return False
+    return here and is_locked(paths.claim) is False
 
 
 def process_mark(pid: int) -> str | None:

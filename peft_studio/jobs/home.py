@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from peft_studio.errors import StorageError
+from peft_studio.files import is_locked
 
 
 def lock_home(home: Path) -> int:
@@ -37,16 +38,6 @@ def lock_home(home: Path) -> int:
     return fd
 
 
-def is_locked(home: Path) -> bool:
+def has_app(home: Path) -> bool:
     """Whether an app has a home folder."""
-    try:
-        fd = os.open(home / "app.lock", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return is_locked(home / "app.lock") is True

@@ -6,7 +6,7 @@ from typing import Any
 
 from peft_studio.jobs.doctor import diagnose
 from peft_studio.jobs.evidence import EvidenceCache
-from peft_studio.jobs.finding import Finding
+from peft_studio.jobs.findings import Finding
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.loglines import tail
 from peft_studio.jobs.reader import RunInfo

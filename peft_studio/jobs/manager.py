@@ -18,7 +18,7 @@ from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.fetching import Fetcher
 from peft_studio.jobs.gpus import GpuPlaces
-from peft_studio.jobs.home import is_locked, lock_home
+from peft_studio.jobs.home import has_app, lock_home
 from peft_studio.jobs.housekeeping import Housekeeper
 from peft_studio.jobs.index import RunIndex
 from peft_studio.jobs.library import RunLibrary
@@ -137,7 +137,7 @@ class JobManager(RunLibrary):
 
     def app_is_running(self) -> bool:
         """Whether this manager or one of another process has the home folder and starts its queued runs."""
-        return self._lock_fd is not None or is_locked(self.settings.home)
+        return self._lock_fd is not None or has_app(self.settings.home)
 
     def submit(self, config: RunConfig, name: str = "", priority: str = NORMAL) -> str:
         """Adds a run at the end of the queue, behind all others of its priority.

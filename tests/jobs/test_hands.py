@@ -14,7 +14,7 @@ from peft_studio.jobs import hands
 from peft_studio.jobs.executors.ray import RayExecutor
 from peft_studio.jobs.follow import Follower
 from peft_studio.jobs.hands import ByApp, ByCluster, ByWorker, take_up
-from peft_studio.jobs.home import is_locked
+from peft_studio.jobs.home import has_app
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.reader import RunInfo
 from peft_studio.jobs.store import RunPaths, read_json
@@ -93,8 +93,8 @@ def test_on_a_cluster(home: Path, ray_cluster: Any) -> None:
     manager = JobManager(settings, executor=executor)
     config = parse_config({**make_config(5).model_dump(mode="json"), "resources": {"cpus": 0.5}})
     paths, hand = take_up(manager, config, plan(), "")
-    assert isinstance(hand, ByCluster) and is_locked(home)
+    assert isinstance(hand, ByCluster) and has_app(home)
     info = follow(manager, paths, hand, 5)
     assert info.status == "finished" and info.step == 5
     assert str((read_json(paths.claim) or {})["host"]).startswith("ray:")
-    assert not is_locked(home)
+    assert not has_app(home)
