@@ -183,6 +183,10 @@ class TrainingConfig(_Strict):
         description="Longest row in tokens; longer ones are cut on the left of the prompt.",
     )
 
+    def repeats(self, rows: int) -> bool:
+        """Whether a run reads some of so many training rows more than once."""
+        return self.steps_for(rows) * self.batch_size * self.gradient_accumulation > rows
+
     def steps_for(self, rows: int) -> int:
         """Optimizer steps of a run on so many training rows."""
         return math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)) or self.max_steps

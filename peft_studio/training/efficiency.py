@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from peft_studio.config import RunConfig
+from peft_studio.devices import CPU, MPS
 from peft_studio.errors import ModelError
 from peft_studio.methods import get_method
 from peft_studio.methods.base import Params
@@ -19,7 +20,7 @@ from peft_studio.models.layouts import Layout
 from peft_studio.models.long_text import LongText
 from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Task
-from peft_studio.training.fast_decoder import FastDecoder
+from peft_studio.training.fast_decoder import FastDecoder, Levers
 from peft_studio.training.frozen import frozen_matrices
 from peft_studio.training.ledger import BYTES, Rows, Weights, memory_ledger
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
@@ -48,6 +49,7 @@ class Facts:
         blocks: Blocks that the backward pass goes through.
         copies: Bytes of the copies of frozen matrices that bf16 makes.
         frozen_head: Whether the vocabulary projection is a plain one that does not train.
+        remembers: Whether training keeps what frozen lower blocks give for a row, where rows come again.
         map: Where all of these are; see ``draw_map``.
     """
 
@@ -59,6 +61,7 @@ class Facts:
     blocks: int
     copies: int
     frozen_head: bool
+    remembers: bool
     map: list[dict[str, Any]]
 
 
@@ -81,8 +84,9 @@ def estimate(config: RunConfig) -> dict[str, Any]:
     place = (config.model.id, task.labels, config.lsg)
     facts = _facts(place, config.method, config.training.max_steps)
     lengths = _typical_lengths(config.model.id, task)
-    figures = _figures(config, place, facts, lengths)
-    full = _figures(config, place, _facts(place, get_method("full").params(name="full"), 1), lengths)
+    rows = len(task.load("train"))
+    figures = _figures(config, place, facts, lengths, rows)
+    full = _figures(config, place, _facts(place, get_method("full").params(name="full"), 1), lengths, rows)
     return {
         **figures,
         "full": full,
@@ -109,18 +113,20 @@ def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> l
     return warnings
 
 
-def _figures(config: RunConfig, place: Place, facts: Facts, lengths: Rows) -> dict[str, Any]:
+def _figures(config: RunConfig, place: Place, facts: Facts, lengths: Rows, count: int) -> dict[str, Any]:
     rows, base = lengths.within(config.training.max_length), _meta_base(*place)
-    held = Weights(facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.frozen_head)
+    held = Weights(
+        facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.frozen_head,
+        remembered=count if facts.remembers and config.training.repeats(count) else 0,
+    )  # fmt: skip
+    on_gpu = torch.cuda.is_available() and config.resources.device not in (CPU, MPS)
     return {
         "trainable_params": facts.trainable,
         "total_params": facts.total,
         "base_params": facts.base,
         "trainable_share": facts.trainable / facts.total,
         "adapter_bytes": facts.adapter_bytes,
-        "memory": memory_ledger(
-            held, base.config, layout_of(base), config.training, rows, on_gpu=torch.cuda.is_available()
-        ),
+        "memory": memory_ledger(held, base.config, layout_of(base), config.training, rows, on_gpu),
         "tokens_per_row": rows.prompt + rows.answer,
     }
 
@@ -145,6 +151,7 @@ def _count(place: Place, params: Params, steps: int) -> Facts:
         blocks=trained_blocks(model, base, layout),
         copies=sum(2 * part.numel() for part in frozen_matrices(model)),
         frozen_head=_has_frozen_head(model),
+        remembers=FastDecoder.fits(model) and FastDecoder(model, Levers()).frozen > 0,
         map=draw_map(model, base, layout),
     )
 

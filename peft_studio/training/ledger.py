@@ -13,6 +13,7 @@ from peft_studio.config import TrainingConfig
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.models.layouts import Layout
 from peft_studio.training.decoding import cache_bytes, rows_together
+from peft_studio.training.fast_decoder import MEMORY_BYTES
 from peft_studio.training.formats import ANSWER_ROWS, evaluation_tokens
 from peft_studio.training.kernels import HEAD_BYTES
 
@@ -55,6 +56,7 @@ class Weights:
         trainable: Parameters that train; a count.
         blocks: Blocks that the backward pass goes through.
         frozen_head: Whether the vocabulary projection is a plain one that does not train.
+        remembered: Rows of which is kept what frozen lower blocks give, because they come again; usually 0.
     """
 
     held: int
@@ -63,6 +65,7 @@ class Weights:
     trainable: int
     blocks: int
     frozen_head: bool
+    remembered: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
     Per token and block: ``10 d + 2 k + 4 f`` numbers (norms, projections, residuals of width ``d``, keys and values of
     width ``k``, feed-forward width ``f``), and the attention's shares of each token, counted from the lowest block
     that trains upwards; and, for every answer token, three times the vocabulary, or less where it is worked on in
-    slices. With gradient checkpointing a block keeps its input only, and one is worked out again at a time.
+    slices. With gradient checkpointing a block keeps its input only, and one is worked out again at a time. Where rows
+    come again, what frozen blocks give for them is kept, too, within bounds.
 
     Args:
         widths: Of the model.
@@ -162,7 +166,9 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
     block = widths.block(rows.long)
     kept = seen * widths.hidden + tokens * block if training.gradient_checkpointing else seen * block
     logits = 3 * BYTES * answers * widths.vocabulary
-    return number * kept + (min(logits, 3 * HEAD_BYTES) if weights.frozen_head else logits)
+    remembered = number * weights.remembered * (rows.prompt + rows.answer) * widths.hidden
+    head = min(logits, 3 * HEAD_BYTES) if weights.frozen_head else logits
+    return number * kept + head + min(remembered, MEMORY_BYTES)
 
 
 def validation_bytes(widths: Widths, training: TrainingConfig, rows: Rows) -> int:

@@ -122,7 +122,7 @@ def on_screen(page: Any, url: str) -> dict[str, float]:
     longest = page.evaluate("studio.runs.reduce((a, b) => (a.step > b.step ? a : b)).id")
     figures["search_one_ms"] = timed(lambda: search.fill(longest), f"{rows} === 1")
     box = page.locator(".ps-run input[type=checkbox]")
-    figures["curve_ms"] = timed(box.check, "studio.pointsDrawn() > 0")
+    figures["curve_drawn_ms"] = timed(box.check, "studio.pointsDrawn() > 0")
     details = page.locator(".ps-run").get_by_role("button", name="Details")
     figures["details_ms"] = timed(details.click, "document.querySelectorAll('.ps-detailbody > div').length >= 2")
     compare = page.get_by_role("tab", name="Compare", exact=True)

@@ -33,7 +33,7 @@ from bench_speed import make_135m  # noqa: E402
 
 from peft_studio.config import parse_config  # noqa: E402
 from peft_studio.jobs.events import read_new  # noqa: E402
-from peft_studio.jobs.follow import start_worker  # noqa: E402
+from peft_studio.jobs.hands import ByWorker  # noqa: E402
 from peft_studio.jobs.manager import JobManager  # noqa: E402
 from peft_studio.jobs.state import Status  # noqa: E402
 from peft_studio.jobs.store import RunPaths, read_json  # noqa: E402
@@ -138,10 +138,10 @@ def table(manager: JobManager, runs: list[tuple[str, dict[str, Any]]], cold: boo
         if cold:
             manager.queue.pause(True)
         paths = manager.store.paths(manager.submit(parse_config(config), name))
-        worker = start_worker(paths, manager.settings.threads) if cold else None
+        worker = ByWorker(paths, manager.settings.threads, None) if cold else None
         shared = finish(manager, paths)
         if worker is not None:
-            worker.wait()
+            worker.close()
         estimate, peaks = predict(manager, paths), measured(paths)
         ratios.append(peaks["peak"] / estimate)
         sizes = [*(peaks[stage] for stage in STAGES), shared]

@@ -114,7 +114,7 @@ def test_the_hub_is_searched_for_models(hub_page: Page) -> None:
     lines = hub_page.locator("#hub-models li")
     expect(lines).to_have_count(2)
     expect(lines.first).to_contain_text("124.0 M · gpt2, decoder · mit")
-    expect(lines.last).to_contain_text("Too large for this machine: needs at least 48,000.0 GB of")
+    expect(lines.last).to_contain_text("Too large for this machine: needs at least 80,000.4 GB of")
     expect(lines.last).to_contain_text("<b>x</b>")
     expect(lines.last.get_by_role("button")).to_be_disabled()
     lines.first.get_by_role("button").click()

@@ -71,7 +71,8 @@ SUBTLE = ("wrong values", "long line", "not UTF-8", "list", "half")
 PACKED = ("config.json", "events.jsonl", "predictions.jsonl", "exit.json", "adapter", "adapter/*")
 HOME_KINDS = (
     "runs", "app.lock", "queue.json", "queue.lock", "cache", "cache/runs.json", "cache/warm.log", "cache/base",
-    "cache/base/*.json", "cache/engine.log",
+    "cache/base/*.json", "cache/engine.log", "cache/tokens", "cache/tokens/*.safetensors", "cache/curves",
+    "cache/curves/*.curves",
 )  # fmt: skip
 
 
@@ -172,6 +173,12 @@ def look(manager: JobManager, client: TestClient, run: str, pack: bool = True) -
     return " ".join([info.reason, *said])
 
 
+def left_over(paths: RunPaths) -> set[str]:
+    """Files beside a checkpoint that belong to none: whoever wrote them was killed before they counted, or after."""
+    used = {file["name"] for file in (read_json(paths.checkpoint / "state.json") or {}).get("files", {}).values()}
+    return {f"checkpoint/{path.name}" for path in paths.checkpoint.glob("*.safetensors") if path.name not in used}
+
+
 def act(client: TestClient, manager: JobManager, run: str) -> None:
     """Asks for everything that can be asked for; in the end the run is gone."""
     for action in (
@@ -196,6 +203,7 @@ def act(client: TestClient, manager: JobManager, run: str) -> None:
 @pytest.mark.parametrize("which", [1, 2], ids=["finished", "killed"])
 def test_runs_with_broken_files(trained: tuple[JobManager, str, str], which: int, tmp_path: Path) -> None:
     source = trained[0].store.paths(trained[which])
+    unused = left_over(source)
     for number, name in enumerate(inside(source.root)):
         words = next(words for kind, words in KINDS.items() if fits(name, [kind]))
         manager = copies(source, name, tmp_path / str(number))
@@ -207,7 +215,7 @@ def test_runs_with_broken_files(trained: tuple[JobManager, str, str], which: int
             for breakage in ways(name):
                 pack = fits(name, PACKED) and breakage != "long line"
                 said = look(manager, client, breakage.replace(" ", "-"), pack)
-                allowed = words + "|" if breakage in SUBTLE else words
+                allowed = words + "|" if breakage in SUBTLE or name in unused else words
                 assert re.search(allowed, said), (name, breakage, said)
                 act(client, manager, breakage.replace(" ", "-"))
             assert [info.id for info in manager.list()] == ["healthy"]

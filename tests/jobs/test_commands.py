@@ -64,7 +64,8 @@ def test_a_run_moves_to_another_home(studio: Studio, place: Path, ended: list[Ru
     assert packed == {"path": str(archive), "bytes": archive.stat().st_size}
     moved = last_line(studio("import-run", str(archive), "--json", home=tmp_path / "other"))
     assert moved == {"run_id": ended[0].id}
-    assert last_line(studio("doctor", ended[0].id, "--json", home=tmp_path / "other")) == []
+    found = last_line(studio("doctor", ended[0].id, "--json", home=place))
+    assert last_line(studio("doctor", ended[0].id, "--json", home=tmp_path / "other")) == found
     archive.write_bytes(archive.read_bytes()[:-50])
     damaged = studio("import-run", str(archive), home=place)
     assert damaged.returncode == 2 and "damaged" in damaged.stderr and len(list((place / "runs").iterdir())) == 3

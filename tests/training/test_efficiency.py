@@ -16,6 +16,7 @@ from peft_studio.models.catalog import MODELS
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.training import placing
 from peft_studio.training.efficiency import estimate
+from peft_studio.training.fast_decoder import MEMORY_BYTES
 from peft_studio.training.safetensors_size import safetensors_bytes
 
 
@@ -62,7 +63,7 @@ def test_dora_and_rank_change_the_count() -> None:
 
 def test_activations_grow_with_the_batch_and_shrink_with_the_depth_trained() -> None:
     def activations(**options: Any) -> int:
-        return figures(**options)["memory"]["activations"]
+        return figures(max_steps=10, **options)["memory"]["activations"]  # no row comes twice
 
     assert activations(batch_size=32) > 1.7 * activations(batch_size=16)
     top = activations(method="top_layers", params={"layers": 1})
@@ -110,6 +111,12 @@ def test_the_ledger_knows_what_settings_cost() -> None:
     assert ledger(gradient_checkpointing=True)["activations"] < plain["activations"] / 2
     assert ledger(batch_size=1)["evaluation"] > plain["evaluation"]  # a validation's batch is larger then
     assert ledger(batch_size=64)["evaluation"] == 0
+
+
+def test_what_frozen_blocks_give_counts_where_rows_come_again() -> None:
+    once, often = (figures("top_layers", max_steps=steps)["memory"]["activations"] for steps in (10, 1000))
+    assert once < often < once + 1.5 * MEMORY_BYTES
+    assert figures("lora", max_steps=10)["memory"] == figures("lora", max_steps=1000)["memory"]
 
 
 def test_a_run_that_is_larger_than_the_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
