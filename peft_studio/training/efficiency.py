@@ -48,7 +48,8 @@ class Facts:
         adapter_bytes: Size of the saved adapter's file.
         blocks: Blocks that the backward pass goes through.
         copies: Bytes of the copies of frozen matrices that bf16 makes.
-        frozen_head: Whether the vocabulary projection is a plain one that does not train.
+        fast: Whether training takes our own forward pass.
+        frozen_head: Whether the vocabulary projection is a plain one that does not train, in that pass.
         remembers: Whether training keeps what frozen lower blocks give for a row, where rows come again.
         map: Where all of these are; see ``draw_map``.
     """
@@ -60,6 +61,7 @@ class Facts:
     adapter_bytes: int
     blocks: int
     copies: int
+    fast: bool
     frozen_head: bool
     remembers: bool
     map: list[dict[str, Any]]
@@ -116,7 +118,7 @@ def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> l
 def _figures(config: RunConfig, place: Place, facts: Facts, lengths: Rows, count: int) -> dict[str, Any]:
     rows, base = lengths.within(config.training.max_length), _meta_base(*place)
     held = Weights(
-        facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.frozen_head,
+        facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.fast, facts.frozen_head,
         remembered=count if facts.remembers and config.training.repeats(count) else 0,
     )  # fmt: skip
     on_gpu = torch.cuda.is_available() and config.resources.device not in (CPU, MPS)
@@ -150,6 +152,7 @@ def _count(place: Place, params: Params, steps: int) -> Facts:
         adapter_bytes=adapter_file_bytes(model, get_method(params.name).changes_base),
         blocks=trained_blocks(model, base, layout),
         copies=sum(2 * part.numel() for part in frozen_matrices(model)),
+        fast=FastDecoder.fits(model),
         frozen_head=_has_frozen_head(model),
         remembers=FastDecoder.fits(model) and FastDecoder(model, Levers()).frozen > 0,
         map=draw_map(model, base, layout),

@@ -9,13 +9,15 @@ what real workers needed.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from peft_studio.config import TrainingConfig
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.models.layouts import Layout
 from peft_studio.training.decoding import cache_bytes, rows_together
 from peft_studio.training.fast_decoder import MEMORY_BYTES
 from peft_studio.training.formats import ANSWER_ROWS, evaluation_tokens
-from peft_studio.training.kernels import HEAD_BYTES
+from peft_studio.training.kernels import HEAD_BYTES, SHORT
 
 BYTES = 4  # float32
 STATES = {"adamw": 2, "adafactor": 0, "sgd": 0}  # numbers that an optimizer keeps for each trained one, about
@@ -55,7 +57,8 @@ class Weights:
         copies: Copies of frozen matrices with 16 bits, that bf16 makes.
         trainable: Parameters that train; a count.
         blocks: Blocks that the backward pass goes through.
-        frozen_head: Whether the vocabulary projection is a plain one that does not train.
+        fast: Whether training takes our own forward pass, if blocks keep what they have computed.
+        frozen_head: Whether the vocabulary projection is a plain one that does not train, in that pass.
         remembered: Rows of which is kept what frozen lower blocks give, because they come again; usually 0.
     """
 
@@ -64,6 +67,7 @@ class Weights:
     copies: int
     trainable: int
     blocks: int
+    fast: bool
     frozen_head: bool
     remembered: int = 0
 
@@ -150,8 +154,8 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
     Per token and block: ``10 d + 2 k + 4 f`` numbers (norms, projections, residuals of width ``d``, keys and values of
     width ``k``, feed-forward width ``f``), and the attention's shares of each token, counted from the lowest block
     that trains upwards; and, for every answer token, three times the vocabulary, or less where it is worked on in
-    slices. With gradient checkpointing a block keeps its input only, and one is worked out again at a time. Where rows
-    come again, what frozen blocks give for them is kept, too, within bounds.
+    slices. With gradient checkpointing a block keeps its input only; one at a time is worked out again, beside its
+    gradients. Where rows come again, what frozen blocks give for them is kept, too, within bounds.
 
     Args:
         widths: Of the model.
@@ -163,11 +167,13 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
     tokens, answers = training.batch_size * rows.long, training.batch_size * rows.long_answer
     writers, read = min(weights.blocks, widths.writers), tokens - answers if widths.writers else tokens
     seen = (weights.blocks - writers) * read + writers * answers  # tokens that each block sees, added up
-    block = widths.block(rows.long)
-    kept = seen * widths.hidden + tokens * block if training.gradient_checkpointing else seen * block
+    fast = weights.fast and not training.gradient_checkpointing
+    short = SHORT[torch.bfloat16 if training.precision == "bf16" else torch.float32]
+    block = widths.block(rows.long if not fast or rows.long <= short else 0)  # the library's attention keeps no shares
+    kept = seen * widths.hidden + 2 * tokens * block if training.gradient_checkpointing else seen * block
     logits = 3 * BYTES * answers * widths.vocabulary
     remembered = number * weights.remembered * (rows.prompt + rows.answer) * widths.hidden
-    head = min(logits, 3 * HEAD_BYTES) if weights.frozen_head else logits
+    head = min(logits, 3 * HEAD_BYTES) if fast and weights.frozen_head else logits
     return number * kept + head + min(remembered, MEMORY_BYTES)
 
 
