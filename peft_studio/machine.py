@@ -32,11 +32,32 @@ def _process_limits() -> list[int]:
     return [resource.getrlimit(name)[0] for name in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
 
 
+def peak_resident() -> int:
+    """Largest resident size of this process so far, in bytes; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def oom_kills() -> int:
     """Processes that the kernel has ended for want of memory since it started; 0 where it does not say."""
     with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
+        return kernel_count(Path("/proc/vmstat"), "oom_kill")
+    return 0
+
+
+def kernel_count(path: Path, name: str) -> int:
+    """A number in one of the kernel's files with a name and a number in each line; 0 when it has none of that name.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It says no number.
+    """
+    for line in path.read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
     return 0

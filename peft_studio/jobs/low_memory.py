@@ -2,12 +2,11 @@
 
 import errno
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from peft_studio.jobs.store import RunPaths, read_json
-from peft_studio.machine import memory_limit
+from peft_studio.machine import memory_limit, peak_resident
 
 ADVICE = "A smaller batch size or max_length, a smaller model or fewer runs at a time need less."
 # How torch, safetensors, the kernel, C++, Rust and the C library say it.
@@ -69,18 +68,8 @@ def told_sizes(paths: RunPaths) -> str:
     """What a run was to need, what this process has had, and what is allowed; as sentences, or empty."""
     needed = (read_json(paths.predicted) or {}).get("memory_bytes")
     foretold = f"The run needs about {_gb(needed)} by the estimate. " if isinstance(needed, int) else ""
-    had, allowed = _peak(), memory_limit()
+    had, allowed = peak_resident(), memory_limit()
     return f"{foretold}Its process had {_gb(had)} of the {_gb(allowed)} that are allowed. "
-
-
-def _peak() -> int:
-    """Largest resident size of this process so far, in bytes."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _gb(size: int) -> str:

@@ -1,13 +1,12 @@
 """Memory that is free for runs, within the limits of the machine and of its container."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
-CGROUPS = Path("/sys/fs/cgroup")
-# A limit that is not one: cgroup v1 says "none" by a number near 2**63.
-NO_LIMIT = 1 << 60
+from peft_studio.machine import CGROUPS, NO_LIMIT, kernel_count
 
 
 def available_memory(cgroups: Path = CGROUPS) -> int:
@@ -27,17 +26,9 @@ def available_memory(cgroups: Path = CGROUPS) -> int:
         with contextlib.suppress(OSError, ValueError):
             most = int((folder / limit).read_text())  # "max" is no number: no limit
             if most < NO_LIMIT:
-                taken = int((folder / used).read_text()) - _stat(folder / "memory.stat", cached)
+                taken = int((folder / used).read_text()) - kernel_count(folder / "memory.stat", cached)
                 free = min(free, max(0, most - taken))
     return free
-
-
-def _stat(path: Path, name: str) -> int:
-    for line in path.read_text().splitlines():
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
-    return 0
 
 
 def resident_memory_of(pid: int) -> int:
@@ -45,21 +36,18 @@ def resident_memory_of(pid: int) -> int:
 
     Resident, with the libraries' pages that it shares with others: that is what estimates of a run mean.
     """
-    largest = 0
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for member in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                largest = max(largest, int(member.memory_info().rss))
-    return largest
+    return max(_of_family(pid, lambda member: member.memory_info().rss), default=0)
 
 
 def memory_of(pid: int) -> int:
     """Bytes that would become free if a process and its descendants ended; 0 when it has gone."""
-    total = 0
+    return sum(_of_family(pid, lambda member: member.memory_full_info().uss))
+
+
+def _of_family(pid: int, size: Callable[[psutil.Process], int]) -> Iterator[int]:
+    """A size of a process and of each of its descendants that is still there."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for member in [process, *process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                total += int(member.memory_full_info().uss)
-    return total
+                yield int(size(member))

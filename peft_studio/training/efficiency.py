@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
 
 from peft_studio.config import RunConfig
 from peft_studio.devices import CPU, MPS
@@ -143,6 +142,7 @@ def _count(place: Place, params: Params, steps: int) -> Facts:
     model, base = attach_to_shapes(place, params, steps)
     layout = layout_of(base)
     trainable, total = count_parameters(model)
+    fast = FastDecoder(model, Levers()) if FastDecoder.fits(model) else None
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return Facts(
         trainable=trainable,
@@ -152,16 +152,11 @@ def _count(place: Place, params: Params, steps: int) -> Facts:
         adapter_bytes=adapter_file_bytes(model, get_method(params.name).changes_base),
         blocks=trained_blocks(model, base, layout),
         copies=sum(2 * part.numel() for part in frozen_matrices(model)),
-        fast=FastDecoder.fits(model),
-        frozen_head=_has_frozen_head(model),
-        remembers=FastDecoder.fits(model) and FastDecoder(model, Levers()).frozen > 0,
+        fast=fast is not None,
+        frozen_head=fast is not None and fast.frozen_head,
+        remembers=fast is not None and fast.frozen > 0,
         map=draw_map(model, base, layout),
     )
-
-
-def _has_frozen_head(model: Any) -> bool:
-    head: Any = getattr(model.get_base_model(), "lm_head", None)
-    return type(head) is nn.Linear and not head.weight.requires_grad and FastDecoder.fits(model)
 
 
 def trained_blocks(model: Any, base: Any, layout: Layout) -> int:

@@ -64,6 +64,7 @@ class FastDecoder:
 
     Attributes:
         frozen: How many of the lowest blocks do not train.
+        frozen_head: Whether the vocabulary projection and its loss are made in slices, because nothing of it trains.
     """
 
     def __init__(self, model: Any, levers: Levers, repeats: bool = True) -> None:
@@ -72,6 +73,8 @@ class FastDecoder:
         self._decoder, self._head = base.model, base.lm_head
         self._config = base.config
         self.frozen = self._frozen_blocks()
+        plain = type(self._head) is nn.Linear and self._head.bias is None
+        self.frozen_head = levers.head and plain and not self._head.weight.requires_grad
         self._memory: dict[int, Tensor] = {}
         self._room = MEMORY_BYTES if levers.remember and repeats else 0
 
@@ -104,10 +107,9 @@ class FastDecoder:
         hidden = self._hidden(ids, places, batch.get("rows"))
         hidden = self._norm(self._decoder.norm, hidden)
         targets = following.flatten()[places]
-        head = self._head
-        if self._levers.head and type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad:
-            return FrozenHeadLoss.apply(hidden, head.weight, targets)
-        return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+        if self.frozen_head:
+            return FrozenHeadLoss.apply(hidden, self._head.weight, targets)
+        return F.cross_entropy(self._head(hidden).float(), targets, reduction="sum")
 
     def _hidden(self, ids: Tensor, places: Tensor, rows: list[int] | None) -> Tensor:
         """Hidden states ``(N, d)`` behind the last block, at the places that predict a target."""

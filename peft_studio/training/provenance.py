@@ -3,8 +3,6 @@
 import hashlib
 import json
 import platform
-import resource
-import sys
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from torch import nn
 
 from peft_studio import __version__
+from peft_studio.machine import peak_resident
 from peft_studio.tasks.base import Row
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "sacrebleu")
@@ -76,8 +75,7 @@ def peak_memory_bytes() -> int:
         held = sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
         if held:
             return int(held)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_resident()
 
 
 def folder_bytes(folder: Path) -> int:
