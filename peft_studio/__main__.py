@@ -3,7 +3,7 @@
 import os
 import sys
 
-from peft_studio.cli import main
+from peft_studio.cli.main import main
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on cores that others need

@@ -29,18 +29,18 @@ from typing import Any
 import psutil
 import torch
 
-from peft_studio.config import DEFAULT_MODEL, RunConfig, parse_config
+from peft_studio.config.run_config import DEFAULT_MODEL, RunConfig, parse_config
+from peft_studio.config.sampling import parse_sampling
 from peft_studio.errors import EngineError, StudioError, did_you_mean
-from peft_studio.jobs.store import RunStore
 from peft_studio.methods import METHODS
-from peft_studio.sampling import parse_sampling
+from peft_studio.runs.store import RunStore
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.ahead import WhenCalm, encode_ahead
-from peft_studio.training.classify import label_columns
-from peft_studio.training.efficiency import estimate
-from peft_studio.training.generate import stream_columns
-from peft_studio.training.pool import Kind, ModelPool, Recent, columns_of, common_kind
-from peft_studio.training.preview import preview
+from peft_studio.training.estimates.estimate import estimate
+from peft_studio.training.estimates.preview import preview
+from peft_studio.training.inference.classify import label_columns
+from peft_studio.training.inference.generate import stream_columns
+from peft_studio.training.inference.model_pool import Kind, ModelPool, Recent, columns_of, common_kind
 from peft_studio.training.quiet import be_quiet
 
 MAX_REQUEST = 1 << 20  # bytes of a request line

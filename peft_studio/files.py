@@ -1,13 +1,17 @@
-"""looking at files that anybody may have broken: a folder, a pipe or a link in a file's place is no crash"""
+"""Files that anybody may have broken: a folder, a pipe or a link in a file's place is no crash; and locks."""
 
+import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from peft_studio.errors import StorageError
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -84,3 +88,73 @@ def weights_are_whole(path: Path) -> bool:
         return bool(header) and size == 8 + length + max(int(item["data_offsets"][1]) for item in header.values())
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Writes a whole file so that a reader sees the old one or the new one.
+
+    Raises:
+        StorageError: The disk is full or the folder is not writable.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StorageError(f"{path} could not be written: {exc.strerror or exc}.") from exc
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a small JSON object; None when the file is missing, torn or not an object of plain JSON."""
+    try:
+        with open_plain(path) as file:
+            value = json.loads(file.read(), parse_constant=_refuse, parse_float=_finite)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
+
+
+def lock_home(home: Path) -> int:
+    """Takes a home folder, until the descriptor is closed or this process ends.
+
+    Returns:
+        The descriptor that holds the lock.
+
+    Raises:
+        StorageError: Another app has it, or it cannot be written.
+    """
+    path = home / "app.lock"
+    fd = -1
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    except BlockingIOError:
+        owner = os.read(fd, 32).decode(errors="replace").strip()
+        os.close(fd)
+        raise StorageError(
+            f"The home folder {home} is in use by another PEFT Studio (process {owner or 'unknown'}). "
+            "Stop that one, or choose another folder with PEFT_STUDIO_HOME or --home."
+        ) from None
+    except OSError as exc:
+        if fd >= 0:
+            os.close(fd)
+        raise StorageError(f"{path} cannot be locked: {exc.strerror or exc}.") from exc
+    return fd
+
+
+def has_app(home: Path) -> bool:
+    """Whether an app has a home folder."""
+    return is_locked(home / "app.lock") is True

@@ -1,6 +1,6 @@
 """Where the app listens, keeps its data and how much of the machine it may use.
 
-``app.py`` and ``cli.py`` pass their environment in; nothing else in the package reads it.
+``app.py`` and ``cli`` pass their environment in; nothing else in the package reads it.
 """
 
 import os
@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from peft_studio.devices import VISIBLE, count_gpus
 from peft_studio.errors import ConfigError, StorageError
+from peft_studio.machine.devices import VISIBLE, count_gpus
 
 DEFAULT_PORT = 7860
 

@@ -31,8 +31,8 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
     "peft",
     "safetensors.torch",
-    "peft_studio.config",
-    "peft_studio.jobs.store",
+    "peft_studio.config.run_config",
+    "peft_studio.runs.store",
     "peft_studio.training",
 )
 
@@ -63,7 +63,7 @@ def prepare() -> None:
         if not task.reads_library:
             task.load("train")
     try:
-        importlib.import_module("peft_studio.training.rehearsal").rehearse()
+        importlib.import_module("peft_studio.training.warmup").rehearse()
     except Exception:  # a worker meets the same fault and reports it
         traceback.print_exc()
 

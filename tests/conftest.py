@@ -15,7 +15,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARING = {"browser": ("tests/browser/",), "ray": ("tests/jobs/test_executors.py", "tests/jobs/test_ray")}
+SHARING = {
+    "browser": ("tests/browser/",),
+    "ray": ("tests/jobs/executors/test_executors.py", "tests/jobs/executors/ray/"),
+}
 """Tests that share something costly: an app with trained runs, a Ray cluster. One process runs them all."""
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peft_studio.errors import StudioError
+from peft_studio.files import atomic_write, read_json
 from peft_studio.jobs.executors.base import Wait
-from peft_studio.jobs.gpus import GpuPlaces
-from peft_studio.jobs.resources import available_memory, resident_memory_of
-from peft_studio.jobs.store import RunPaths, atomic_write, read_json
+from peft_studio.jobs.executors.gpu_placement import GpuPlaces
+from peft_studio.machine.memory import available_memory, resident_memory_of
+from peft_studio.runs.paths import RunPaths
 
 Estimate = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -22,7 +23,7 @@ class Predictor:
     """Has the memory of runs estimated, one after the other and in the background, and writes it into their folders.
 
     Args:
-        estimate: Makes an estimate of a config; see `training.efficiency.estimate`.
+        estimate: Makes an estimate of a config; see `training.estimates.estimate`.
     """
 
     def __init__(self, estimate: Estimate) -> None:

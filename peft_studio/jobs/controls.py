@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 from peft_studio.errors import ConfigError, InvalidStateError, StorageError
-from peft_studio.jobs.index import RunIndex
-from peft_studio.jobs.queue import RunQueue
-from peft_studio.jobs.reader import RunInfo
-from peft_studio.jobs.requeue import BY_USER, complete_requeue, requeue
-from peft_studio.jobs.state import Status
-from peft_studio.jobs.store import RunPaths, RunStore, atomic_write
+from peft_studio.files import atomic_write
+from peft_studio.runs.index import RunIndex
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.queue import RunQueue
+from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.requeue import BY_USER, complete_requeue, requeue
+from peft_studio.runs.status import Status
+from peft_studio.runs.store import RunStore
 
 SECOND_REQUEST = 2.0  # seconds within which a second click is taken for a double click
 MOST_STEPS = 1_000_000  # as `TrainingConfig.max_steps`

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peft_studio.jobs.doctor import diagnose
-from peft_studio.jobs.evidence import EvidenceCache
-from peft_studio.jobs.findings import Finding
-from peft_studio.jobs.index import RunIndex
-from peft_studio.jobs.loglines import tail
-from peft_studio.jobs.reader import RunInfo
-from peft_studio.jobs.series import SeriesCache
-from peft_studio.jobs.store import RunStore
+from peft_studio.doctor.diagnose import diagnose
+from peft_studio.doctor.evidence import EvidenceCache
+from peft_studio.doctor.findings import Finding
+from peft_studio.runs.curves import SeriesCache
+from peft_studio.runs.event_log import tail
+from peft_studio.runs.index import RunIndex
+from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.store import RunStore
 
 
 class RunLibrary:

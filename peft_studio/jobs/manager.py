@@ -8,28 +8,28 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from peft_studio.config import RunConfig
-from peft_studio.devices import find_devices
+from peft_studio.archives.run_archive import pack_run, unpack_run
+from peft_studio.config.preflight import check_run
+from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
+from peft_studio.files import has_app, lock_home
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
 from peft_studio.jobs.controls import RunControls
-from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
-from peft_studio.jobs.fetching import Fetcher
-from peft_studio.jobs.gpus import GpuPlaces
-from peft_studio.jobs.home import has_app, lock_home
-from peft_studio.jobs.housekeeping import Housekeeper
-from peft_studio.jobs.index import RunIndex
+from peft_studio.jobs.executors.gpu_placement import GpuPlaces
 from peft_studio.jobs.library import RunLibrary
-from peft_studio.jobs.press import Press
-from peft_studio.jobs.queue import NORMAL, RunQueue
 from peft_studio.jobs.scheduler import Limits, Scheduler
-from peft_studio.jobs.state import Status
-from peft_studio.jobs.store import RunStore
-from peft_studio.jobs.transfer import pack_run, unpack_run
-from peft_studio.jobs.warm_client import WarmClient
-from peft_studio.preflight import check_run
+from peft_studio.jobs.termination import Press
+from peft_studio.machine.devices import find_devices
+from peft_studio.processes.engine_client import EngineClient
+from peft_studio.processes.hub_fetch import Fetcher
+from peft_studio.processes.warm_client import WarmClient
+from peft_studio.runs.housekeeping import Housekeeper
+from peft_studio.runs.index import RunIndex
+from peft_studio.runs.queue import NORMAL, RunQueue
+from peft_studio.runs.status import Status
+from peft_studio.runs.store import RunStore
 from peft_studio.settings import Settings, prepare_home
 
 STOP_GRACE = 30.0  # seconds to save the adapter or a checkpoint and end

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peft_studio.errors import JobError, StudioError
+from peft_studio.files import read_json
 from peft_studio.jobs.admission import Admission
-from peft_studio.jobs.claims import claim_run, write_exit
-from peft_studio.jobs.events import EventWriter
 from peft_studio.jobs.executors.base import Executor
-from peft_studio.jobs.press import Press
-from peft_studio.jobs.queue import RunQueue
-from peft_studio.jobs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
-from peft_studio.jobs.state import RunState, Status
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.jobs.termination import Press
+from peft_studio.runs.claims import claim_run, write_exit
+from peft_studio.runs.events import EventWriter
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.queue import RunQueue
+from peft_studio.runs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
+from peft_studio.runs.status import RunState, Status
 
 TICK = 0.2  # seconds
 MAX_TRIES = 3

@@ -7,13 +7,13 @@ from peft_studio.methods.bottleneck_adapters import HOULSBY, PARALLEL, PFEIFFER
 from peft_studio.methods.hadamard import GRALORA, HIRA, LOHA, LOKR
 from peft_studio.methods.ia3 import IA3
 from peft_studio.methods.lora import LORA
-from peft_studio.methods.lora_relatives import LORA_FA, LORA_PLUS
-from peft_studio.methods.lora_starts import CORDA, EVA, LORA_GA, OLORA, PISSA
+from peft_studio.methods.lora_inits import CORDA, EVA, LORA_GA, OLORA, PISSA
+from peft_studio.methods.lora_optimizers import LORA_FA, LORA_PLUS
+from peft_studio.methods.low_rank_variants import DEFT, DELORA, GLORA, MISS, PEANUT
 from peft_studio.methods.norms_and_heads import HEAD, LAYERNORM_HEAD, LN_TUNING
 from peft_studio.methods.partial import BITFIT, FULL, TOP_LAYERS
 from peft_studio.methods.rotations import BOFT, HRA, OFT, PSOFT, ROAD
-from peft_studio.methods.shards import DEFT, DELORA, GLORA, MISS, PEANUT
-from peft_studio.methods.shared_vectors import PVERA, RANDLORA, TINYLORA, UNILORA, VBLORA, VERA
+from peft_studio.methods.shared_projections import PVERA, RANDLORA, TINYLORA, UNILORA, VBLORA, VERA
 from peft_studio.methods.soft_prompts import P_TUNING, PREFIX, PROMPT
 from peft_studio.methods.sparse import BEFT, SHIRA, SUPERTUNING
 from peft_studio.methods.spectral import C3A, FOURIERFT, WAVEFT

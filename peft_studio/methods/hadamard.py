@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.layer_widths import common_divisor
 from peft_studio.methods.lora import LowRankParams
-from peft_studio.methods.shapes import common_divisor
 
 if TYPE_CHECKING:
     from peft import PeftModel

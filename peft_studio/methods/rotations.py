@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
-from peft_studio.methods.shapes import common_divisor, widths
+from peft_studio.methods.layer_widths import common_divisor, widths
 
 if TYPE_CHECKING:
     from peft import PeftModel

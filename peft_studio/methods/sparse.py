@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Paper, Params, Site, TargetedParams, configure, wrap, wrap_by_value
-from peft_studio.methods.shapes import widths
+from peft_studio.methods.layer_widths import widths
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -1,10 +1,8 @@
-"""Refuses a model that this machine cannot hold, and a method that does not fit it, before a job starts."""
+"""Refuses a model that this machine cannot hold, before a job starts."""
 
-from peft_studio.errors import ConfigError, ModelError
-from peft_studio.machine import memory_limit
-from peft_studio.methods import Method
+from peft_studio.errors import ModelError
+from peft_studio.machine.memory import memory_limit
 from peft_studio.models.catalog import known_params, resolve_model
-from peft_studio.models.layouts import Layout
 
 WEIGHT_BYTES = 4
 """Weights are loaded with 32 bits each, whatever the file holds."""
@@ -60,17 +58,3 @@ def check_model(model_id: str, available_bytes: int = 0) -> str:
     if params := known_params(model_id, otherwise=0):
         refuse_too_large(params, available_bytes or memory_limit(), model_id)
     return source
-
-
-def check_fit(method: Method, layout: Layout) -> None:
-    """Makes sure that a method can be put on an architecture.
-
-    Raises:
-        ConfigError: It cannot; the message says why.
-    """
-    reason = method.not_for.get(layout.model_type, "")
-    if reason or layout.kind not in method.kinds:
-        reason = reason or f"It needs {' or '.join(method.kinds)} models; this is an {layout.kind}."
-        raise ConfigError(
-            f"{method.title} cannot be used with models of type {layout.model_type!r}. {reason}", "method.name"
-        )

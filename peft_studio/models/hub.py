@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from peft_studio.errors import HubOfflineError, ModelError
-from peft_studio.models.entries import ModelCard
+from peft_studio.models.catalog import ModelCard
 from peft_studio.models.layouts import LAYOUTS
 
 CONNECT_SECONDS = 4

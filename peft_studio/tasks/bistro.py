@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import peft_studio.tasks.metrics as metrics
-from peft_studio.models import world
+import peft_studio.tasks.small_world as world
 from peft_studio.tasks.base import Row, Split, Task
 from peft_studio.tasks.bistro_plans import describe
 

@@ -14,8 +14,8 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import peft_studio.tasks.metrics as metrics
-from peft_studio.models.world import words
 from peft_studio.tasks.base import SPLITS, Row, Split, Task
+from peft_studio.tasks.small_world import words
 
 NEGATIVE, POSITIVE = LABELS = ("negative", "positive")
 SIZES: dict[Split, int] = {"train": 6000, "validation": 300, "test": 300}

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from peft_studio.config import RunConfig
+from peft_studio.config.run_config import RunConfig
 from peft_studio.models.layouts import layout_for
 from peft_studio.tasks import task_of
-from peft_studio.training.formats import format_for
+from peft_studio.training.estimates.preview import MAX_ROWS, longest_row
+from peft_studio.training.formats.formats import format_for
+from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import load_config, load_tokenizer
-from peft_studio.training.preview import MAX_ROWS, longest_row
-from peft_studio.training.token_cache import encode_once
 
 Value = TypeVar("Value")
 

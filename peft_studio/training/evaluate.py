@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from peft_studio import __version__
 from peft_studio.files import open_plain
 from peft_studio.tasks.base import Row, Task
-from peft_studio.training.decoding import DECODING
-from peft_studio.training.formats import Format
+from peft_studio.training.formats.formats import Format
+from peft_studio.training.formats.greedy import DECODING
+from peft_studio.training.formats.rows import Example
+from peft_studio.training.load import load_adapter
 from peft_studio.training.provenance import fingerprint_of, fingerprint_rows
 
 if TYPE_CHECKING:
@@ -119,6 +121,25 @@ def loss_of_frequencies(train: Sequence[Row], rows: Sequence[Row]) -> Loss:
     counts = Counter(row.target for row in train)
     total = sum(-math.log(counts[row.target] / len(train)) for row in rows)
     return Loss(total / len(rows), len(rows))
+
+
+def reload_difference(model: Any, base: Any, adapter: Path, form: Format, examples: Sequence[Example]) -> float:
+    """Largest difference of a logit between a model and what was saved of it, put on a fresh base model.
+
+    Args:
+        model: The trained model.
+        base: Its base model, loaded anew.
+        adapter: The folder with the saved adapter.
+        form: How rows meet the model.
+        examples: A few rows.
+    """
+    batch = form.inputs(examples)
+    reloaded = load_adapter(base, adapter).eval().to(model.device)
+    moved = {name: part.to(model.device) for name, part in batch.items()}
+    with torch.inference_mode():
+        ours, _ = form.logits(model, moved)
+        theirs, _ = form.logits(reloaded, moved)
+    return float((ours - theirs).abs().max())
 
 
 def write_predictions(path: Path, rows: Sequence[Row], answers: Sequence[str], base: Sequence[str] | None) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from peft_studio.config.preflight import check_fit
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.methods import Params, Site, get_method
 from peft_studio.models.catalog import resolve_model
-from peft_studio.models.fit import check_fit
 from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
-from peft_studio.models.long_text import LongText
-from peft_studio.training.decoding import pad_id
-from peft_studio.training.origin import Origin
+from peft_studio.models.lsg_settings import LongText
+from peft_studio.training.adapter_files import Origin
+from peft_studio.training.formats.greedy import pad_id
 from peft_studio.training.quiet import known_warnings
 
 # While transformers builds a model it changes its own and torch's global state (which weights are tied, the default

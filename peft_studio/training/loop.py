@@ -14,14 +14,14 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, get_scheduler, set_seed
 from transformers.trainer_pt_utils import get_parameter_names
 
-from peft_studio.batching import LengthGroupedBatches
-from peft_studio.config import RunConfig, TrainingConfig
+from peft_studio.config.run_config import RunConfig, TrainingConfig
 from peft_studio.methods import get_method
-from peft_studio.training.callbacks import StepCallback
-from peft_studio.training.data import IGNORED, Example
-from peft_studio.training.fast_decoder import FastDecoder, Levers
-from peft_studio.training.formats import Continuation, Format
-from peft_studio.training.frozen import LowPrecision, fused_lora
+from peft_studio.tasks.batching import LengthGroupedBatches
+from peft_studio.training.fast.frozen_weights import LowPrecision, fused_lora
+from peft_studio.training.fast.llama import FastDecoder, Levers
+from peft_studio.training.formats.formats import Continuation, Format
+from peft_studio.training.formats.rows import IGNORED, Example
+from peft_studio.training.step_events import StepCallback
 
 LEVERS = Levers()
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]

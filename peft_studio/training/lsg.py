@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from peft_studio.errors import ModelError, did_you_mean
-from peft_studio.models.long_text import LSGConfig
+from peft_studio.models.lsg_settings import LSGConfig
 
 NAME = "lsg"
 ROTARY = ("modernbert",)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from peft_studio.devices import ALL, AUTO, CPU, CUDA, MPS
 from peft_studio.errors import ConfigError, OutOfMemoryError
-from peft_studio.machine import memory_limit
-from peft_studio.training.origin import Origin
+from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, MPS
+from peft_studio.machine.memory import memory_limit
+from peft_studio.training.adapter_files import Origin
 
 DeviceMap = Mapping[str, int | str]
 ROOM = 0.8  # share of a GPU's free memory that weights may take, so that activations have the rest

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from peft_studio import __version__
-from peft_studio.machine import peak_resident
+from peft_studio.machine.memory import peak_resident
 from peft_studio.tasks.base import Row
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "sacrebleu")

@@ -12,18 +12,19 @@ from typing import Any
 import torch
 import transformers
 
-from peft_studio.config import RunConfig
+from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import ModelError, NonFiniteLossError
-from peft_studio.folder import RunFolder
 from peft_studio.methods import get_method
+from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Row, some_rows
 from peft_studio.training import provenance
-from peft_studio.training.callbacks import StepCallback
-from peft_studio.training.checkpoint import Identity
-from peft_studio.training.course import Course, Request
-from peft_studio.training.data import Encoded
-from peft_studio.training.decoding import room_for
+from peft_studio.training.adapter_files import write_adapter
+from peft_studio.training.checkpoints.checkpoint import Identity
+from peft_studio.training.checkpoints.checkpointing import Keeper
+from peft_studio.training.checkpoints.session import Course, Request
+from peft_studio.training.checkpoints.training_state import same_randomness
+from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.evaluate import (
     BaseFigures,
     Loss,
@@ -33,32 +34,32 @@ from peft_studio.training.evaluate import (
     loss_of_frequencies,
     measure_answers,
     measure_loss,
+    reload_difference,
     write_predictions,
 )
-from peft_studio.training.formats import evaluation_batches, format_for
-from peft_studio.training.keeper import Keeper
+from peft_studio.training.formats.formats import evaluation_batches, format_for
+from peft_studio.training.formats.greedy import room_for
+from peft_studio.training.formats.rows import Encoded
+from peft_studio.training.formats.target_logits import context_length, virtual_tokens
+from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import base_output, layout_of, load_base
 from peft_studio.training.loop import StudioTrainer
-from peft_studio.training.loss import context_length, virtual_tokens
-from peft_studio.training.param_map import count_parameters
 from peft_studio.training.placing import device_for, is_spread
 from peft_studio.training.quiet import be_quiet
-from peft_studio.training.saving import reload_difference, write_adapter
-from peft_studio.training.state import same_randomness
-from peft_studio.training.token_cache import encode_once
+from peft_studio.training.step_events import StepCallback
 
 Emit = Callable[..., None]
 CHECK_ROWS = 4
 SAMPLE_BATCHES = 8  # that a method may look at before it starts
 
 
-def run(*, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request, threads: int) -> None:
+def run(*, config: RunConfig, paths: RunPaths, emit: Emit, should_stop: Request, threads: int) -> None:
     """Trains, evaluates and saves one run, from its start or from its checkpoint.
 
     Args:
         config: What to do.
         paths: Where the adapter and the predictions go; the cache is ``../../cache`` from the run's folder.
-        emit: Takes a kind of event and its fields (see ``jobs.events``).
+        emit: Takes a kind of event and its fields (see ``runs.events``).
         should_stop: Asked after every step and before every batch of an evaluation, what the run is asked to do:
             "stop", "pause" or nothing.
         threads: CPU threads for PyTorch.
@@ -122,7 +123,7 @@ ELSEWHERE: dict[str, Any] = {"resources": True, "task": {"train_file", "validati
 class _Session:
     """The state of a run between its stages."""
 
-    def __init__(self, config: RunConfig, paths: RunFolder, emit: Emit, should_stop: Request) -> None:
+    def __init__(self, config: RunConfig, paths: RunPaths, emit: Emit, should_stop: Request) -> None:
         self.config = config
         self.paths = paths
         self.emit = emit

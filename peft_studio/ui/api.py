@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.ui.context import Studio, guard
 
 

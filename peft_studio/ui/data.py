@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config import TaskConfig, parse_config
+from peft_studio.config.run_config import TaskConfig, parse_config
 from peft_studio.errors import DataError, StudioError
 from peft_studio.methods import METHODS
 from peft_studio.tasks import CUSTOM, custom_data, task_of

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peft_studio.jobs.evidence import predictions
-from peft_studio.jobs.loglines import events_but_steps, number
-from peft_studio.jobs.reader import RunInfo
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.doctor.evidence import predictions
+from peft_studio.files import read_json
+from peft_studio.runs.event_log import events_but_steps, number
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.reader import RunInfo
 from peft_studio.tasks import TASKS
 from peft_studio.tasks.metrics import confusion_matrix
 

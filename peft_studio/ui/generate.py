@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from peft_studio.config.sampling import Sampling
 from peft_studio.errors import ConfigError, StudioError
 from peft_studio.models.catalog import MODELS
-from peft_studio.sampling import Sampling
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
 from peft_studio.ui.context import Studio, guard

@@ -12,12 +12,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from peft_studio.errors import HubOfflineError, StudioError
-from peft_studio.jobs.fetching import Fetcher
-from peft_studio.machine import memory_limit
+from peft_studio.machine.memory import memory_limit
 from peft_studio.models import hub
-from peft_studio.models.catalog import MODELS
-from peft_studio.models.entries import ModelCard
+from peft_studio.models.catalog import MODELS, ModelCard
 from peft_studio.models.fit import bytes_needed
+from peft_studio.processes.hub_fetch import Fetcher
 from peft_studio.tasks.hub_catalogue import HUB_DATA
 from peft_studio.ui.routes import same_origin
 

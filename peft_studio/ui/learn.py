@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import StudioError
 from peft_studio.methods import METHODS, Method, get_method
 from peft_studio.methods.base import NANO_PARAMS

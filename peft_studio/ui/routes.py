@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StudioError
-from peft_studio.export import export_zip
 from peft_studio.jobs.manager import JobManager
 from peft_studio.ui.details import run_details
 from peft_studio.ui.matrix import library

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from peft_studio.jobs.reader import RunInfo
+from peft_studio.runs.reader import RunInfo
 
 
 class RunList:

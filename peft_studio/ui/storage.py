@@ -13,8 +13,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from peft_studio.errors import RunNotFoundError, StorageError, StudioError
-from peft_studio.jobs.housekeeping import is_starred, set_star
 from peft_studio.jobs.manager import JobManager
+from peft_studio.runs.housekeeping import is_starred, set_star
 from peft_studio.ui.routes import same_origin
 
 MAX_UPLOAD = 2 * 2**30  # bytes of a packed run

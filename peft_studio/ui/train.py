@@ -7,12 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig, parse_config
-from peft_studio.devices import ALL, AUTO, CPU, CUDA, Devices
+from peft_studio.config.presets import list_presets, load_preset
+from peft_studio.config.run_config import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig, parse_config
 from peft_studio.errors import StudioError
+from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
 from peft_studio.methods import METHODS, get_method
 from peft_studio.models.catalog import MODELS, known_params
-from peft_studio.presets import list_presets, load_preset
 from peft_studio.tasks import CUSTOM, TASKS
 from peft_studio.ui.context import Studio, guard, plain
 from peft_studio.ui.data import DataPanel

@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every process of the app has it
 
-from peft_studio.config import parse_config  # noqa: E402
-from peft_studio.jobs.store import RunPaths  # noqa: E402
-from peft_studio.training import keeper, provenance, trainer  # noqa: E402
+from peft_studio.config.run_config import parse_config  # noqa: E402
+from peft_studio.runs.paths import RunPaths  # noqa: E402
+from peft_studio.training import provenance, trainer  # noqa: E402
+from peft_studio.training.checkpoints import checkpointing as keeper  # noqa: E402
 
 EVERY = 10
 

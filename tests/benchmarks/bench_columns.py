@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from peft_studio.config.sampling import Sampling
 from peft_studio.methods import get_method
-from peft_studio.sampling import Sampling
-from peft_studio.training.generate import stream_columns
+from peft_studio.training.adapter_files import save_adapter
+from peft_studio.training.inference.generate import stream_columns
+from peft_studio.training.inference.model_pool import ModelPool, columns_of
 from peft_studio.training.load import attach, load_base
-from peft_studio.training.origin import save_adapter
-from peft_studio.training.pool import ModelPool, columns_of
 from peft_studio.training.quiet import be_quiet
 
 SETS = {

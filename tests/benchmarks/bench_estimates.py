@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS
-from peft_studio.training.efficiency import estimate
+from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.quiet import be_quiet
 
 SHAPES: dict[str, PreTrainedConfig] = {

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.warm_client import WarmClient
 from peft_studio.methods import METHODS
+from peft_studio.processes.warm_client import WarmClient
 from peft_studio.settings import Settings, prepare_home
 
 STEP = b'{"v":1,"kind":"step","t":1.5,"step":%d,"loss":%.6f,"lr":0.001,"grad_norm":1.25,"tokens":%d,"elapsed":%.4f}\n'

@@ -31,12 +31,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 from bench_speed import make_135m  # noqa: E402
 
-from peft_studio.config import parse_config  # noqa: E402
-from peft_studio.jobs.events import read_new  # noqa: E402
-from peft_studio.jobs.hands import ByWorker  # noqa: E402
+from peft_studio.cli.launchers import ByWorker  # noqa: E402
+from peft_studio.config.run_config import parse_config  # noqa: E402
+from peft_studio.files import read_json  # noqa: E402
 from peft_studio.jobs.manager import JobManager  # noqa: E402
-from peft_studio.jobs.state import Status  # noqa: E402
-from peft_studio.jobs.store import RunPaths, read_json  # noqa: E402
+from peft_studio.runs.events import read_new  # noqa: E402
+from peft_studio.runs.paths import RunPaths  # noqa: E402
+from peft_studio.runs.status import Status  # noqa: E402
 from peft_studio.settings import Settings  # noqa: E402
 
 STEPS = 4

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 import transformers
 
-from peft_studio.config import RunConfig, parse_config
+from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError
-from peft_studio.jobs.store import RunPaths
 from peft_studio.methods import METHODS
+from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks import get_task
 from peft_studio.training import trainer
 from peft_studio.training.quiet import be_quiet

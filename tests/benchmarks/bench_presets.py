@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from peft_studio.presets import list_presets  # noqa: E402
+from peft_studio.config.presets import list_presets  # noqa: E402
 
 COLUMNS = (
     "| preset | trainable | share | seconds | val loss: base | after | fall "

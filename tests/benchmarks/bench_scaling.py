@@ -71,13 +71,13 @@ def train(model: str, length: int, batch: int, rank: int) -> None:
     """A worker's training, in a process of its own, in turns until it is ended."""
     import torch
 
-    from peft_studio.config import parse_config
-    from peft_studio.jobs.events import EventWriter
-    from peft_studio.jobs.store import RunPaths
+    from peft_studio.config.run_config import parse_config
+    from peft_studio.runs.events import EventWriter
+    from peft_studio.runs.paths import RunPaths
     from peft_studio.training import trainer
-    from peft_studio.training.callbacks import StepCallback
-    from peft_studio.training.data import Encoded, Example
+    from peft_studio.training.formats.rows import Encoded, Example
     from peft_studio.training.quiet import be_quiet
+    from peft_studio.training.step_events import StepCallback
 
     torch.set_num_threads(2)
     be_quiet()

@@ -94,7 +94,7 @@ def levers_of(name: str) -> Any:
     """What a run of ours does to be fast: all of it, or what "only-decoder-head", "without-head" or "only" say."""
     from dataclasses import fields
 
-    from peft_studio.training.fast_decoder import Levers
+    from peft_studio.training.fast.llama import Levers
 
     kind, *named = name.removesuffix("-bf16").split("-")
     if kind not in ("only", "without"):
@@ -108,7 +108,7 @@ def validation_loss(model: Any, options: argparse.Namespace) -> float:
 
     from peft_studio.tasks import get_task
     from peft_studio.training.evaluate import measure_loss
-    from peft_studio.training.formats import Continuation, evaluation_batches
+    from peft_studio.training.formats.formats import Continuation, evaluation_batches
     from peft_studio.training.load import load_tokenizer
 
     tokenizer = load_tokenizer(options.model)
@@ -133,12 +133,12 @@ def all_logits(form: Any) -> Callable[..., Any]:
 
 def ours(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, int]:
     """A run's session, its events written to a file."""
-    from peft_studio.config import parse_config
-    from peft_studio.jobs.events import EventWriter
-    from peft_studio.jobs.store import RunPaths
+    from peft_studio.config.run_config import parse_config
+    from peft_studio.runs.events import EventWriter
+    from peft_studio.runs.paths import RunPaths
     from peft_studio.training import trainer
-    from peft_studio.training.callbacks import StepCallback
     from peft_studio.training.provenance import peak_memory_bytes
+    from peft_studio.training.step_events import StepCallback
 
     turns = Turns()
     settings = {"max_steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.lr}
@@ -213,7 +213,7 @@ def plain(options: argparse.Namespace, precision: str, _name: str) -> tuple[Any,
 
     from peft_studio.models.catalog import resolve_model
     from peft_studio.tasks import get_task
-    from peft_studio.training.data import encode_rows
+    from peft_studio.training.formats.rows import encode_rows
     from peft_studio.training.load import load_tokenizer
     from peft_studio.training.provenance import peak_memory_bytes
 
@@ -271,7 +271,7 @@ class Child:
         self.rates: list[float] = []
         self.thrift: list[float] = []  # tokens per second of CPU time
         self.end: dict[str, Any] = {}
-        from peft_studio.jobs.warm_client import child_environment
+        from peft_studio.processes.warm_client import child_environment
 
         read, write = os.pipe()
         own = child_environment(threads) if name.startswith(OURS) else os.environ

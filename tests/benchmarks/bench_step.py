@@ -26,16 +26,16 @@ import transformers  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402
 
-from peft_studio.batching import LengthGroupedBatches  # noqa: E402
-from peft_studio.config import parse_config  # noqa: E402
-from peft_studio.jobs.events import EventWriter  # noqa: E402
+from peft_studio.config.run_config import parse_config  # noqa: E402
+from peft_studio.runs.events import EventWriter  # noqa: E402
 from peft_studio.tasks import get_task  # noqa: E402
-from peft_studio.training.callbacks import StepCallback  # noqa: E402
-from peft_studio.training.data import collate  # noqa: E402
-from peft_studio.training.formats import Continuation  # noqa: E402
+from peft_studio.tasks.batching import LengthGroupedBatches  # noqa: E402
+from peft_studio.training.formats.formats import Continuation  # noqa: E402
+from peft_studio.training.formats.rows import collate  # noqa: E402
 from peft_studio.training.load import attach, load_base  # noqa: E402
 from peft_studio.training.loop import StudioTrainer  # noqa: E402
 from peft_studio.training.quiet import be_quiet  # noqa: E402
+from peft_studio.training.step_events import StepCallback  # noqa: E402
 
 
 class Turns(TrainerCallback):

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import httpx
 
-from peft_studio.config import parse_config
-from peft_studio.jobs.claims import claim_run
-from peft_studio.jobs.events import EventWriter
-from peft_studio.jobs.store import RunStore
+from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS
+from peft_studio.runs.claims import claim_run
+from peft_studio.runs.events import EventWriter
+from peft_studio.runs.store import RunStore
 from tests.benchmarks.bench_startup import cpu_seconds, running_app
 
 VIEWERS, RUNS, SECONDS = 20, 6, 15

@@ -12,10 +12,10 @@ from pathlib import Path
 from job_kit import PRELOAD
 
 from peft_studio.errors import StudioError
-from peft_studio.jobs.engine_client import EngineClient
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.processes.engine_client import EngineClient
+from peft_studio.processes.warm_client import WarmClient
 from peft_studio.settings import Settings, prepare_home
 
 if __name__ == "__main__":

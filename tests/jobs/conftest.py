@@ -12,9 +12,9 @@ import pytest
 from job_kit import HERE, PRELOAD, family, lives, wait_for
 
 from peft_studio.jobs.executors.local import LocalExecutor
-from peft_studio.jobs.executors.ray import RayExecutor
+from peft_studio.jobs.executors.ray.executor import RayExecutor
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.processes.warm_client import WarmClient
 from peft_studio.settings import Settings, prepare_home
 
 SMALL = {"object_store_memory": 80_000_000}  # for the nodes of a Ray cluster

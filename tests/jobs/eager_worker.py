@@ -8,7 +8,8 @@ from peft_studio.worker import main
 
 def train(**kwargs: object) -> None:
     """As the worker's own, with the pace changed."""
-    from peft_studio.training import keeper, trainer
+    from peft_studio.training import trainer
+    from peft_studio.training.checkpoints import checkpointing as keeper
 
     keeper.CHECKPOINT_SECONDS, keeper.CHECKPOINT_SHARE = 0.0, 1e9
     real = keeper.Keeper.on_step_end

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from peft_studio.config import RunConfig
+from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import NonFiniteLossError
-from peft_studio.jobs.store import RunPaths, atomic_write, read_json
+from peft_studio.files import atomic_write, read_json
+from peft_studio.runs.paths import RunPaths
 from peft_studio.worker import main
 
 EXCEPTIONS: dict[str, Callable[[], BaseException]] = {

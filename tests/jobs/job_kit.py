@@ -9,12 +9,12 @@ from typing import Any
 
 import psutil
 
-from peft_studio.config import RunConfig, parse_config
-from peft_studio.jobs.store import read_json
+from peft_studio.config.run_config import RunConfig, parse_config
+from peft_studio.files import read_json
 from peft_studio.methods import METHODS
 
 HERE = Path(__file__).parent
-PRELOAD = ("peft_studio.jobs.store",)  # little, so that the warm server is warm at once
+PRELOAD = ("peft_studio.runs.store",)  # little, so that the warm server is warm at once
 
 
 def make_config(steps: int = 20) -> RunConfig:

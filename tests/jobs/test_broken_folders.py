@@ -17,18 +17,20 @@ from job_kit import wait_for
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from peft_studio.cli import main as cli
-from peft_studio.config import parse_config
+from peft_studio.cli.main import main as cli
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import CheckpointError, StorageError, StudioError
-from peft_studio.jobs.claims import end_worker
+from peft_studio.files import read_json
 from peft_studio.jobs.executors.local import LocalExecutor
-from peft_studio.jobs.housekeeping import set_star
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.store import RunPaths, RunStore, read_json
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.processes.warm_client import WarmClient
+from peft_studio.runs.claims import end_worker
+from peft_studio.runs.housekeeping import set_star
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.store import RunStore
 from peft_studio.settings import Settings, prepare_home
 from peft_studio.tasks.base import Row
-from peft_studio.training.checkpoint import Identity, read_checkpoint
+from peft_studio.training.checkpoints.checkpoint import Identity, read_checkpoint
 from peft_studio.training.evaluate import BaseFigures
 from peft_studio.ui.routes import routes
 from peft_studio.ui.storage import storage_routes

@@ -14,11 +14,12 @@ import psutil
 import pytest
 from job_kit import make_config, plan, wait_for
 
-from peft_studio.jobs.claims import claimant_lives, end_worker, process_mark
-from peft_studio.jobs.executors.ray_board import BoardReader
-from peft_studio.jobs.housekeeping import DAY, Housekeeper, set_star
+from peft_studio.files import read_json
+from peft_studio.jobs.executors.ray.board import BoardReader
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.runs.claims import claimant_lives, end_worker, process_mark
+from peft_studio.runs.housekeeping import DAY, Housekeeper, set_star
+from peft_studio.runs.paths import RunPaths
 from peft_studio.settings import Settings
 
 pytestmark = pytest.mark.faults

@@ -13,8 +13,9 @@ import psutil
 import pytest
 from job_kit import lives, make_config, plan, wait_for
 
+from peft_studio.files import read_json
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.runs.paths import RunPaths
 
 pytestmark = pytest.mark.faults
 KILLS = 50

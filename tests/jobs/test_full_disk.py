@@ -17,15 +17,16 @@ from job_kit import PRELOAD, make_config, plan, wait_for
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import StorageError
-from peft_studio.jobs.events import read_new
 from peft_studio.jobs.executors.local import LocalExecutor
-from peft_studio.jobs.housekeeping import set_star
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.series import raw_metrics
-from peft_studio.jobs.store import RunPaths, RunStore
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.processes.warm_client import WarmClient
+from peft_studio.runs.curves import raw_metrics
+from peft_studio.runs.events import read_new
+from peft_studio.runs.housekeeping import set_star
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.store import RunStore
 from peft_studio.settings import Settings, prepare_home
 from peft_studio.ui.routes import routes
 

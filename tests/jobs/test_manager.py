@@ -13,9 +13,10 @@ import pytest
 from job_kit import family, make_config, plan, wait_for
 
 from peft_studio.errors import ConfigError, InvalidStateError, RunNotFoundError, StorageError
+from peft_studio.files import read_json
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.reader import RunInfo
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.reader import RunInfo
 
 MakeManager = Callable[..., JobManager]
 HOSTILE = ["", ".", "..", "/", "../home", "a/b", "/etc", "x\0y", "~", "\ud800", "a" * 5000, ".new-x"]
@@ -136,7 +137,7 @@ def test_a_second_stop_does_not_wait(manager: JobManager) -> None:
 
 
 def test_a_worker_that_ignores_signals_is_killed(make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peft_studio.jobs.press.KILL_AFTER", 0.3)
+    monkeypatch.setattr("peft_studio.jobs.termination.KILL_AFTER", 0.3)
     manager = make_manager(grace=0.1)
     run_id = manager.submit(make_config(10_000), plan(deaf=True))
     stepping(manager, run_id)

@@ -11,11 +11,12 @@ import pytest
 from job_kit import make_config, plan, wait_for
 
 from peft_studio.errors import InvalidStateError
-from peft_studio.jobs.events import read_new
+from peft_studio.files import read_json
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.reader import RunInfo
-from peft_studio.jobs.requeue import attempts
-from peft_studio.jobs.store import RunPaths, read_json
+from peft_studio.runs.events import read_new
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.requeue import attempts
 
 MakeManager = Callable[..., JobManager]
 
@@ -173,7 +174,7 @@ def test_what_does_not_go_on_by_itself(make_manager: MakeManager, what: str) -> 
 
 
 def test_a_machine_that_went_down(make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peft_studio.jobs.reader.UNSETTLED_SECONDS", 0.5)
+    monkeypatch.setattr("peft_studio.runs.reader.UNSETTLED_SECONDS", 0.5)
     before = make_manager()
     run_id = before.submit(make_config(200), plan(sleep=0.01, checkpoint_every=5))
     paths = before.store.paths(run_id)

@@ -10,10 +10,10 @@ import pytest
 from job_kit import make_config, plan, wait_for
 
 from peft_studio.errors import InvalidStateError, RunNotFoundError
+from peft_studio.files import read_json
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.queue import QueueState, RunQueue
-from peft_studio.jobs.resources import available_memory, memory_of, resident_memory_of
-from peft_studio.jobs.store import read_json
+from peft_studio.machine.memory import available_memory, memory_of, resident_memory_of
+from peft_studio.runs.queue import QueueState, RunQueue
 
 MakeManager = Callable[..., JobManager]
 GB = 1_000_000_000

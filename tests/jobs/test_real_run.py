@@ -7,7 +7,7 @@ from pathlib import Path
 
 from job_kit import wait_for
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
 

@@ -14,11 +14,13 @@ import pytest
 from job_kit import family, make_config, plan, wait_for
 
 from peft_studio.errors import JobError, StorageError
-from peft_studio.jobs.events import read_new
+from peft_studio.files import read_json
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.store import RunPaths, RunStore, read_json
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.processes.warm_client import WarmClient
+from peft_studio.runs.events import read_new
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.store import RunStore
 from peft_studio.settings import Settings, prepare_home
 
 pytestmark = pytest.mark.faults

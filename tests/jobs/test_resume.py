@@ -13,11 +13,13 @@ import psutil
 import pytest
 from job_kit import wait_for
 
-from peft_studio.config import parse_config
-from peft_studio.jobs.events import read_new
-from peft_studio.jobs.progress import Progress
-from peft_studio.jobs.series import SeriesCache
-from peft_studio.jobs.store import RunPaths, RunStore, read_json
+from peft_studio.config.run_config import parse_config
+from peft_studio.files import read_json
+from peft_studio.runs.curves import SeriesCache
+from peft_studio.runs.events import read_new
+from peft_studio.runs.fold import Progress
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.store import RunStore
 
 pytestmark = pytest.mark.faults
 STEPS = 40

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS, get_method
-from peft_studio.training.efficiency import estimate
+from peft_studio.training.adapter_files import save_adapter
+from peft_studio.training.estimates.estimate import estimate
+from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.load import attach, base_output, load_adapter, load_base
-from peft_studio.training.origin import save_adapter
-from peft_studio.training.param_map import count_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(METHODS)

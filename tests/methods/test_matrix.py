@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
 from peft_studio.tasks.base import Row
-from peft_studio.training.efficiency import attach_to_shapes
-from peft_studio.training.formats import format_for
+from peft_studio.training.adapter_files import save_adapter
+from peft_studio.training.estimates.estimate import attach_to_shapes
+from peft_studio.training.estimates.param_map import count_parameters
+from peft_studio.training.formats.formats import format_for
 from peft_studio.training.load import attach, base_output, layout_of, load_adapter, load_base, merge
-from peft_studio.training.origin import save_adapter
-from peft_studio.training.param_map import count_parameters
 
 MATRIX = Path(__file__).resolve().parents[2] / "peft_studio" / "methods" / "matrix.json"
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "opt", "bert", "roberta", "distilbert", "modernbert", "t5", "bart")

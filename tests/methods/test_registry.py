@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from peft_studio import methods
-from peft_studio.config import parse_config
-from peft_studio.training.efficiency import estimate
+from peft_studio.config.run_config import parse_config
+from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.load import attach, load_base
 from peft_studio.ui.form import controls
 

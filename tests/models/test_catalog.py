@@ -9,6 +9,7 @@ import pytest
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.models import catalog, fit
 from peft_studio.models.catalog import (
+    HUB_CARDS,
     MODELS,
     SHORT_NAMES,
     check_folder,
@@ -17,7 +18,6 @@ from peft_studio.models.catalog import (
     known_params,
     resolve_model,
 )
-from peft_studio.models.entries import HUB_CARDS
 from peft_studio.models.fit import RUNTIME_BYTES, bytes_needed, check_model, refuse_too_large
 from peft_studio.models.layouts import LAYOUTS, layout_for
 

@@ -7,8 +7,8 @@ import pytest
 import sacrebleu
 
 from peft_studio.errors import DataError
-from peft_studio.models import world
 from peft_studio.tasks import bistro
+from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import SPLITS, Row
 from peft_studio.tasks.bistro import BISTRO, realised
 

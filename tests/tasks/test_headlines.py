@@ -6,8 +6,8 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from peft_studio.errors import DataError
-from peft_studio.models import world
 from peft_studio.tasks import headlines
+from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.headlines import HEADLINES, realised
 from peft_studio.tasks.headlines_events import EVENTS

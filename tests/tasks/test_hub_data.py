@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from peft_studio.config import TaskConfig
+from peft_studio.config.run_config import TaskConfig
 from peft_studio.errors import DataError, HubOfflineError, StorageError
 from peft_studio.tasks import hub_data, task_of
 from peft_studio.tasks.base import SPLITS

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from peft_studio.jobs.store import RunPaths
 from peft_studio.methods import METHODS, get_method
+from peft_studio.runs.paths import RunPaths
 
 DIFFERENT = ("base", "lora", "prefix", "prompt")  # the ways in which methods treat sequences
 

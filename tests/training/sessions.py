@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peft_studio.config import parse_config
-from peft_studio.jobs.store import RunPaths
+from peft_studio.config.run_config import parse_config
+from peft_studio.runs.paths import RunPaths
 from peft_studio.training import trainer
 
 STEPS = 8

@@ -13,8 +13,8 @@ import torch
 from peft_studio.errors import ModelError
 from peft_studio.methods import METHODS
 from peft_studio.training import load
+from peft_studio.training.adapter_files import save_adapter
 from peft_studio.training.load import attach, load_adapter, load_base, load_config, load_meta, share_base
-from peft_studio.training.origin import save_adapter
 from peft_studio.training.quiet import known_warnings
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from peft_studio.config import parse_config
+from peft_studio.config.preflight import check_run
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError, OutOfMemoryError
-from peft_studio.jobs.store import RunPaths
 from peft_studio.methods import get_method
-from peft_studio.preflight import check_run
-from peft_studio.training import placing, resume, trainer
-from peft_studio.training.fast_decoder import FastDecoder
+from peft_studio.runs.paths import RunPaths
+from peft_studio.training import placing, trainer
+from peft_studio.training.checkpoints import restore as resume
+from peft_studio.training.fast.llama import FastDecoder
 from peft_studio.training.load import attach, base_output, load_base
 from peft_studio.training.placing import balanced_map, device_for, is_spread, memory_of, spread, whole_blocks
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import NonFiniteLossError, StorageError
-from peft_studio.jobs.store import RunPaths
+from peft_studio.runs.paths import RunPaths
 from peft_studio.training import trainer
 
 

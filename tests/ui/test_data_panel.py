@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.ui.data import NONE, DataPanel, facts
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from peft_studio.config import ResourcesConfig, TrainingConfig, parse_config
-from peft_studio.devices import Devices, Gpu
+from peft_studio.config.run_config import ResourcesConfig, TrainingConfig, parse_config
+from peft_studio.config.sampling import Sampling
+from peft_studio.machine.devices import Devices, Gpu
 from peft_studio.methods import METHODS
-from peft_studio.sampling import Sampling
 from peft_studio.ui.form import bounds, control, read_values, show_number, show_value
 from peft_studio.ui.train import TrainForm
 

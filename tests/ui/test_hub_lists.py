@@ -10,11 +10,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from peft_studio.errors import HubOfflineError, ModelError
-from peft_studio.jobs.fetching import Fetcher
 from peft_studio.models import hub
-from peft_studio.models.catalog import MODELS
-from peft_studio.models.entries import HUB_CARDS
+from peft_studio.models.catalog import HUB_CARDS, MODELS
 from peft_studio.models.fit import RUNTIME_BYTES, bytes_needed
+from peft_studio.processes.hub_fetch import Fetcher
 from peft_studio.tasks.hub_catalogue import HUB_DATA
 from peft_studio.ui.hub import NO_DATA, NO_MODELS, data_groups, hub_routes, model_groups, shown_model
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.reader import RunInfo
+from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Settings, prepare_home
 from peft_studio.ui.runlist import RunList, plain
 

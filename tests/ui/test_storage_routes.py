@@ -9,9 +9,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
-from peft_studio.jobs.store import RunPaths
+from peft_studio.runs.paths import RunPaths
 from peft_studio.ui import storage
 from peft_studio.ui.routes import routes
 from peft_studio.ui.storage import storage_routes

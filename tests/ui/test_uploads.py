@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from peft_studio.config import parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import DataError
-from peft_studio.jobs.store import RunStore
+from peft_studio.runs.store import RunStore
 from peft_studio.ui.uploads import KEEP_DAYS, clean_uploads, keep_upload, safe_name
 
 WEEK = KEEP_DAYS * 24 * 3600

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from peft_studio.jobs.store import RunPaths
+from peft_studio.runs.paths import RunPaths
 
 
 @dataclass(frozen=True)

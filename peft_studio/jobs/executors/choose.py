@@ -1,10 +1,10 @@
 """Which executor the settings ask for."""
 
 from peft_studio.jobs.executors.base import Executor
+from peft_studio.jobs.executors.gpu_placement import GpuPlaces
 from peft_studio.jobs.executors.local import LocalExecutor
-from peft_studio.jobs.executors.ray import RayExecutor
-from peft_studio.jobs.gpus import GpuPlaces
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.jobs.executors.ray.executor import RayExecutor
+from peft_studio.processes.warm_client import WarmClient
 from peft_studio.settings import Settings
 
 

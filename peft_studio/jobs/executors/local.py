@@ -5,11 +5,11 @@ from typing import Any
 
 import psutil
 
-from peft_studio.jobs.claims import claimant_lives, end_worker
 from peft_studio.jobs.executors.base import Wait
-from peft_studio.jobs.gpus import GpuPlaces
-from peft_studio.jobs.store import RunPaths
-from peft_studio.jobs.warm_client import WarmClient
+from peft_studio.jobs.executors.gpu_placement import GpuPlaces
+from peft_studio.processes.warm_client import WarmClient
+from peft_studio.runs.claims import claimant_lives, end_worker
+from peft_studio.runs.paths import RunPaths
 
 
 class LocalExecutor:

@@ -1,0 +1,1 @@
+"""Whole runs and adapters as files that go elsewhere and come back."""

@@ -1,0 +1,279 @@
+"""A trained adapter as a zip that plain PEFT loads, with a model card and a script that repeats the run.
+
+Torch-free: the web process packs it from files. Nothing in it names a folder of this machine.
+"""
+
+import json
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from peft_studio.archives.reproduce_script import reproduce_script
+from peft_studio.config.run_config import RunConfig, parse_config
+from peft_studio.errors import ConfigError, InvalidStateError
+from peft_studio.files import open_plain, weights_are_whole
+from peft_studio.methods import get_method
+from peft_studio.models.catalog import find_card
+from peft_studio.runs.paths import RunPaths
+from peft_studio.tasks import task_of
+from peft_studio.tasks.base import Row, some_rows
+from peft_studio.tasks.batching import MEGABATCH
+
+TUNERS = "peft_studio.methods.tuners"  # importing it teaches PEFT the project's own adapter types
+OWN_PREFIX = "STUDIO_"  # which all begin with this
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known about a run from its files."""
+
+    id: str
+    title: str
+    config: RunConfig
+    started: Mapping[str, Any]
+    metrics: dict[str, float]
+    summary: Mapping[str, Any]
+    steps: int
+    tuner_import: str
+    task_type: str = "CAUSAL_LM"
+
+    @property
+    def base(self) -> tuple[str, str]:
+        """Name of the base model without this machine's folders, and where it is found."""
+        model = self.config.model.id
+        if card := find_card(model):
+            return card.id, "catalogue" if card.path else "hub"
+        path = Path(model).expanduser()
+        return (path.name, "folder") if path.is_dir() or model.startswith(("/", "~", ".")) else (model, "hub")
+
+
+def export_zip(paths: RunPaths, out: Path | BinaryIO) -> None:
+    """Packs a run's adapter.
+
+    The zip holds the adapter as PEFT saved it, ``README.md`` (model card), ``preset.yaml``, ``metrics.json``,
+    ``reproduce.py`` (for decoders that any Trainer trains in the same way), its data ``train.jsonl`` and
+    ``validation.jsonl``, and ``predictions.jsonl`` when there are any.
+
+    Args:
+        paths: The run.
+        out: A path, or a binary file.
+
+    Raises:
+        InvalidStateError: The run has not saved an adapter, or it is damaged.
+        ConfigError: The run's config is damaged.
+        OSError: The zip cannot be written.
+    """
+    if not (paths.adapter / "adapter_model.safetensors").is_file():
+        raise InvalidStateError(f"The run {paths.id} has not saved an adapter, so there is nothing to export.")
+    if not weights_are_whole(paths.adapter / "adapter_model.safetensors"):
+        raise InvalidStateError(f"The adapter of the run {paths.id} is damaged, so it cannot be exported.")
+    run = _read(paths)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(paths.adapter.rglob("*")):
+            if path.is_file() and path.name not in ("README.md", "adapter_config.json"):
+                archive.write(path, str(path.relative_to(paths.adapter)))
+        archive.writestr("adapter_config.json", _adapter_config(paths.adapter, run.base[0]))
+        archive.writestr("README.md", model_card(run))
+        archive.writestr("preset.yaml", _preset(run))
+        archive.writestr("metrics.json", json.dumps(_facts(run), indent=2, ensure_ascii=False) + "\n")
+        if repeats_plainly(run.config, run.task_type):
+            archive.writestr("reproduce.py", _script(run))
+        task = task_of(run.config.task)
+        archive.writestr("train.jsonl", _jsonl(task.load("train")))
+        archive.writestr("validation.jsonl", _jsonl(some_rows(task.load("validation"), run.config.training.eval_rows)))
+        if paths.predictions.is_file():
+            archive.write(paths.predictions, paths.predictions.name)
+
+
+def _read(paths: RunPaths) -> Run:
+    record = _object(paths.config)
+    config = parse_config(record.get("config"))
+    started: Mapping[str, Any] = {}
+    summary: Mapping[str, Any] = {}
+    metrics: dict[str, float] = {}
+    steps = 0
+    for event in _events(paths.events):
+        match event.get("kind"):
+            case "started":
+                started = event
+            case "eval":
+                metrics |= {name: value for name, value in _mapping(event.get("metrics")).items() if _is_real(value)}
+            case "finished" | "stopped":
+                summary, step = _mapping(event.get("summary")), event.get("step")
+                steps = step if isinstance(step, int) else 0
+    title = str(record.get("name") or "") or get_method(config.method.name).title
+    adapter = _object(paths.adapter / "adapter_config.json")
+    started = {**started, **{name: _mapping(started.get(name)) for name in ("data", "versions", "model")}}
+    task_type = str(adapter.get("task_type") or "CAUSAL_LM")
+    return Run(paths.id, title, config, started, metrics, summary, steps, tuner_import(adapter), task_type)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file that the export cannot do without.
+
+    Raises:
+        ConfigError: It is missing or damaged.
+    """
+    try:
+        with open_plain(path) as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"{path} is damaged: {str(exc)[:200]}.") from exc
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} is damaged: it is not a JSON object.")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    try:
+        with open_plain(path) as file:
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    events = []
+    for line in lines:
+        if '"kind":"step"' not in line:
+            try:
+                events.append(_mapping(json.loads(line)))
+            except (ValueError, RecursionError):
+                continue
+    return events
+
+
+def _adapter_config(folder: Path, base: str) -> str:
+    config = _object(folder / "adapter_config.json")
+    config["base_model_name_or_path"] = base
+    return json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def tuner_import(adapter_config: Mapping[str, Any]) -> str:
+    """The import line that an adapter's type needs before PEFT loads it; empty for PEFT's own types."""
+    return f"import {TUNERS}" if str(adapter_config.get("peft_type")).startswith(OWN_PREFIX) else ""
+
+
+def _script(run: Run) -> str:
+    length = run.started.get("data", {}).get("max_length")
+    return reproduce_script(
+        title=f"{run.title} ({run.id})",
+        base=run.base,
+        tuner_import=run.tuner_import,
+        training=run.config.training.model_dump(),
+        max_length=int(length) if _is_real(length) else run.config.training.max_length,
+        megabatch=MEGABATCH,
+        versions=run.started.get("versions", {}),
+        recorded=run.metrics.get("eval/loss"),
+    )
+
+
+def model_card(run: Run) -> str:
+    """The zip's ``README.md``: what was trained, on what, how well, and how to load it."""
+    method, task = get_method(run.config.method.name), task_of(run.config.task)
+    base, where = run.base
+    head = {"library_name": "peft", "tags": ["peft-studio", method.name, task.name]}
+    if where == "hub":
+        head = {"base_model": base, **head}
+    parameters = {key: value for key, value in run.config.method.model_dump().items() if key != "name"}
+    training = run.config.training.model_dump()
+    sections = [
+        "---\n" + "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items()) + "\n---",
+        f"# {_one_line(run.title)}",
+        f"{method.title} for the base model `{base}`, trained on the task *{task.title}* with PEFT Studio. "
+        f"{method.summary}",
+        f"- Method: [{method.paper.title}]({method.paper.url}), {method.paper.authors}, {method.paper.year}\n"
+        f"- Parameters: {_listing(parameters)}\n"
+        f"- Training: {run.steps:,} steps done; {_listing(training)}\n"
+        f"- Trainable parameters: {_count(run.started.get('trainable_params'))} of "
+        f"{_count(run.started.get('total_params'))}\n"
+        f"- Data: {task.description} {_count(run.started.get('data', {}).get('rows'))} training rows, fingerprint "
+        f"`{run.started.get('data', {}).get('fingerprint', 'unknown')}`",
+        "## Metrics\n\n" + _table(run.metrics),
+        "Names that begin with `base/` are the base model's own figures. Test answers are decoded greedily.",
+        "## Load it\n\n" + _loading(run),
+        "## Repeat it\n\n" + _repeating(run),
+        "## Versions\n\n" + _listing(run.started.get("versions", {})),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def repeats_plainly(config: RunConfig, task_type: str) -> bool:
+    """Whether a stock Trainer over one text per row does the same as our loop did."""
+    method, training = get_method(config.method.name), config.training
+    own = (method.optimizer, method.penalty, method.after_step)
+    usual = {"epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0, "precision": "fp32"}
+    plain = all(getattr(training, name) == value for name, value in usual.items())
+    return task_type == "CAUSAL_LM" and plain and not any(own) and not (method.looks_at_data or method.changes_base)
+
+
+def _repeating(run: Run) -> str:
+    if repeats_plainly(run.config, run.task_type):
+        return "`python reproduce.py` trains it again in plain transformers and peft."
+    return "`python -m peft_studio train preset.yaml` trains it again."
+
+
+_LOADERS = {"SEQ_CLS": "SequenceClassification", "SEQ_2_SEQ_LM": "Seq2SeqLM"}
+
+
+def _loading(run: Run) -> str:
+    loader = "AutoModelFor" + _LOADERS.get(run.task_type, "CausalLM")
+    labels = f", num_labels={len(task_of(run.config.task).labels)}" if run.task_type == "SEQ_CLS" else ""
+    base, where = run.base
+    name = {"hub": base, "catalogue": f"peft_studio/models/{base}", "folder": f"path/to/{base}"}[where]
+    first = f"{run.tuner_import}  # registers the adapter's type with PEFT\n" if run.tuner_import else ""
+    return (
+        "```python\n"
+        "from peft import PeftModel\n"
+        f"from transformers import {loader}, AutoTokenizer\n"
+        f"{first}\n"
+        f'base = {loader}.from_pretrained("{name}"{labels})\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
+        'model = PeftModel.from_pretrained(base, "path/to/this/folder")\n'
+        "```"
+    )
+
+
+def _listing(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items()) or "defaults"
+
+
+def _table(metrics: Mapping[str, float]) -> str:
+    rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()))
+    return f"| metric | value |\n| --- | --- |\n{rows}" if rows else "None were recorded."
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "an unknown number"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _preset(run: Run) -> str:
+    import yaml
+
+    values = run.config.model_dump(mode="json")
+    values["model"]["id"] = run.base[0]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    kept = ("versions", "device", "threads", "seed", "data", "trainable_params", "total_params", "max_steps")
+    facts = {key: run.started[key] for key in kept if key in run.started}
+    model = {**run.started.get("model", {}), "id": run.base[0]}
+    return {"run": run.id, "model": model, **facts, "summary": dict(run.summary), "metrics": run.metrics}
+
+
+def _jsonl(rows: list[Row]) -> str:
+    lines = (json.dumps({"prompt": row.prompt, "target": row.target}, ensure_ascii=False) for row in rows)
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,199 @@
+"""Who trains a run of the command line: a worker of its own, a node of the cluster, or the app that is running."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import Protocol
+
+import psutil
+
+from peft_studio.config.run_config import RunConfig
+from peft_studio.errors import JobError, StorageError
+from peft_studio.files import lock_home
+from peft_studio.jobs.executors.base import Executor
+from peft_studio.jobs.manager import JobManager
+from peft_studio.processes.warm_client import child_environment
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.queue import NORMAL
+from peft_studio.runs.status import Status
+from peft_studio.settings import prepare_home
+
+WORKER = "peft_studio.worker"  # the module
+
+
+class Hand(Protocol):
+    """In whose hands a run is."""
+
+    @property
+    def words(self) -> str:
+        """What the run waits for; empty when it waits for nothing special."""
+
+    def lost(self) -> str:
+        """Asked while nobody has claimed the run: why nobody will, in words; empty as long as somebody may."""
+
+    def end(self) -> None:
+        """Ends the run's worker without waiting until it stops by itself."""
+
+    def close(self) -> None:
+        """Lets go; the run is over."""
+
+
+def take_up(manager: JobManager, config: RunConfig, name: str, priority: str) -> tuple[RunPaths, Hand]:
+    """Makes a run and has it trained.
+
+    With an app on the home folder, a run that has a priority goes into its queue, and so does every run of a cluster,
+    to which one process at a time talks. Else it starts at once.
+
+    Args:
+        manager: Of the home folder; not started.
+        config: What to run.
+        name: A title for people.
+        priority: Its priority in the queue; empty when none was given.
+
+    Raises:
+        StudioError: The run cannot start; nothing was created then, unless it was the worker that could not start.
+    """
+    settings, on_cluster = manager.settings, not manager.executor.is_here
+    if manager.app_is_running() and (priority or on_cluster):
+        run_id = manager.submit(config, name, priority or NORMAL)
+        return manager.store.paths(run_id), ByApp(manager, run_id)
+    manager.check(config)
+    prepare_home(settings)
+    manager.keeper.check_quota(manager.list() if settings.quota_mb else [])
+    lock = lock_home(settings.home) if on_cluster else None
+    paths = manager.store.create(config, name)
+    if priority and priority != NORMAL:
+        manager.queue.prioritize(paths.id, priority)  # for when it is interrupted and goes on in an app
+    if lock is not None:
+        return paths, ByCluster(manager.executor, paths, lock)
+    return paths, ByWorker(paths, settings.threads, _free_gpus(manager, paths))
+
+
+def _free_gpus(manager: JobManager, paths: RunPaths) -> tuple[str, ...] | None:
+    """The GPUs for a run that starts beside the queue; None leaves it those that it asks for."""
+    busy = [manager.store.paths(info.id) for info in manager.list() if Status(info.status).is_active]
+    if manager.places.wants(paths):
+        manager.places.must_wait(paths, busy, lambda _run: None)
+    return manager.places.given(paths)
+
+
+class ByWorker:
+    """A worker of this machine, in a session of its own, so that Ctrl-C reaches only the command line.
+
+    Args:
+        paths: The run.
+        threads: CPU threads for it.
+        gpus: UUIDs of the GPUs that it may use.
+
+    Raises:
+        StorageError: Its log cannot be written.
+    """
+
+    words = ""
+
+    def __init__(self, paths: RunPaths, threads: int, gpus: tuple[str, ...] | None) -> None:
+        command = [sys.executable, "-m", WORKER, str(paths.root), "--threads", str(threads)]
+        command += ["--by", "cli", *([] if gpus is None else ["--gpus", ",".join(gpus)])]
+        self._log = paths.log
+        try:
+            with paths.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env=child_environment(threads),
+                )
+        except OSError as exc:
+            raise StorageError(f"The worker of {paths.id} could not be started: {exc.strerror or exc}.") from exc
+
+    def lost(self) -> str:
+        """Its process has ended; another may have been faster to claim the run, which shows soon."""
+        code = self._process.poll()
+        return "" if code is None else f"The worker ended with exit code {code}; see {self._log}."
+
+    def end(self) -> None:
+        """Ends the worker below the supervisor, which ignores signals."""
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(self._process.pid).children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Collects the process."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+
+class ByCluster:
+    """A node of the cluster, as soon as one has room.
+
+    Args:
+        executor: Talks to it.
+        paths: The run.
+        lock: Descriptor of the lock on the home folder, which keeps an app from talking to it as well.
+    """
+
+    def __init__(self, executor: Executor, paths: RunPaths, lock: int) -> None:
+        self.words = ""
+        self._executor = executor
+        self._paths = paths
+        self._lock = lock
+        self._started = False
+        executor.open()
+
+    def lost(self) -> str:
+        """Starts the run when there is room; afterwards, whether what was started has ended."""
+        if self._started:
+            ended = not self._executor.pending(self._paths)
+            return f"Its process on the cluster ended before it took the run; see {self._paths.log}." if ended else ""
+        wait = self._executor.must_wait(self._paths)
+        self.words = wait.reason if wait else ""
+        if wait is None:
+            with contextlib.suppress(JobError):  # the connection was lost; tried again
+                self._executor.start(self._paths)
+                self._started = True
+        return ""
+
+    def end(self) -> None:
+        """Ends the worker on its node."""
+        self._executor.terminate(self._paths, force=False)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._executor.close()
+        os.close(self._lock)
+
+
+class ByApp:
+    """The app that is running on the home folder, when the run's turn has come.
+
+    Args:
+        manager: Of the same home folder.
+        run_id: The run, in the queue.
+    """
+
+    def __init__(self, manager: JobManager, run_id: str) -> None:
+        self._manager = manager
+        self._id = run_id
+
+    @property
+    def words(self) -> str:
+        """Its place in the queue, or why it waits."""
+        info = self._manager.info(self._id)
+        return info.reason or (f"number {info.queue_position} in the queue" if info.queue_position else "")
+
+    def lost(self) -> str:
+        """The app was closed."""
+        gone = not self._manager.app_is_running()
+        return f"The app was closed before it started the run {self._id}; it stays in the queue." if gone else ""
+
+    def end(self) -> None:
+        """Asks the app to end the run at once."""
+        self._manager.stop(self._id)
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,258 @@
+"""The command line: the same engine as the app, for terminals and scripts.
+
+Results go to stdout, progress and errors to stderr; with ``--json`` the last line of stdout is one JSON value. Nothing
+heavy is imported before a command needs it.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from peft_studio.cli import listings, run_commands
+from peft_studio.cli.printing import print_json, print_table
+from peft_studio.errors import ConfigError, StorageError, StudioError
+from peft_studio.runs.queue import PRIORITIES
+from peft_studio.settings import Settings, load_settings
+
+EXIT_FAILED = 1  # a run ended badly
+EXIT_ERROR = 2  # what was asked for cannot be done
+
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Arguments without the program's name.
+        env: Usually ``os.environ``.
+
+    Returns:
+        The exit code: 0, ``EXIT_FAILED`` or ``EXIT_ERROR``.
+    """
+    if argv[:1] == ["pretrain"]:  # has options of its own, and its own help
+        from peft_studio.pretraining.command import main as pretrain
+
+        return int(pretrain(list(argv[1:])) or 0)
+    options = _parser().parse_args(argv)
+    try:
+        command: Command = options.command
+        return command(options, load_settings(env, home=options.home, threads=options.threads))
+    except StudioError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return EXIT_ERROR
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m peft_studio", description="Parameter-efficient fine-tuning.")
+    parser.add_argument("--home", metavar="FOLDER", help="where runs are kept (default: PEFT_STUDIO_HOME)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    from peft_studio.cli.storage_commands import add_commands
+
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=words, description=words)
+        found.set_defaults(command=command, verb=name)
+        # The same options after the command's name; SUPPRESS keeps them from undoing those before it.
+        found.add_argument("--home", metavar="FOLDER", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        found.add_argument("--threads", type=int, metavar="N", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        found.add_argument("--json", action="store_true", help="print JSON")
+        return found
+
+    for name, config_command, words in (
+        ("train", _train, "Train a preset and wait for it."),
+        ("estimate", _estimate, "Say what a preset would train and cost."),
+    ):
+        found = add(name, config_command, words)
+        found.add_argument("preset", metavar="PRESET", help="name of a preset, or the path of a YAML file")
+        found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as method.rank=4")
+        if name == "train":
+            found.add_argument("--name", default="", help="a title for the run")
+            words = "add it to the queue of the app that is running, if one is, instead of starting it at once"
+            found.add_argument("--priority", choices=PRIORITIES, default="", help=words)
+    _add_generate(add("generate", _generate, "Let a base model and adapters continue a prompt."))
+    add("runs", _runs, "List the runs.")
+    add("methods", listings.methods, "List the methods.")
+    add("tasks", listings.tasks, "List the tasks.")
+    _add_hub(
+        add("models", listings.models, "List the base models of the catalogue, or search the Hub."),
+        add("data", listings.data, "List or search data sets of the Hub; 'data fetch ID' makes files of one."),
+    )
+    for name, run_command, words in (
+        ("metrics", _metrics, "Print every recorded value of a run."),
+        ("export", _export, "Pack a run's adapter with its model card and reproduce.py."),
+        ("pause", run_commands.ask, "Pause a run; it writes a checkpoint."),
+        ("resume", run_commands.ask, "Put a run back into the queue, to go on from its checkpoint."),
+        ("stop", run_commands.ask, "Stop a run; it saves its adapter."),
+        ("extend", run_commands.extend, "Train a run longer."),
+        ("delete", run_commands.delete, "Delete a run."),
+    ):
+        found = add(name, run_command, words)
+        found.add_argument("run", metavar="RUN_ID")
+        if name == "export":
+            found.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
+        elif name == "extend":
+            found.add_argument("steps", type=int, metavar="STEPS", help="how many more")
+    run_commands.add_queue(add("queue", run_commands.queue, "Show the queue, or change it."))
+    add_commands(add)
+    commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    from peft_studio.config.sampling import Sampling
+
+    parser.add_argument("--run", action="append", default=[], metavar="RUN_ID", help="repeat for more columns")
+    parser.add_argument("--model", default="", help="base model; that of the first run by default")
+    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    for name, field in Sampling.model_fields.items():
+        kind = int if field.annotation is int else float
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, default=field.default, metavar="N", help=field.description
+        )
+
+
+def _add_hub(models: argparse.ArgumentParser, data: argparse.ArgumentParser) -> None:
+    for parser in (models, data):
+        parser.add_argument("--search", default="", metavar="TEXT", help="search the Hub instead")
+    data.add_argument("action", nargs="?", choices=("fetch",), help="get a data set and say how to use it")
+    data.add_argument("id", nargs="?", default="", metavar="ID", help="name of the list, Hub id, or a folder")
+    data.add_argument("--config", default="", metavar="NAME", help="which configuration of the data set")
+    data.add_argument("--input", default="", metavar="COLUMN", help="what the model is given; guessed by default")
+    data.add_argument("--target", default="", metavar="COLUMN", help="what it should answer; guessed by default")
+
+
+def _train(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.cli.follow import Follower
+    from peft_studio.cli.launchers import take_up
+    from peft_studio.config.presets import parse_preset
+    from peft_studio.jobs.manager import JobManager
+
+    config, manager = parse_preset(options.preset, options.set), JobManager(settings)
+    paths, hand = take_up(manager, config, options.name, options.priority)
+    print(f"run {paths.id} in {paths.root}", file=sys.stderr)
+    info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
+    result = {
+        "run_id": info.id,
+        "run_dir": str(paths.root),
+        "status": info.status,
+        "reason": info.reason,
+        "trainable_params": info.trainable_params,
+        "total_params": info.total_params,
+        "adapter_bytes": info.adapter_bytes,
+        "peak_memory_bytes": info.peak_memory_bytes,
+        "seconds": info.seconds,
+        "metrics": info.metrics,
+    }
+    if options.json:
+        print_json(result)
+    else:
+        print_table([(name, f"{value:.4f}") for name, value in sorted(info.metrics.items())])
+        print(f"{info.status}: {info.id}")
+    if info.status == "failed":
+        print(f"error: {info.reason}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
+    from peft_studio.config.presets import parse_preset
+
+    config = parse_preset(options.preset, options.set)  # before the libraries load: a typo is told at once
+    from peft_studio.training.estimates.estimate import estimate
+    from peft_studio.training.quiet import be_quiet
+
+    be_quiet()
+    found = estimate(config)
+    if options.json:
+        print_json(found)
+        return 0
+    full = found["full"]
+    rows: list[Sequence[Any]] = [("", "this method", "full fine-tuning")]
+    for key in ("trainable_params", "adapter_bytes"):
+        rows.append((key, f"{found[key]:,}", f"{full[key]:,}"))
+    rows.append(("trainable_share", f"{found['trainable_share']:.4%}", f"{full['trainable_share']:.4%}"))
+    for key, value in found["memory"].items():
+        rows.append((f"memory: {key} (MB)", f"{value / 1e6:.1f}", f"{full['memory'][key] / 1e6:.1f}"))
+    print_table(rows)
+    for warning in found["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _generate(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.config.run_config import DEFAULT_MODEL
+    from peft_studio.config.sampling import Sampling, parse_sampling
+    from peft_studio.runs.store import RunStore
+
+    sampling = parse_sampling({name: getattr(options, name) for name in Sampling.model_fields})
+    store = RunStore(settings.runs_dir)
+    adapters = [(run, store.config(run).model.id, store.paths(run).adapter) for run in options.run]
+    if not options.prompt.strip():  # said before the libraries load
+        raise ConfigError("The prompt is empty. Write some text for the models to continue.", "prompt")
+    model = options.model or (adapters[0][1] if adapters else DEFAULT_MODEL)
+    import torch
+
+    from peft_studio.training.inference.classify import label_columns
+    from peft_studio.training.inference.generate import stream_columns
+    from peft_studio.training.inference.model_pool import ModelPool, columns_of, common_kind
+    from peft_studio.training.quiet import be_quiet
+
+    be_quiet()
+    torch.set_num_threads(settings.threads)
+    pool = ModelPool()
+    kind = common_kind([store.config(run) for run in options.run])
+    models, tokenizer = columns_of(pool, model, adapters, kind), pool.base(model, kind)[1]
+    if kind.labels:
+        columns = label_columns(models, tokenizer, options.prompt, kind.labels)
+    else:
+        *_, columns = stream_columns(
+            models, tokenizer, options.prompt, sampling, groups=pool.groups(models, model, kind)
+        )
+    if options.json:
+        print_json({"columns": columns})
+    else:
+        for column in columns:
+            print(f"--- {column['name']} ({column['tokens']} tokens)\n{column['text']}")
+    return 0
+
+
+def _runs(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.jobs.manager import JobManager
+
+    runs = JobManager(settings).list()
+    if options.json:
+        print_json([run.to_dict() for run in runs])
+    else:
+        rows = [(run.id, run.status, run.method, run.model, run.step, run.eval_loss) for run in runs]
+        print_table([("run", "status", "method", "model", "step", "eval/loss"), *rows])
+    return 0
+
+
+def _metrics(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.jobs.manager import JobManager
+
+    values = list(JobManager(settings).metrics(options.run))
+    if options.json:
+        print_json(values)
+    else:
+        print_table([(item["step"], item["name"], item["value"]) for item in values])
+    return 0
+
+
+def _export(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.archives.adapter_archive import export_zip
+    from peft_studio.runs.store import RunStore
+
+    out = options.out or Path(f"{options.run}.zip")
+    try:
+        export_zip(RunStore(settings.runs_dir).paths(options.run), out)
+    except OSError as exc:
+        raise StorageError(f"{out} could not be written: {exc.strerror or exc}.") from exc
+    print_json({"path": str(out), "bytes": out.stat().st_size}) if options.json else print(out)
+    return 0

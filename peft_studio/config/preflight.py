@@ -1,0 +1,107 @@
+"""What is certain to fail is said before a job starts, as far as it can be known without the network and torch."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from peft_studio.config.run_config import RunConfig
+from peft_studio.errors import ConfigError, DataError
+from peft_studio.machine.devices import ALL
+from peft_studio.methods import Method, get_method
+from peft_studio.models.catalog import find_card
+from peft_studio.models.fit import check_model
+from peft_studio.models.layouts import Layout, layout_for
+from peft_studio.tasks import CUSTOM, custom_data, task_of
+from peft_studio.tasks.base import Row
+from peft_studio.tasks.custom import load_rows
+
+MOST_ROWS = 2000
+"""Rows, shortest answers first, that are tokenized to find one that fits."""
+
+
+def check_run(config: RunConfig) -> None:
+    """Makes sure that a run can start.
+
+    Raises:
+        ModelError: There is no such model, it is too large for this machine, or its architecture is not supported.
+        DataError: A data file cannot be used, or no row of it fits ``max_length``; the message names file, row and
+            column.
+        ConfigError: The model cannot do such a task, or the method does not fit the model.
+    """
+    method = get_method(config.method.name)
+    if config.resources.device == ALL and method.changes_base:
+        raise ConfigError(
+            f"resources.device = {ALL!r}: {method.title} begins by changing base weights and keeps the originals, "
+            "which cannot be spread over GPUs. Choose one GPU, or another method.",
+            "resources.device",
+        )
+    source = Path(check_model(config.model.id))
+    task = task_of(config.task)
+    model = _config_of(source)
+    card = find_card(config.model.id)
+    model_type = model.get("model_type") or (card.architecture if card else "")
+    if not model_type:
+        return  # a model that is not on this machine yet
+    layout = layout_for(model_type, task.kind)
+    check_fit(method, layout)
+    if config.task.id == CUSTOM and task.kind == "generation" and (source / "tokenizer.json").is_file():
+        _check_lengths(config, layout, source, model)
+
+
+def check_fit(method: Method, layout: Layout) -> None:
+    """Makes sure that a method can be put on an architecture.
+
+    Raises:
+        ConfigError: It cannot; the message says why.
+    """
+    reason = method.not_for.get(layout.model_type, "")
+    if reason or layout.kind not in method.kinds:
+        reason = reason or f"It needs {' or '.join(method.kinds)} models; this is an {layout.kind}."
+        raise ConfigError(
+            f"{method.title} cannot be used with models of type {layout.model_type!r}. {reason}", "method.name"
+        )
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_lengths(config: RunConfig, layout: Layout, folder: Path, model: dict[str, Any]) -> None:
+    """Some answer of each split must leave room for its end mark, and for one token of its prompt where they share."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # the library has no class of its own; the worker meets the same fault and reports it
+        return
+    tokenizer.no_truncation()
+    context = model.get("max_position_embeddings") or model.get("n_positions") or 1 << 30
+    limit = min(config.training.max_length, int(context) - getattr(config.method, "virtual_tokens", 0))
+    extra = 1 if layout.kind == "encoder-decoder" else 2
+    custom = load_rows(custom_data(config.task))
+    for split, rows in custom.rows.items():
+        text, tokens = _shortest(rows, tokenizer, limit - extra)
+        if tokens + extra > limit and len(rows) <= MOST_ROWS:
+            file = Path(custom.data.file(split) or custom.data.train_file).name
+            raise DataError(
+                f"{file}, column {custom.data.target_column!r}: none of the {len(rows):,} {split} rows can be used. "
+                f"The shortest answer, {text.strip()[:60]!r}, needs {tokens + extra:,} tokens, and at most {limit:,} "
+                f"are allowed (training.max_length = {config.training.max_length:,}). Choose a larger max_length."
+            )
+
+
+def _shortest(rows: Sequence[Row], tokenizer: Any, room: int) -> tuple[str, int]:
+    """The first answer that is found to fit, or else the one of fewest tokens; and how many tokens it has."""
+    best = "", 1 << 30
+    for row in sorted(rows, key=lambda row: len(row.target))[:MOST_ROWS]:
+        tokens = len(tokenizer.encode(row.target, add_special_tokens=False).ids)
+        if tokens < best[1]:
+            best = row.target, tokens
+        if tokens <= room:
+            break
+    return best

@@ -1,0 +1,298 @@
+"""What the doctor looks at: a run's folder as running figures, read once and then only where it grew."""
+
+import json
+import math
+import threading
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import lt
+from statistics import median
+from typing import Any, TypeVar
+
+from peft_studio.files import is_there, open_plain, read_json
+from peft_studio.runs.event_log import LogFollower, number, parse_piece, stretches, whole
+from peft_studio.runs.integrity import damaged_files
+from peft_studio.runs.paths import RunPaths
+
+MAX_BUCKETS = 512  # of a curve: up to so many steps are kept one by one, more share buckets
+WINDOWS = 20  # that a curve is judged by
+WINDOW_STEPS = 5  # a mean over fewer says little about a loss that jumps from batch to batch
+NORMAL_MEDIAN = 1.4826  # standard deviation over median absolute deviation, for normal noise
+KEPT_READERS = 64  # runs whose figures stay in memory, about 25 kB each
+
+OVER = ("finished", "stopped", "failed")
+
+Answer = TypeVar("Answer")
+
+
+class StepFigures:
+    """Loss and gradient norm over steps in at most ``MAX_BUCKETS`` buckets of equal width.
+
+    Attributes:
+        last: Last step of each bucket.
+        loss: Mean loss of each bucket.
+        norm: Largest gradient norm of each bucket; NaN when none was recorded.
+        count: Steps seen.
+        lost: First step whose loss was not finite, or None.
+    """
+
+    def __init__(self) -> None:
+        self.last, self.loss, self.norm = array("q"), array("d"), array("d")
+        self.count = 0
+        self.lost: int | None = None
+        self._width = 1
+        self._sum, self._filled, self._norm = 0.0, 0, math.nan
+
+    def add(self, step: int, loss: float | None, norm: float | None) -> None:
+        """Takes the next step; a resumed run may repeat some, whose first try no longer counts."""
+        while self.last and self.last[-1] >= step:
+            self.count -= self._width
+            for column in (self.last, self.loss, self.norm):
+                column.pop()
+        self.count += 1
+        if loss is None or not math.isfinite(loss):
+            self.lost = step if self.lost is None else self.lost
+            return
+        self._fill(step, [loss], [norm])
+
+    def add_steps(self, events: list[dict[str, Any]]) -> bool:
+        """Takes many steps at once, four times faster; False, with nothing done, if one is odd or out of order."""
+        steps: list[Any] = [event.get("step") for event in events]
+        losses: list[Any] = [event.get("loss") for event in events]
+        norms: list[Any] = [event.get("grad_norm") for event in events]
+        if {*map(type, steps)} != {int} or {*map(type, losses)} != {float} or not {*map(type, norms)} <= {float, int}:
+            return False
+        if (self.last and self.last[-1] >= steps[0]) or not all(map(lt, steps, steps[1:])):
+            return False
+        if not math.isfinite(sum(losses) + sum(norms)):
+            return False
+        self.count += len(steps)
+        begin = 0
+        while begin < len(steps):
+            end = begin + self._width - self._filled
+            self._fill(steps[min(end, len(steps)) - 1], losses[begin:end], norms[begin:end])
+            begin = end
+        return True
+
+    def _fill(self, last: int, losses: Sequence[float], norms: Sequence[float | None]) -> None:
+        """Takes the losses of steps that all belong into the bucket that is being filled."""
+        self._sum = sum(losses, self._sum)
+        self._filled += len(losses)
+        norm = max((norm for norm in norms if norm is not None), default=None)
+        if norm is not None and not norm <= self._norm:
+            self._norm = norm
+        if self._filled == self._width:
+            self.last.append(last)
+            self.loss.append(self._sum / self._width)
+            self.norm.append(self._norm)
+            self._sum, self._filled, self._norm = 0.0, 0, math.nan
+            if len(self.last) == MAX_BUCKETS:
+                self._halve()
+
+    def _halve(self) -> None:
+        self.last = self.last[1::2]
+        self.loss = array("d", ((a + b) / 2 for a, b in zip(self.loss[::2], self.loss[1::2], strict=True)))
+        pairs = zip(self.norm[::2], self.norm[1::2], strict=True)
+        self.norm = array("d", (b if math.isnan(a) or b > a else a for a, b in pairs))
+        self._width *= 2
+
+    def windows(self) -> list["Window"]:
+        """The curve as at most ``WINDOWS`` means, each over at least ``WINDOW_STEPS`` steps; the last one is full."""
+        size = max(-(-len(self.loss) // WINDOWS), -(-WINDOW_STEPS // self._width))
+        noise = self.noise / math.sqrt(size)
+        begin = len(self.loss) % size  # the oldest are left out when they do not fill a window
+        return [
+            Window(self.last[i + size - 1], sum(self.loss[i : i + size]) / size, noise)
+            for i in range(begin, len(self.loss), size)
+        ]
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of a bucket's loss around the curve, from the median difference of neighbours.
+
+        The median, because the jumps of a run in trouble are what is looked for and no noise.
+        """
+        steps = [abs(b - a) for a, b in zip(self.loss, self.loss[1:], strict=False)]
+        return NORMAL_MEDIAN * median(steps) / math.sqrt(2) if steps else 0.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a curve.
+
+    Attributes:
+        step: Its last step.
+        loss: Mean loss.
+        noise: Standard error of the mean.
+    """
+
+    step: int
+    loss: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run's folder says, as far as the doctor asks.
+
+    Attributes:
+        config: The config, as submitted.
+        status: ``finished`` and so on, as `store.Status` has it.
+        started: The ``started`` event; empty before.
+        failed: The ``failed`` event; empty when there is none.
+        signal: The signal that ended the worker, unless somebody had asked it to stop.
+        no_memory: Whether the kernel was ending processes for want of memory when it came.
+        steps: The training curve.
+        evals: Step and validation loss, in order.
+        metrics: Latest value of every metric.
+        check: ``rows`` and ``max_difference`` of the check after saving; None when there was none.
+        truth: How often each label occurs among the test rows; empty unless labels are chosen.
+        answers: How often each was answered.
+        damage: Which files cannot be read, once the run is over; see `damage.damaged_files`.
+    """
+
+    config: Mapping[str, Any]
+    status: str = "running"
+    started: Mapping[str, Any] = field(default_factory=dict)
+    failed: Mapping[str, Any] = field(default_factory=dict)
+    signal: int | None = None
+    no_memory: bool = False
+    steps: StepFigures = field(default_factory=StepFigures)
+    evals: tuple[tuple[int, float], ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    check: Mapping[str, Any] | None = None
+    truth: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, int] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()
+
+    def option(self, name: str, otherwise: Any = None) -> Any:
+        """A training setting of the config."""
+        training = self.config.get("training")
+        return training.get(name, otherwise) if isinstance(training, Mapping) else otherwise
+
+    def fact(self, name: str) -> Any:
+        """A figure of the data, as the worker announced it."""
+        data = self.started.get("data")
+        return number(data.get(name)) if isinstance(data, Mapping) else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be added."""
+        return self.status in OVER
+
+
+class EvidenceReader:
+    """Collects a run's evidence; every call costs what is new in the log. Not thread-safe."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        record = read_json(paths.config) or {}
+        self._config = record["config"] if isinstance(record.get("config"), dict) else {}
+        self._log = LogFollower(paths.events)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._steps = StepFigures()
+        self._evals: list[tuple[int, float]] = []
+        self._metrics: dict[str, float] = {}
+        self._lines = self._events = self._starts = 0
+        self._single: dict[str, dict[str, Any]] = {}  # the latest event of each other kind
+
+    def read(self, status: str) -> Evidence:
+        """The evidence as it is now."""
+        if self._log.restarted():
+            self._clear()
+        for piece in self._log.pieces():
+            found = parse_piece(piece)
+            self._lines += piece.count(b"\n")
+            self._events += len(found)
+            for events in stretches(found):
+                if events[0]["kind"] != "step" or not self._steps.add_steps(events):
+                    for event in events:
+                        self._take(event)
+        classifies = "test/macro_f1" in self._metrics
+        truth, answers = count_answers(self.paths) if classifies else (Counter(), Counter())
+        exit_info = read_json(self.paths.exit) or {}
+        signal = exit_info.get("signal") if not is_there(self.paths.stop) else None
+        return Evidence(
+            self._config, status, self._single.get("started", {}), self._single.get("failed", {}),
+            signal if isinstance(signal, int) else None, exit_info.get("out_of_memory") is True,
+            self._steps, tuple(self._evals), dict(self._metrics),
+            self._single.get("saved", {}).get("check"), truth, answers, self._damage(status),
+        )  # fmt: skip
+
+    def _damage(self, status: str) -> tuple[str, ...]:
+        if status not in OVER:
+            return ()
+        torn = max(0, self._lines - self._events - self._starts)  # a worker that is killed may leave half a line
+        return damaged_files(self.paths, torn, ended_well=status == "finished")
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, step = event["kind"], whole(event.get("step"))
+        if kind == "step" and step is not None:
+            loss, norm = event.get("loss"), event.get("grad_norm")
+            self._steps.add(step, _real(loss), _real(norm))
+        elif kind == "eval" and isinstance(event.get("metrics"), dict):
+            for name, value in event["metrics"].items():
+                if (found := number(value)) is not None:
+                    self._metrics[name] = found
+                    if name == "eval/loss" and step is not None:
+                        self._evals.append((step, found))
+        elif kind not in ("step", "eval", "stage"):
+            self._single[kind] = event
+            self._starts += kind == "started"
+
+
+def _real(value: Any) -> float | None:
+    """`number`, quicker for what it nearly always is."""
+    return value if type(value) is float else number(value)
+
+
+class EvidenceCache:
+    """The evidence of the runs that are being looked at. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers: OrderedDict[str, EvidenceReader] = OrderedDict()
+
+    def ask(self, question: Callable[[Evidence], Answer], paths: RunPaths, status: str) -> Answer:
+        """What a function says to a run's evidence, which must not grow meanwhile."""
+        with self._lock:
+            reader = self._readers.get(paths.id)
+            if reader is None:
+                reader = self._readers[paths.id] = EvidenceReader(paths)
+            self._readers.move_to_end(paths.id)
+            if len(self._readers) > KEPT_READERS:
+                self._readers.popitem(last=False)
+            return question(reader.read(status))
+
+    def forget(self, run_id: str) -> None:
+        """Drops a run that was deleted."""
+        with self._lock:
+            self._readers.pop(run_id, None)
+
+
+def predictions(paths: RunPaths) -> Iterator[tuple[str, str]]:
+    """Truth and answer of each test row; lines that cannot be read are left out."""
+    try:
+        with open_plain(paths.predictions) as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            row = json.loads(line)
+            yield row["target"].strip(), row["prediction"].strip()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+
+
+def count_answers(paths: RunPaths) -> tuple[Counter[str], Counter[str]]:
+    """How often each label is right, and how often it was answered, among the test rows."""
+    pairs = list(predictions(paths))
+    return Counter(truth for truth, _ in pairs), Counter(answer for _, answer in pairs)
+
+
+__all__ = ["Evidence", "EvidenceCache", "EvidenceReader", "StepFigures", "Window", "predictions"]

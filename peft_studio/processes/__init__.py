@@ -1,0 +1,1 @@
+"""Clients of the processes beside the web process: warm server, engine, fetches from the Hub."""

@@ -1,0 +1,135 @@
+"""How a run begins: from the start, from a checkpoint, or from a finished run that is to train longer."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from peft_studio.errors import CheckpointError, ConfigError
+from peft_studio.files import open_plain
+from peft_studio.machine.devices import AUTO
+from peft_studio.methods import Params, get_method
+from peft_studio.training.adapter_files import Origin
+from peft_studio.training.checkpoints.checkpoint import Checkpoint
+from peft_studio.training.checkpoints.training_state import Changing, check_trained, own_constants, put_back
+from peft_studio.training.load import attach
+from peft_studio.training.placing import place
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run trains.
+
+    A run that was made longer keeps the batches that it has seen. The learning rate follows the configured schedule
+    over all steps, the new ones included, so it jumps up where the first schedule had come down. Schedules inside a
+    method (AdaLoRA's ranks) stay those of the first plan.
+
+    Attributes:
+        steps: Optimizer steps in the end.
+        method_steps: The steps that schedules inside the method are made for.
+        cuts: Ends that the run had before it was made longer, in steps.
+    """
+
+    steps: int
+    method_steps: int
+    cuts: tuple[int, ...] = ()
+
+
+def plan_for(asked: int, extended: Path, resumed: Checkpoint | None) -> Plan:
+    """How long to train.
+
+    Args:
+        asked: Steps of the config.
+        extended: File with another number, if it exists.
+        resumed: Where the run goes on.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    steps = _extended_steps(extended) or asked
+    if resumed is None:
+        return Plan(steps, steps)
+    before = int(resumed.state["max_steps"])
+    cuts = [*resumed.state["cuts"], *([before] if before != steps else [])]
+    return Plan(max(steps, resumed.step), int(resumed.state["method_steps"]), tuple(cuts))
+
+
+def _extended_steps(path: Path) -> int | None:
+    try:
+        with open_plain(path) as file:
+            steps = json.loads(file.read())["max_steps"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        steps = None
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 1_000_000:
+        raise ConfigError(f'{path} must hold {{"max_steps": N}} with N from 1 to 1000000.', "training.max_steps")
+    return steps
+
+
+class Prepared:
+    """A base model with its method, as at the start or where a checkpoint left it, on the device that trains.
+
+    Args:
+        base: From ``load_base``; changed.
+        params: The method's.
+        steps: That schedules inside the method are made for.
+        batches: Gives training batches to a method that looks at data; not asked when there is a checkpoint.
+        resumed: The checkpoint.
+        device: The run's ``resources.device``.
+
+    Attributes:
+        model: A ``PeftModel``.
+        changing: Which of its tensors training changes.
+
+    Raises:
+        CheckpointError: The checkpoint does not fit the model.
+        ConfigError: There is no such device.
+    """
+
+    def __init__(
+        self,
+        base: Any,
+        params: Params,
+        steps: int,
+        batches: Callable[[], Sequence[Mapping[str, Any]]],
+        resumed: Checkpoint | None,
+        device: str = AUTO,
+    ) -> None:
+        held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
+        self.model: Any = attach(base, params, steps, () if resumed else batches())
+        self._own = own_constants(self.model, held)
+        if resumed is not None:
+            self._restore_start(resumed)
+        place(self.model, device)
+        self.changing = Changing(self.model)  # of this place: moving a model makes new buffers
+        if resumed is not None:
+            self._restore_weights(params, resumed)
+
+    def constants(self) -> dict[str, Tensor]:
+        """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
+        own = {name: item for name, item in (*self.model.named_parameters(), *self.model.named_buffers())}
+        found = {f"own/{name}": own[name] for name in self._own}
+        origin = Origin.known(self.model)
+        return found | {f"start/{name}": value for name, value in (origin.initial if origin else {}).items()}
+
+    def _restore_start(self, resumed: Checkpoint) -> None:
+        constants = resumed.constants
+        put_back(self.model, {name.removeprefix("own/"): v for name, v in constants.items() if name[:4] == "own/"})
+        origin = Origin.known(self.model)
+        if origin is not None:
+            initial = {name.removeprefix("start/"): v for name, v in constants.items() if name[:6] == "start/"}
+            if initial.keys() != origin.initial.keys():
+                raise CheckpointError("it lacks the start of the method")
+            origin.begin_again(self.model, initial)
+
+    def _restore_weights(self, params: Params, resumed: Checkpoint) -> None:
+        weights = resumed.part("model/")
+        check_trained(self.model, weights)
+        put_back(self.model, weights)
+        restore = get_method(params.name).restore
+        if restore is not None:
+            restore(self.model, resumed.part("method/"))

@@ -1,0 +1,182 @@
+"""A run across its interruptions: what it is asked to do, what it goes on from, what it keeps for the next time."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import transformers
+from torch import Tensor
+
+from peft_studio.config.run_config import RunConfig
+from peft_studio.errors import CheckpointError, NonFiniteLossError, StorageError
+from peft_studio.methods import get_method
+from peft_studio.runs.paths import RunPaths
+from peft_studio.training import provenance
+from peft_studio.training.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    Identity,
+    read_checkpoint,
+    set_aside,
+)
+from peft_studio.training.checkpoints.checkpointing import Keeper
+from peft_studio.training.checkpoints.early_stopping import BestWeights
+from peft_studio.training.checkpoints.restore import Plan, Prepared, plan_for
+from peft_studio.training.checkpoints.training_state import put_back
+from peft_studio.training.step_events import StepCallback
+
+Request = Callable[[], bool | str]  # "stop", "pause" or nothing; True means "stop"
+Batches = Callable[[Any], Sequence[Mapping[str, Any]]]
+
+
+class Course:
+    """What connects the processes that work on one run, one after the other.
+
+    Args:
+        config: What to do.
+        paths: The run's folder.
+        emit: Takes events.
+        ask: Tells what the run is asked to do.
+
+    Attributes:
+        request: The latest thing asked for; empty when nothing was.
+        best: Early stopping.
+        base_told: Whether the base model's validation loss is among the events.
+        resumed: The checkpoint that this process goes on from.
+        plan: How long the run trains.
+        model: The base model with its method, after ``begin``.
+    """
+
+    resumed: Checkpoint | None
+    plan: Plan
+    model: Any
+
+    def __init__(self, config: RunConfig, paths: RunPaths, emit: Callable[..., None], ask: Request) -> None:
+        self._begun = time.perf_counter()
+        self._config = config
+        self._paths = paths
+        self._emit = emit
+        self._ask = ask
+        self.request = ""
+        self.best = BestWeights(config.training.early_stopping)
+        self.base_told = False
+
+    def begin(self, base: Any, identity: Identity, steps: int, fresh_base: Callable[[], Any], batches: Batches) -> Any:
+        """Puts the method on a base model, as the checkpoint has it if there is a good one.
+
+        Args:
+            base: The base model; changed.
+            identity: What a checkpoint must belong to.
+            steps: Optimizer steps of the config.
+            fresh_base: Loads the base model again, for when the checkpoint turns out not to fit.
+            batches: Gives training batches for a base model, see ``Prepared``.
+
+        Returns:
+            The model.
+        """
+        self._identity = identity
+        try:
+            self._prepare(base, steps, batches, read_checkpoint(self._paths.checkpoint, identity))
+        except CheckpointError as exc:
+            self.note(f"The checkpoint cannot be used, because {exc}. The run starts from the beginning.")
+            set_aside(self._paths.checkpoint)
+            transformers.set_seed(self._config.training.seed)
+            self._prepare(fresh_base(), steps, batches, None)
+        return self.model
+
+    def _prepare(self, base: Any, steps: int, batches: Batches, resumed: Checkpoint | None) -> None:
+        self.resumed = resumed
+        self.plan = plan_for(steps, self._paths.extended, resumed)
+        wish = self._config.resources.device
+        prepared = Prepared(base, self._config.method, self.plan.method_steps, lambda: batches(base), resumed, wish)
+        self.model = prepared.model
+        self._changing = prepared.changing
+        self._writer = CheckpointWriter(self._paths.checkpoint, self._identity, prepared.constants())
+        if resumed is not None:
+            self.base_told = resumed.state["base_told"]
+            self.best.load(resumed.state["best"], resumed.part("best/"), self.model.device)
+            if self._is_longer():
+                self.best.be_patient()
+
+    def _is_longer(self) -> bool:
+        return self.resumed is not None and self.resumed.state["max_steps"] != self.plan.steps
+
+    def announce(self) -> None:
+        """Emits ``resumed`` if this process goes on from a checkpoint."""
+        if self.resumed is not None:
+            told = {key: self.resumed.state[key] for key in ("step", "tokens", "elapsed")}
+            self._emit("resumed", **told, **{"from": self.resumed.step})
+
+    def note(self, message: str) -> None:
+        """Says something that does not end the run, in the events and in the log."""
+        print(message, flush=True)
+        self._emit("note", message=message)
+
+    def should_stop(self) -> bool:
+        """Whether the run is asked to stop or to pause; remembers which."""
+        request = self._ask()
+        if request:
+            self.request = request if isinstance(request, str) else "stop"
+        return bool(request)
+
+    def seconds(self) -> float:
+        """What the run took so far, in all its processes."""
+        before = self.resumed.state["seconds"] if self.resumed else 0.0
+        return float(before) + time.perf_counter() - self._begun
+
+    def is_left(self, callback: StepCallback) -> bool:
+        """Whether there are steps to do, after the evaluation that an interruption may have left out."""
+        if self.resumed is None:
+            return True
+        if not self.resumed.state["evaluated"]:
+            callback.evaluate()
+            callback.stopped = not callback.evaluated
+        elif not self._is_longer():
+            callback.ended = self.resumed.state["ended"]
+        return callback.step < self.plan.steps and not callback.stopped and not callback.ended
+
+    def keeper(self, callback: StepCallback) -> Keeper:
+        """What writes this run's checkpoints and puts the loop back to where it was."""
+        return Keeper(self.model, self._changing, callback, self._writer, self._rest, self._not_written, self.resumed)
+
+    def _rest(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What a checkpoint holds beside the state of the loop."""
+        best, weights = self.best.state()
+        state = get_method(self._config.method.name).state
+        own = state(self.model) if state is not None else {}
+        plain = {
+            "max_steps": self.plan.steps,
+            "method_steps": self.plan.method_steps,
+            "cuts": list(self.plan.cuts),
+            "seconds": self.seconds(),
+            "base_told": self.base_told,
+            "best": best,
+            "versions": provenance.versions(),
+        }
+        named = {f"best/{name}": value for name, value in weights.items()}
+        return plain, named | {f"method/{name}": value for name, value in own.items()}
+
+    def _not_written(self, reason: StorageError) -> None:
+        """A checkpoint less is no reason to end a run, unless it is to be paused."""
+        if self.request == "pause":
+            raise reason
+        self.note(f"{reason} The run goes on without it.")
+
+    def keep_last_good(self, keeper: Keeper, reason: NonFiniteLossError, save: Callable[[int], None]) -> None:
+        """Saves the last weights that were good, and ends the run.
+
+        Raises:
+            NonFiniteLossError: Always; it says which step's weights were kept, if any.
+        """
+        step = keeper.back_to_good()
+        if step is None:
+            with contextlib.suppress(CheckpointError):
+                found = read_checkpoint(self._paths.checkpoint, self._identity)
+                if found is not None:
+                    put_back(self.model, found.part("model/"))
+                    step = found.step
+        if step is None:
+            raise reason
+        save(step)
+        raise NonFiniteLossError(f"{reason} The adapter of step {step}, the last good one, is kept.") from reason

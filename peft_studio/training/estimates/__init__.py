@@ -1,0 +1,1 @@
+"""Figures before a run: parameters, memory, preview."""

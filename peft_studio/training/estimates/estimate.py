@@ -1,0 +1,225 @@
+"""What a run would cost, told before it starts: exact counts and file size, an estimated memory ledger, and a map.
+
+Counts come from the very function that training uses to attach a method, run on shapes only (PyTorch's meta device),
+so they are exact by construction.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from peft_studio.config.run_config import RunConfig
+from peft_studio.errors import ModelError
+from peft_studio.machine.devices import CPU, MPS
+from peft_studio.methods import get_method
+from peft_studio.methods.base import Params
+from peft_studio.models.layouts import Layout
+from peft_studio.models.lsg_settings import LongText
+from peft_studio.tasks import task_of
+from peft_studio.tasks.base import Task
+from peft_studio.training.estimates.memory import BYTES, Rows, Weights, memory_ledger
+from peft_studio.training.estimates.param_map import WRAPPER, count_parameters, draw_map
+from peft_studio.training.estimates.safetensors_size import adapter_file_bytes
+from peft_studio.training.fast.frozen_weights import frozen_matrices
+from peft_studio.training.fast.llama import FastDecoder, Levers
+from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
+from peft_studio.training.placing import memory_of
+from peft_studio.training.shapes_only import no_collections, shapes_only
+
+SAMPLE = 256  # rows that are tokenized to learn how long they are
+LONG = 32  # one row in so many is as long as those of the longest batches
+
+Place = tuple[str, tuple[str, ...], LongText | None]
+"""A base model: catalogue name, folder or Hub id; class names of a classification task; LSG attention, or None."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a method makes of a model, whatever the data and the batches; to be treated as read-only.
+
+    Attributes:
+        trainable: Parameters that train.
+        total: Parameters that take part when the adapter is on.
+        base: Parameters of the model without the method.
+        held: Bytes of all that is in memory: parameters, and fixed numbers that the method keeps beside them.
+        adapter_bytes: Size of the saved adapter's file.
+        blocks: Blocks that the backward pass goes through.
+        copies: Bytes of the copies of frozen matrices that bf16 makes.
+        fast: Whether training takes our own forward pass.
+        frozen_head: Whether the vocabulary projection is a plain one that does not train, in that pass.
+        remembers: Whether training keeps what frozen lower blocks give for a row, where rows come again.
+        map: Where all of these are; see ``draw_map``.
+    """
+
+    trainable: int
+    total: int
+    base: int
+    held: int
+    adapter_bytes: int
+    blocks: int
+    copies: int
+    fast: bool
+    frozen_head: bool
+    remembers: bool
+    map: list[dict[str, Any]]
+
+
+def estimate(config: RunConfig) -> dict[str, Any]:
+    """Everything the form shows while it is filled in, as plain values.
+
+    Args:
+        config: The run that would be started.
+
+    Returns:
+        ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
+        ``memory`` (bytes; see ``ledger.memory_ledger``), ``tokens_per_row``, ``map``, ``warnings``, and under
+        ``full`` the same figures for full fine-tuning.
+
+    Raises:
+        ModelError: The model cannot be read.
+        ConfigError: The method does not fit the model.
+    """
+    task = task_of(config.task)
+    place = (config.model.id, task.labels, config.lsg)
+    facts = _facts(place, config.method, config.training.max_steps)
+    lengths = _typical_lengths(config.model.id, task)
+    rows = len(task.load("train"))
+    figures = _figures(config, place, facts, lengths, rows)
+    full = _figures(config, place, _facts(place, get_method("full").params(name="full"), 1), lengths, rows)
+    return {
+        **figures,
+        "full": full,
+        "map": facts.map,
+        "warnings": find_warnings(config, figures, lengths.prompt + lengths.answer),
+    }
+
+
+def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> list[str]:
+    """What a user should know before starting, as sentences; usually nothing.
+
+    Args:
+        config: The run that would be started.
+        figures: Its estimate.
+        typical: Tokens of a typical row.
+    """
+    warnings = []
+    longest = config.training.max_length
+    if typical > longest:
+        warnings.append(f"Rows have about {typical} tokens, so prompts will be cut to fit max_length = {longest}.")
+    needed, (there, whose) = sum(figures["memory"].values()), memory_of(config.resources.device)
+    if needed > there:
+        warnings.append(f"Training needs about {needed / 1e9:.1f} GB; {whose} {there / 1e9:.1f} GB of memory.")
+    return warnings
+
+
+def _figures(config: RunConfig, place: Place, facts: Facts, lengths: Rows, count: int) -> dict[str, Any]:
+    rows, base = lengths.within(config.training.max_length), _meta_base(*place)
+    held = Weights(
+        facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.fast, facts.frozen_head,
+        remembered=count if facts.remembers and config.training.repeats(count) else 0,
+    )  # fmt: skip
+    on_gpu = torch.cuda.is_available() and config.resources.device not in (CPU, MPS)
+    return {
+        "trainable_params": facts.trainable,
+        "total_params": facts.total,
+        "base_params": facts.base,
+        "trainable_share": facts.trainable / facts.total,
+        "adapter_bytes": facts.adapter_bytes,
+        "memory": memory_ledger(held, base.config, layout_of(base), config.training, rows, on_gpu),
+        "tokens_per_row": rows.prompt + rows.answer,
+    }
+
+
+@lru_cache(maxsize=256)
+def _facts(place: Place, params: Params, steps: int) -> Facts:
+    with no_collections():
+        return _count(place, params, steps)
+
+
+def _count(place: Place, params: Params, steps: int) -> Facts:
+    model, base = attach_to_shapes(place, params, steps)
+    layout = layout_of(base)
+    trainable, total = count_parameters(model)
+    fast = FastDecoder(model, Levers()) if FastDecoder.fits(model) else None
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return Facts(
+        trainable=trainable,
+        total=total,
+        base=sum(parameter.numel() for parameter in base.parameters()),
+        held=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
+        adapter_bytes=adapter_file_bytes(model, get_method(params.name).changes_base),
+        blocks=trained_blocks(model, base, layout),
+        copies=sum(2 * part.numel() for part in frozen_matrices(model)),
+        fast=fast is not None,
+        frozen_head=fast is not None and fast.frozen_head,
+        remembers=fast is not None and fast.frozen > 0,
+        map=draw_map(model, base, layout),
+    )
+
+
+def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
+    """How many blocks the backward pass goes through: all from the lowest that trains upwards.
+
+    Args:
+        model: The model with its method.
+        base: The model without it.
+        layout: Where its blocks are.
+    """
+    depths = [len(base.get_submodule(path)) for path in layout.blocks]
+    lowest = sum(depths)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            path = name.removeprefix(WRAPPER).removeprefix("base_model.")
+            place = layout.block_of(path)
+            if place:
+                lowest = min(lowest, sum(depths[: place[0]]) + place[1])
+            elif not any(word in path for word in ("norm", "head", "ln_f", "score", "classifier")):
+                lowest = 0  # the embedding, or vectors in front of the text
+    return sum(depths) - lowest
+
+
+def attach_to_shapes(place: Place, params: Params, steps: int) -> tuple[Any, Any]:
+    """A model with a method and the same model without, both on the meta device.
+
+    Args:
+        place: The base model.
+        params: The method's parameters.
+        steps: Optimizer steps of the run.
+
+    Raises:
+        ModelError: The model cannot be read.
+        ConfigError: The method or the task does not fit the model.
+    """
+    base = _meta_base(*place)
+    with shapes_only():
+        return attach(share_base(base), params, steps), base
+
+
+@lru_cache(maxsize=8)
+def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg: LongText | None = None) -> Any:
+    return load_meta(model_id, labels, lsg)
+
+
+def _typical_lengths(model_id: str, task: Task) -> Rows:
+    """Tokens of rows, over a sample; round numbers without a tokenizer to ask."""
+    try:
+        return _lengths(model_id, tuple((row.prompt, row.target) for row in task.load("train")[:SAMPLE]))
+    except ModelError:
+        return Rows(64, 64, 128, 64)
+
+
+@lru_cache(maxsize=64)
+def _lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> Rows:
+    tokenizer = _tokenizer(model_id)
+    prompts, answers = (tokenizer(list(texts), verbose=False)["input_ids"] for texts in zip(*rows, strict=True))
+    pairs = [(len(prompt), len(answer) + 1) for prompt, answer in zip(prompts, answers, strict=True)]
+    longest = sorted(pairs, key=sum)[-max(1, len(pairs) // LONG) :]
+    mean, tail = ([sum(column) / len(chosen) for column in zip(*chosen, strict=True)] for chosen in (pairs, longest))
+    return Rows(round(mean[0]), round(mean[1]), round(sum(tail)), round(tail[1]))
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(model_id: str) -> Any:
+    return load_tokenizer(model_id)

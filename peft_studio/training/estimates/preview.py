@@ -1,0 +1,204 @@
+"""What a model would read of a task: the first rows token by token, lengths, labels, and what does not fit.
+
+Made with the tokenizer and the model's config alone; no weights are read. Rows are encoded by the very format that
+training uses, so what is shown as cut is what training cuts.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from peft_studio.config.run_config import RunConfig
+from peft_studio.errors import DataError, ModelError
+from peft_studio.models.layouts import layout_for
+from peft_studio.tasks import CUSTOM, custom_data, task_of
+from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
+from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
+from peft_studio.training.formats.rows import Encoded, Example
+from peft_studio.training.formats.target_logits import context_of
+from peft_studio.training.load import load_config, load_tokenizer
+
+SHOWN_ROWS = 5
+SHOWN_TOKENS = 1500  # of one row; enough to see how it is made, and no burden for a page
+MAX_ROWS = 20_000  # training rows that are tokenized for the counts
+BINS = 24
+_ENDLESS = 1 << 30
+
+
+def preview(config: RunConfig) -> dict[str, Any]:
+    """Shows what training would see, as plain values.
+
+    Args:
+        config: The run that would be started.
+
+    Returns:
+        ``splits`` (per split: ``rows``, ``used``, ``encoded``, ``cut``, ``dropped``), ``rows`` (the first training
+        rows: ``segments`` of ``text``, ``part`` and ``tokens``, ``tokens``, ``cut``, ``dropped``, ``label``),
+        ``lengths`` (histogram of training rows in tokens), ``labels`` (rows per label and split), ``skipped`` (rows
+        left out of the files, by reason), ``notes`` (sentences on the files), ``max_length``, ``task``, ``model`` and
+        ``kind`` of the format.
+
+    Raises:
+        ConfigError: The model cannot do such a task.
+        DataError: A file cannot be used, or no row fits.
+        ModelError: The model cannot be read.
+    """
+    task = task_of(config.task)
+    model = load_config(config.model.id)
+    layout = layout_for(model.model_type, task.kind)
+    form = format_for(layout, load_tokenizer(config.model.id), task.labels)
+    length = longest_row(config, model)
+    rows = {split: task.load(split) for split in SPLITS}
+    used = {
+        split: some_rows(found, MAX_ROWS if split == "train" else config.training.eval_rows)
+        for split, found in rows.items()
+    }
+    encoded = {split: form.encode(found, length) for split, found in used.items()}
+    return {
+        "task": task.title,
+        "model": config.model.id,
+        "kind": task.kind if form.classifies else layout.kind,
+        "max_length": length,
+        "splits": {split: _counts(rows[split], used[split], encoded[split]) for split in SPLITS},
+        "rows": [_show(form, row, length) for row in rows["train"][:SHOWN_ROWS]],
+        "lengths": _histogram(_lengths(form, used["train"], encoded["train"]), length),
+        "labels": _labels(task, rows),
+        **_notes(config),
+    }
+
+
+def longest_row(config: RunConfig, model: Any) -> int:
+    """Tokens of a row that fit a model, given by its transformers config, beside the method's virtual tokens.
+
+    Raises:
+        ModelError: Nothing fits.
+    """
+    virtual = getattr(config.method, "virtual_tokens", 0)
+    room = (config.lsg.length if config.lsg else context_of(model)) - virtual
+    if room < 2:
+        raise ModelError(
+            f"The method puts {virtual} virtual tokens before the text, and the model reads {context_of(model)} "
+            "tokens in all. Fewer virtual tokens are needed."
+        )
+    return min(config.training.max_length, room)
+
+
+def _counts(rows: Sequence[Row], used: Sequence[Row], encoded: Encoded) -> dict[str, int]:
+    return {
+        "rows": len(rows),
+        "used": len(used),
+        "encoded": len(encoded.examples),
+        "cut": encoded.cut,
+        "dropped": encoded.dropped,
+    }
+
+
+def _labels(task: Task, rows: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
+    counts = {split: Counter(row.target for row in found) for split, found in rows.items()}
+    return {label: {split: counts[split][label] for split in SPLITS} for label in task.labels}
+
+
+def _notes(config: RunConfig) -> dict[str, Any]:
+    if config.task.id != CUSTOM:
+        return {"skipped": {}, "notes": []}
+    from peft_studio.tasks.custom import load_rows, shared_notes
+
+    found = load_rows(custom_data(config.task))
+    return {"skipped": dict(found.skipped), "notes": shared_notes(found.shared)}
+
+
+def _lengths(form: Format, rows: Sequence[Row], encoded: Encoded) -> list[int]:
+    """Tokens of every row before anything is cut; for models with a source and a target, of the longer of the two."""
+    if encoded.cut or encoded.dropped:
+        encoded = form.encode(rows, _ENDLESS)
+    if form.classifies:
+        return [example.prompt_length for example in encoded.examples]
+    if isinstance(form, SourceTarget):
+        return [max(example.prompt_length, example.targets) for example in encoded.examples]
+    return [len(example.ids) for example in encoded.examples]
+
+
+def _histogram(lengths: Sequence[int], max_length: int) -> dict[str, Any]:
+    """Counts by length; rows far beyond ``max_length`` are all counted in the last bin."""
+    longest = max(lengths)
+    width = max(1, -(-min(longest, 2 * max_length) // BINS))
+    number = max(1, -(-min(longest, 2 * max_length) // width))
+    counts = [0] * number
+    for length in lengths:
+        counts[min((length - 1) // width, number - 1)] += 1
+    return {
+        "width": width,
+        "bins": [place * width + 1 for place in range(number)],
+        "counts": counts,
+        "max_length": max_length,
+        "longest": longest,
+        "median": sorted(lengths)[len(lengths) // 2],
+    }
+
+
+def _show(form: Format, row: Row, max_length: int) -> dict[str, Any]:
+    """One row, token by token."""
+    label = row.target if form.classifies else None
+    whole = _encode(form, row, _ENDLESS)
+    kept = _encode(form, row, max_length)
+    if whole is None or kept is None:
+        text = row.prompt if form.classifies else f"{row.prompt}{row.target}"
+        parts: list[tuple[list[int], str]] = [(_ids(form, text), "cut")]
+    else:
+        parts = list(_parts(form, whole, kept))
+    segments = [segment for ids, part in parts for segment in _segments(form.tokenizer, ids, part)]
+    tokens = {name: sum(len(ids) for ids, part in parts if part == name) for name in ("prompt", "target", "cut")}
+    shown = segments[:SHOWN_TOKENS]
+    return {
+        "segments": shown,
+        "more": len(segments) - len(shown),
+        "tokens": tokens,
+        "dropped": kept is None,
+        "label": label,
+    }
+
+
+def _encode(form: Format, row: Row, max_length: int) -> Example | None:
+    try:
+        return form.encode([row], max_length).examples[0]
+    except DataError:
+        return None
+
+
+def _ids(form: Format, text: str) -> list[int]:
+    return list(form.tokenizer(text, verbose=False)["input_ids"])
+
+
+def _parts(form: Format, whole: Example, kept: Example) -> Iterator[tuple[list[int], str]]:
+    """A row's ids in order, each piece with what becomes of it."""
+    full, left = whole.ids[: whole.prompt_length], kept.ids[: kept.prompt_length]
+    # Continued texts lose their beginning; others lose what stands before their own end mark.
+    start = 0 if isinstance(form, Continuation) else max(len(left) - 1, 0)
+    lost = len(full) - len(left)
+    if not lost:
+        start = len(full)
+    yield full[:start], "prompt"
+    yield full[start : start + lost], "cut"
+    yield full[start + lost :], "prompt"
+    if not form.classifies:
+        yield kept.ids[kept.prompt_length :], "target"
+
+
+def _segments(tokenizer: Any, ids: Sequence[int], part: str) -> list[dict[str, Any]]:
+    """Tokens as texts; tokens that only together make a character share one segment."""
+    found: list[dict[str, Any]] = []
+    start = 0
+    for end in range(1, len(ids) + 1):
+        text = _text(tokenizer, ids, start, end)
+        if text.endswith("\ufffd") and end - start < 4 and end < len(ids):
+            continue  # the beginning of a character
+        found.append({"text": text, "part": part, "tokens": end - start})
+        start = end
+    return found
+
+
+def _text(tokenizer: Any, ids: Sequence[int], start: int, end: int) -> str:
+    """What some tokens add to the one before them, which decides whether they begin with a space."""
+    before = tokenizer.decode(ids[start - 1 : start]) if start else ""
+    both = tokenizer.decode(ids[max(start - 1, 0) : end])
+    return both[len(before) :] if both.startswith(before) else tokenizer.decode(ids[start:end])

@@ -1,0 +1,1 @@
+"""A faster forward pass for frozen Llama-like decoders."""

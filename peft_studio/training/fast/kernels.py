@@ -1,0 +1,195 @@
+"""Autograd functions that do a block's work in fewer passes over memory than its modules; the numbers are the same.
+
+All treat the base model's weights as frozen: no gradient of them is ever made.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from peft_studio.training.formats.rows import IGNORED
+
+HEAD_BYTES = 64_000_000  # logits in float32 that exist at one time
+SHORT = {torch.float32: 128, torch.bfloat16: 512}
+"""Up to these lengths, attention scores of a batch are small and two matrix products are fastest on a CPU."""
+
+
+class LoraLinears(Function):
+    """Linear layers that read the same input, each with a low-rank update: ``x W^T + b + s (x A^T) B^T``.
+
+    The thin products of all layers are one, and updates are added in place. Thin matrices lie on their side, ranks
+    first: matrix products are several times faster that way. Weights ``(m, n)`` and inputs ``(..., n)`` have one
+    dtype; A ``(r, n)`` and B ``(m, r)`` may have another, in which they get their gradients.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *layers: Tensor | None) -> tuple[Tensor, ...]:
+        """Takes weight, bias (or None), A and B of each layer, one layer after the other."""
+        weights, biases = layers[::4], layers[1::4]
+        assert weights[0] is not None
+        rows = x.reshape(-1, x.shape[-1]).to(weights[0].dtype)
+        down = torch.cat([_as(part, rows) for part in layers[2::4]])
+        ups = [_as(part, rows).t().contiguous() for part in layers[3::4]]
+        ranks = [len(part) for part in ups]
+        thin = down @ rows.t()  # (sum of ranks, N)
+        outputs = []
+        for weight, bias, up, low, scale in zip(weights, biases, ups, thin.split(ranks), scales, strict=True):
+            assert weight is not None
+            y = F.linear(rows, weight, None if bias is None else _as(bias, rows)).addmm_(low.t(), up, alpha=scale)
+            outputs.append(y.view(*x.shape[:-1], -1))
+        ctx.save_for_backward(rows, thin, down, *weights, *ups)
+        ctx.scales, ctx.ranks, ctx.shape = scales, ranks, x.shape
+        ctx.dtypes = [x.dtype, *(part.dtype for part in layers[2:4] if part is not None)]
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        """Gradients of the input, of every A and of every B."""
+        rows, thin, down, *held = ctx.saved_tensors
+        weights, ups = held[: len(held) // 2], held[len(held) // 2 :]
+        flat = [grad.reshape(len(rows), -1).to(rows.dtype) for grad in grads]
+        back = torch.cat([(up @ g.t()).mul_(s) for g, up, s in zip(flat, ups, ctx.scales, strict=True)])
+        down_grads = (back @ rows).to(ctx.dtypes[1]).split(ctx.ranks)
+        found: list[Tensor | None] = []
+        for g, low, scale, down_grad in zip(flat, thin.split(ctx.ranks), ctx.scales, down_grads, strict=True):
+            found += [None, None, down_grad, (low @ g).mul_(scale).t().to(ctx.dtypes[2])]
+        inner = None
+        if ctx.needs_input_grad[0]:
+            inner = back.t() @ down
+            for g, weight in zip(flat, weights, strict=True):
+                inner.addmm_(g, weight)
+            inner = inner.view(ctx.shape).to(ctx.dtypes[0])
+        return (inner, None, *found)
+
+
+class RmsNorm(Function):
+    """Root mean square norm with a frozen weight, computed in float32 as transformers does."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """``x`` is ``(..., d)``."""
+        wide = x.float()
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (wide * scale).mul_(weight).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        """The input's gradient."""
+        x, weight, scale = ctx.saved_tensors
+        wide = x.float()
+        found = grads[0].float() * weight
+        share = (found * wide).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(x.shape[-1])
+        return (found * scale).addcmul_(wide, share, value=-1).to(x.dtype), None, None
+
+
+class Rotary(Function):
+    """Rotary positions: ``(B, T, H, D)`` to contiguous ``(B, H, T, D)``, with cosines and sines ``(T, D / 2)``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Turns pairs of numbers by angles that grow with the position."""
+        ctx.save_for_backward(cosines, sines)
+        return _turn(x.transpose(1, 2), cosines, sines)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        """Turns them back."""
+        cosines, sines = ctx.saved_tensors
+        return _turn(grads[0], cosines, -sines).transpose(1, 2), None, None
+
+
+class FrozenHeadLoss(Function):
+    """Summed cross entropy behind a frozen vocabulary projection, a few rows of logits at a time.
+
+    The gradient of the hidden states is made along with the loss, so that no logits are kept for it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        """``hidden`` is ``(N, d)``, ``weight`` ``(V, d)``, ``targets`` ``(N,)`` or IGNORED; the sum is in nats."""
+        total = torch.zeros((), device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        step = max(1, HEAD_BYTES // (4 * len(weight)))
+        for start in range(0, len(hidden), step):
+            part, wanted = hidden[start : start + step], targets[start : start + step, None]
+            counts = (wanted != IGNORED).float()
+            wanted = wanted.clamp(min=0)
+            logits = torch.log_softmax((part @ weight.t()).float(), 1)
+            total -= (logits.gather(1, wanted) * counts).sum()
+            shares = logits.exp_().scatter_add_(1, wanted, -torch.ones_like(counts)).mul_(counts)
+            gradient[start : start + step] = shares.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        """The hidden states' gradient."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * grads[0].to(gradient.dtype), None, None
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Attention to oneself and all before; heads of keys and values may be fewer.
+
+    Args:
+        q: ``(B, H, T, D)``.
+        k: ``(B, K, T, D)``, where K divides H.
+        v: The same.
+        scale: Of the scores.
+
+    Returns:
+        ``(B, T, H * D)``.
+    """
+    batch, heads, length, width = q.shape
+    if q.device.type != "cpu" or length > SHORT.get(q.dtype, 0):
+        found = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=heads > k.shape[1])
+        return found.transpose(1, 2).reshape(batch, length, -1)
+    # Queries of heads that share their keys stand below each other, so that keys need not be repeated.
+    groups = heads // k.shape[1]
+    rows = q.reshape(-1, groups * length, width)
+    mask = torch.full((length, length), float("-inf"), dtype=q.dtype).triu_(1).repeat(groups, 1)
+    scores = torch.baddbmm(mask, rows, k.reshape(-1, length, width).transpose(1, 2), alpha=scale)
+    found = torch.bmm(scores.softmax(-1), v.reshape(-1, length, width)).view(batch, heads, length, width)
+    return found.transpose(1, 2).reshape(batch, length, -1)
+
+
+def lora_parts(module: nn.Module) -> tuple[Any, ...] | None:
+    """Weight, bias, A, B and scale of a linear layer with one plain LoRA at work; None for everything else."""
+    from peft.tuners.lora.layer import Linear
+
+    if type(module) is not Linear or type(module.base_layer) is not nn.Linear:
+        return None
+    names = [name for name in module.active_adapters if name in module.lora_A]
+    if len(names) != 1 or module.disable_adapters or module.merged or names[0] in module.lora_variant:
+        return None
+    down, up, drop = module.lora_A[names[0]], module.lora_B[names[0]], module.lora_dropout[names[0]]
+    plain = up.bias is None and down.bias is None and (isinstance(drop, nn.Identity) or drop.p == 0)
+    base = module.base_layer
+    trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
+    whole = down.weight.requires_grad and up.weight.requires_grad
+    if not plain or trained or not whole or any(_hooked(part) for part in (module, base, down, up)):
+        return None
+    return base.weight, base.bias, down.weight, up.weight, float(module.scaling[names[0]])
+
+
+def _hooked(module: nn.Module) -> bool:
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return bool(hooks) or hasattr(module, "_hf_hook")  # accelerate's, which moves what a layer reads
+
+
+def _as(part: Tensor | None, like: Tensor) -> Tensor:
+    assert part is not None
+    return part.to(like.dtype)
+
+
+def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    low, high = turned.chunk(2, -1)
+    torch.mul(first, cosines, out=low).addcmul_(second, sines, value=-1)
+    torch.mul(second, cosines, out=high).addcmul_(first, sines)
+    return turned

@@ -1,0 +1,1 @@
+"""How rows of text become tensors for each kind of model."""

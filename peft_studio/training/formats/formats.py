@@ -1,0 +1,278 @@
+"""The three ways in which a row meets a model: text that is continued, a source with a target, a text with a label.
+
+A format encodes rows, pads batches, and gives logits and loss. Training, evaluation and the self-check ask it; nothing
+else knows what kind of model is being trained.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from peft_studio.errors import DataError, ModelError
+from peft_studio.models.layouts import Layout
+from peft_studio.tasks.base import Row
+from peft_studio.training.formats import rows as data
+from peft_studio.training.formats import target_logits as loss
+from peft_studio.training.formats.greedy import cut_right, greedy_answers, pad_id
+from peft_studio.training.formats.rows import IGNORED, Encoded, Example, batches_by_length, pad_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+ANSWER_ROWS = 64  # texts that are labelled together
+EVALUATION_TOKENS = 4096  # of an evaluation's batch, padding included
+LOGIT_BYTES = 256_000_000  # logits in float32 that an evaluation makes at one time
+
+
+class Format(ABC):
+    """How rows are fed to one kind of model.
+
+    Args:
+        tokenizer: The base model's.
+        padding: Token id to pad with.
+    """
+
+    classifies = False
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", padding: int) -> None:
+        self.tokenizer = tokenizer
+        self.padding = padding
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+        """Tokenizes rows.
+
+        Raises:
+            DataError: No row can be used.
+            ModelError: The tokenizer lacks what the format needs.
+        """
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """Pads examples to the longest of them: tensors, and ``tokens``, how many positions are no padding."""
+
+    def answers(
+        self, model: nn.Module, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
+    ) -> list[str] | None:
+        """What a model answers, greedily: one text or label for each row; None when stopped."""
+        return greedy_answers(model, self.tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
+
+    @abstractmethod
+    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Logits ``(N, C)`` of everything that is to be predicted in a batch, and the ``N`` right answers."""
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Any], reduction: str = "mean") -> Tensor:
+        """Cross entropy of what is to be predicted, in nats: a scalar."""
+        logits, targets = self.logits(model, batch)
+        return F.cross_entropy(logits.float(), targets, reduction=reduction)
+
+    def inputs(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """A batch as the model's own ``forward`` takes it, for methods that look at data before they start."""
+        batch = self.collate(examples)
+        batch.pop("tokens")
+        return batch
+
+
+class Continuation(Format):
+    """Prompt and target as one text, for decoders."""
+
+    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+        """See ``data.encode_rows``."""
+        return data.encode_rows(rows, self.tokenizer, max_length)
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """``input_ids`` and ``labels``, both ``(B, T)``."""
+        return data.collate(examples, self.padding)
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """See ``loss.target_logits``."""
+        return loss.target_logits(model, batch["input_ids"], batch["labels"])
+
+
+class SourceTarget(Format):
+    """Prompt for the encoder, target for the decoder."""
+
+    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+        """Tokenizes prompts and targets as two texts of at most ``max_length`` tokens each.
+
+        Longer prompts are cut on the right, where summaries miss them least; rows whose target is too long or empty
+        are dropped.
+        """
+        if not rows:
+            raise DataError("The task has no rows.")
+        eos = self.tokenizer.eos_token_id
+        if eos is None:
+            raise ModelError("The model's tokenizer has no end-of-text token, so the end of an answer is not learnt.")
+        sources = self.tokenizer([row.prompt for row in rows], verbose=False)["input_ids"]
+        texts = self.tokenizer(text_target=[row.target for row in rows], verbose=False)["input_ids"]
+        targets = [ids if ids and ids[-1] == eos else [*ids, eos] for ids in texts]
+        examples, cut, dropped = [], 0, 0
+        for row, source, target in zip(rows, sources, targets, strict=True):
+            if not source or not row.target or len(target) > max_length:
+                dropped += 1
+                continue
+            cut += len(source) > max_length
+            examples.append(Example(cut_right(source, max_length) + target, min(len(source), max_length)))
+        if not examples:
+            shortest = min(map(len, targets))
+            raise DataError(
+                f"None of the {len(rows)} rows can be used: the shortest target needs {shortest} tokens, "
+                f"and at most {max_length} are allowed."
+            )
+        return Encoded(examples, cut, dropped)
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """``input_ids`` and ``attention_mask`` ``(B, S)``, ``labels`` ``(B, T)``."""
+        sources = [example.ids[: example.prompt_length] for example in examples]
+        targets = [example.ids[example.prompt_length :] for example in examples]
+        ids, mask = pad_rows(sources, self.padding)
+        labels, _ = pad_rows(targets, IGNORED)
+        tokens = sum(len(example.ids) for example in examples)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Logits at the target's positions."""
+        labels = batch["labels"]
+        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+        given = base.prepare_decoder_input_ids_from_labels(labels=labels)
+        output = model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=given,
+            use_cache=loss.has_prefix(model),  # prefixes live in the cache
+        )
+        wanted = labels != IGNORED
+        return output.logits[:, -labels.shape[1] :][wanted], labels[wanted]
+
+
+class Labelling(Format):
+    """A text with one of several labels, for models with a classification head.
+
+    Args:
+        tokenizer: The base model's.
+        padding: Token id to pad with.
+        labels: Class names, in the order of the head's outputs.
+        by_last_token: Whether the class is read off the last token, as decoders do.
+    """
+
+    classifies = True
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", padding: int, labels: Sequence[str], by_last_token: bool
+    ) -> None:
+        super().__init__(tokenizer, padding)
+        self.labels = tuple(labels)
+        self.by_last_token = by_last_token
+
+    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+        """Tokenizes texts as the model expects them; longer ones are cut on the right.
+
+        ``prompt_length`` of an example is its whole text, and its last id the class number.
+        """
+        if not rows:
+            raise DataError("The task has no rows.")
+        texts = self.tokenizer([row.prompt for row in rows], verbose=False)["input_ids"]
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        examples, cut = [], 0
+        for row, text in zip(rows, texts, strict=True):
+            if row.target not in numbers:
+                raise DataError(f"The label {row.target!r} is not one of {', '.join(self.labels)}.")
+            if text:
+                cut += len(text) > max_length
+                kept = cut_right(text, max_length)
+                examples.append(Example([*kept, numbers[row.target]], len(kept)))
+        if not examples:
+            raise DataError(f"None of the {len(rows)} rows can be used: all texts are empty.")
+        return Encoded(examples, cut, len(rows) - len(examples))
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """``input_ids`` and ``attention_mask`` ``(B, T)``, ``labels`` ``(B,)``."""
+        ids, mask = pad_rows([example.ids[:-1] for example in examples], self.padding)
+        labels = torch.tensor([example.ids[-1] for example in examples])
+        tokens = sum(example.prompt_length for example in examples)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Logits ``(B, C)`` of the classes."""
+        return self.class_logits(model, batch), batch["labels"]
+
+    def class_logits(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+        """Logits ``(B, C)`` of ``input_ids`` with their ``attention_mask``.
+
+        A decoder's are those at the last real token. transformers looks for it by the padding token, which may also
+        stand in the text, and not at all behind virtual tokens; so the head's output is taken where it is made.
+        """
+        given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if not self.by_last_token:
+            return model(**given).logits
+        made: list[Tensor] = []
+        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+        hook = base.score.register_forward_hook(lambda _module, _inputs, output: made.append(output))
+        try:
+            model(**given)
+        finally:
+            hook.remove()
+        last = batch["attention_mask"].sum(1) - 1 + loss.virtual_positions(model)
+        return made[0][torch.arange(len(last), device=last.device), last]
+
+    def probabilities(self, model: nn.Module, texts: Sequence[str]) -> Tensor:
+        """Probabilities ``(B, C)`` of each text's classes."""
+        room = max(1, loss.context_length(model) - loss.virtual_tokens(model))
+        rows = [cut_right(ids, room) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
+        ids, mask = pad_rows([row or [self.padding] for row in rows], self.padding)
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            logits = self.class_logits(model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
+        return logits.float().softmax(-1).cpu()
+
+    def answers(
+        self, model: nn.Module, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
+    ) -> list[str] | None:
+        """The likeliest label of each row."""
+        found = [""] * len(rows)
+        order = sorted(range(len(rows)), key=lambda number: len(rows[number].prompt))
+        for start in range(0, len(order), ANSWER_ROWS):
+            if should_stop():
+                return None
+            batch = order[start : start + ANSWER_ROWS]
+            chosen = self.probabilities(model, [rows[number].prompt for number in batch]).argmax(-1)
+            for number, label in zip(batch, chosen.tolist(), strict=True):
+                found[number] = self.labels[label]
+        return found
+
+
+def evaluation_tokens(vocabulary: int) -> int:
+    """Padded tokens of an evaluation's batch: fewer for a model whose vocabulary is large, because of the logits."""
+    return min(EVALUATION_TOKENS, max(512, LOGIT_BYTES // (4 * max(1, vocabulary))))
+
+
+def evaluation_batches(examples: Sequence[Example], form: Format, vocabulary: int = 0) -> list[dict[str, Any]]:
+    """Collates all examples once, so that repeated evaluations only run the model.
+
+    Args:
+        examples: The rows.
+        form: Of the model.
+        vocabulary: How many tokens its logits tell apart; 0 without such.
+    """
+    return [form.collate(batch) for batch in batches_by_length(examples, evaluation_tokens(vocabulary))]
+
+
+def format_for(layout: Layout, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str] = ()) -> Format:
+    """The format of a model.
+
+    Args:
+        layout: The model's.
+        tokenizer: The base model's.
+        labels: Class names of a classification task.
+    """
+    padding = pad_id(tokenizer)
+    if layout.purpose == "classification":
+        return Labelling(tokenizer, padding, labels, layout.kind == "decoder")
+    if layout.kind == "encoder-decoder":
+        return SourceTarget(tokenizer, padding)
+    return Continuation(tokenizer, padding)

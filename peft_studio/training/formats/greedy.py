@@ -1,0 +1,163 @@
+"""Greedy answers to many prompts at once, exactly as each prompt alone would be answered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from peft_studio.training.formats.rows import encode_prompts, pad_rows
+from peft_studio.training.formats.target_logits import context_length, virtual_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BATCH_ROWS = 150  # rows decoded together: a step costs hardly more than one row's
+CACHE_BYTES = 400_000_000  # keys and values that are kept at one time; a large model decodes fewer rows together
+FEWEST_ROWS = 8
+DECODING = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "early_stopping": False,
+    "length_penalty": 1.0,
+}
+"""Plain greedy decoding, whatever a model's own generation settings say."""
+
+
+def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Token for padding; any will do, because padding is never looked at."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+
+
+def room_for(model: nn.Module, prompt_tokens: int) -> int:
+    """Tokens that fit into the model's context after a prompt and the method's virtual tokens."""
+    return context_length(model) - virtual_tokens(model) - prompt_tokens
+
+
+def completion_text(tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int], tokens: Sequence[int]) -> str:
+    """The text of new tokens as it continues the prompt.
+
+    Decoding both together keeps a leading space that some tokenizers drop at the start of a text.
+    """
+    before = tokenizer.decode(list(prompt), skip_special_tokens=True)
+    whole = tokenizer.decode([*prompt, *tokens], skip_special_tokens=True)
+    if whole.startswith(before):
+        return whole[len(before) :]
+    return tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+
+def greedy_answers(
+    model: nn.Module,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[str] | None:
+    """Answers prompts greedily.
+
+    Args:
+        model: With or without an adapter, in evaluation mode.
+        tokenizer: The base model's.
+        prompts: Any number; longer than the context less ``max_new_tokens``, they are cut on the left.
+        max_new_tokens: Longest answer.
+        should_stop: Asked before every batch.
+
+    Returns:
+        One answer for each prompt, in order; None when stopped.
+    """
+    writes_apart = is_encoder_decoder(model)
+    encoded = prompt_ids(model, tokenizer, prompts, max_new_tokens)
+    answers = [""] * len(prompts)
+    # Padding would stand between a decoder's virtual tokens and the text, where it shifts positions.
+    equal, each = virtual_tokens(model) > 0 and not writes_apart, cache_bytes(model.config)
+    for rows in _groups(encoded, equal, lambda length: rows_together(each, length + max_new_tokens)):
+        if should_stop():
+            return None
+        batch = [encoded[row] for row in rows]
+        tokens = _decode_batch(model, tokenizer, batch, max_new_tokens)
+        for row, new in zip(rows, tokens, strict=True):
+            answers[row] = completion_text(tokenizer, [] if writes_apart else encoded[row], new)
+    return answers
+
+
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether the model reads with an encoder and writes with a decoder of its own."""
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
+def prompt_ids(
+    model: Any, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], max_new_tokens: int
+) -> list[list[int]]:
+    """Token ids of prompts as the model reads them, cut to what it can: on the left, or an encoder's on the right."""
+    if not is_encoder_decoder(model):
+        room = max(1, room_for(model, max_new_tokens))
+        return [ids[-room:] for ids in encode_prompts(prompts, tokenizer)]
+    room = max(2, room_for(model, 0))
+    return [cut_right(ids, room) for ids in tokenizer(list(prompts), verbose=False)["input_ids"]]
+
+
+def cut_right(ids: list[int], length: int) -> list[int]:
+    """The first ids, with the text's own last one (an end mark) kept."""
+    return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
+
+
+def cache_bytes(config: Any) -> int:
+    """Bytes of keys and values that a model keeps for each token while it writes, in float32."""
+    config = getattr(config, "get_text_config", lambda: config)()
+    heads = next((found for name in _HEADS if (found := getattr(config, name, None))), 1)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layers = getattr(config, "decoder_layers", None) or getattr(config, "num_decoder_layers", None)
+    sides = 4 if getattr(config, "is_encoder_decoder", False) else 2  # the source's keys and values, too
+    return int(4 * sides * heads * width * (layers or config.num_hidden_layers))
+
+
+_HEADS = ("num_key_value_heads", "decoder_attention_heads", "num_attention_heads")
+
+
+def rows_together(token_bytes: int, length: int) -> int:
+    """How many rows are decoded together.
+
+    Args:
+        token_bytes: From ``cache_bytes``.
+        length: Longest row, answer included, in tokens.
+    """
+    return max(FEWEST_ROWS, min(BATCH_ROWS, CACHE_BYTES // max(1, token_bytes * length)))
+
+
+def _groups(
+    encoded: Sequence[Sequence[int]], equal_lengths: bool, together: Callable[[int], int]
+) -> Iterator[list[int]]:
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+    runs = groupby(order, key=lambda row: len(encoded[row])) if equal_lengths else [(0, iter(order))]
+    for _, rows in runs:
+        batch = list(rows)
+        size = together(len(encoded[batch[-1]]))
+        for start in range(0, len(batch), size):
+            yield batch[start : start + size]
+
+
+def _decode_batch(
+    model: Any, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[list[int]]:
+    writes_apart = is_encoder_decoder(model)
+    padding, eos = pad_id(tokenizer), tokenizer.eos_token_id
+    ids, mask = pad_rows(prompts, padding, left=not writes_apart)
+    with torch.inference_mode():
+        output: Tensor = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos,
+            pad_token_id=padding,
+            **DECODING,
+        )
+    given = 1 if writes_apart else ids.shape[1]  # the decoder's start, or the prompt
+    return [_until(row, eos) for row in output[:, given:].tolist()]
+
+
+def _until(tokens: list[int], eos: int | None) -> list[int]:
+    return tokens[: tokens.index(eos)] if eos in tokens else tokens

@@ -1,0 +1,1 @@
+"""Answers of base models and adapters."""

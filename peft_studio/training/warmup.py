@@ -1,0 +1,35 @@
+"""What the warm server does once, so that no worker must: libraries make tables and import parts when first used."""
+
+import torch
+
+from peft_studio.config.run_config import DEFAULT_MODEL, RunConfig, parse_config
+from peft_studio.methods import METHODS
+from peft_studio.tasks.base import Row
+from peft_studio.training import provenance
+from peft_studio.training.formats.formats import format_for
+from peft_studio.training.load import attach, layout_of, load_base
+from peft_studio.training.quiet import be_quiet
+
+
+def rehearse() -> None:
+    """Goes through a start on the default model, up to the first step, and throws it all away.
+
+    Nothing that a run computes depends on it. It starts no thread, as a process with threads cannot be forked safely;
+    and it does nothing where there is a GPU, which must not be touched before a fork.
+    """
+    if torch.cuda.is_available():
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        _start(parse_config({"method": {"name": next(iter(METHODS))}, "training": {}}))
+    torch.set_num_threads(threads)
+
+
+def _start(config: RunConfig) -> None:
+    be_quiet()
+    base, tokenizer = load_base(DEFAULT_MODEL)
+    provenance.fingerprint_model(base)
+    provenance.versions()
+    format_for(layout_of(base), tokenizer).encode([Row("a", "b")] * 2, 16)
+    attach(base, config.method)

@@ -1,0 +1,118 @@
+"""What would be read: tokens that join to the row, cuts where training cuts, counts, labels, skipped rows."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peft_studio.config.run_config import RunConfig, parse_config
+from peft_studio.errors import ConfigError, ModelError
+from peft_studio.models.layouts import layout_for
+from peft_studio.tasks import get_task
+from peft_studio.tasks.base import Row
+from peft_studio.training.estimates import preview as module
+from peft_studio.training.estimates.preview import preview
+from peft_studio.training.formats.formats import Labelling, SourceTarget, format_for
+from peft_studio.training.load import load_tokenizer
+
+
+def config(
+    model: Path | str, task: str | dict[str, Any] = "bistro", method: str = "lora", **training: Any
+) -> RunConfig:
+    held = {"id": task} if isinstance(task, str) else task
+    return parse_config({"model": {"id": str(model)}, "task": held, "method": {"name": method}, "training": training})
+
+
+def texts(row: dict[str, Any], *parts: str) -> str:
+    return "".join(segment["text"] for segment in row["segments"] if segment["part"] in parts)
+
+
+@pytest.fixture(scope="module")
+def seen(tiny_model: Path) -> dict[str, Any]:
+    return preview(config(tiny_model, max_length=512))
+
+
+def test_tokens_join_to_the_row(seen: dict[str, Any]) -> None:
+    for row, shown in zip(get_task("bistro").load("train"), seen["rows"], strict=False):
+        assert texts(shown, "prompt") == row.prompt
+        assert texts(shown, "target") == f"{row.target}<eos>"
+        assert not shown["dropped"] and not shown["more"] and shown["tokens"]["cut"] == 0
+    assert len(seen["rows"]) == 5
+
+
+def test_counts_and_lengths(seen: dict[str, Any]) -> None:
+    train = seen["splits"]["train"]
+    assert train["rows"] == train["used"] == train["encoded"] == len(get_task("bistro").load("train"))
+    assert sum(seen["lengths"]["counts"]) == train["rows"]
+    assert seen["lengths"]["max_length"] == seen["max_length"] == 512
+    assert seen["labels"] == {} and seen["skipped"] == {} and seen["kind"] == "decoder"
+
+
+def test_long_prompts_are_cut_on_the_left(tiny_model: Path) -> None:
+    found = preview(config(tiny_model, max_length=150, eval_rows=20))
+    row, shown = get_task("bistro").load("train")[0], found["rows"][0]
+    assert shown["tokens"]["cut"] > 0
+    assert texts(shown, "cut") + texts(shown, "prompt") == row.prompt
+    assert shown["segments"][0]["part"] == "cut"
+    assert found["splits"]["train"]["cut"] > 0 and found["splits"]["validation"]["used"] == 20
+    assert found["lengths"]["longest"] > 150
+
+
+def test_rows_that_do_not_fit_are_shown_as_left_out(tiny_model: Path) -> None:
+    found = preview(config(tiny_model, max_length=100))
+    dropped = [shown for shown in found["rows"] if shown["dropped"]]
+    assert dropped and found["splits"]["train"]["dropped"] > 0
+    assert {segment["part"] for segment in dropped[0]["segments"]} == {"cut"}
+
+
+def test_virtual_tokens_take_room(tiny_model: Path) -> None:
+    assert preview(config(tiny_model, method="prefix", max_length=512, eval_rows=2))["max_length"] == 512 - 20
+
+
+def test_labels_are_counted(tiny_model: Path) -> None:
+    found = preview(config(tiny_model, "reviews"))
+    task = get_task("reviews")
+    assert list(found["labels"]) == list(task.labels) and found["kind"] == "classification"
+    for split in ("train", "validation", "test"):
+        assert sum(counts[split] for counts in found["labels"].values()) == found["splits"][split]["rows"]
+    assert found["rows"][0]["label"] in task.labels and found["rows"][0]["tokens"]["target"] == 0
+
+
+def test_rows_skipped_in_own_files_are_told(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("question,answer\n" + "".join(f"你好 {i},é {i}\n" for i in range(30)) + ",x\n", encoding="utf-8")
+    found = preview(config(tiny_model, {"id": "custom", "train_file": str(path)}))
+    assert found["skipped"] == {"an empty input": 1} and found["notes"] == []
+    twice = preview(config(tiny_model, {"id": "custom", "train_file": str(path), "test_file": str(path)}))
+    assert twice["notes"] == ["27 test rows have a prompt that is also in the training rows."]
+    shown = found["rows"][0]
+    assert "你好" in texts(shown, "prompt") and "\ufffd" not in texts(shown, "prompt", "target")
+    assert any(segment["text"] == "你" and segment["tokens"] == 3 for segment in shown["segments"])
+    assert sum(segment["tokens"] for segment in shown["segments"]) == sum(shown["tokens"].values())
+
+
+def test_sources_and_texts_are_cut_before_their_end_mark(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    row = Row("The old mill is near. " * 6, " yes")
+    source = format_for(layout_for("t5"), tokenizer)
+    labelled = Labelling(tokenizer, source.padding, (" yes", " no"), by_last_token=False)
+    assert isinstance(source, SourceTarget)
+    for form in (source, labelled):
+        shown = module._show(form, row, 12)
+        parts = [segment["part"] for segment in shown["segments"] if segment["part"] != "target"]
+        assert parts[:11] == ["prompt"] * 11 and parts[-1] == "prompt" and set(parts[11:-1]) == {"cut"}
+        assert texts(shown, "prompt", "cut") == row.prompt
+        assert shown["label"] == (" yes" if form.classifies else None)
+    assert module._show(labelled, replace(row, prompt=""), 12)["dropped"]
+
+
+def test_wrong_models_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        preview(config(tmp_path / "nothing"))
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    (folder / "model.safetensors").touch()
+    with pytest.raises(ConfigError, match="cannot write text"):
+        preview(config(folder))
