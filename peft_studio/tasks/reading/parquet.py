@@ -1,7 +1,7 @@
 """Rows of a Parquet file, and what they take in memory, counted before anything is decoded.
 
-A value that is written once can stand for a million cells, so a file of 480 bytes may decode to gigabytes; the sizes in
-its footer are those of the encoded pages and do not show that.
+A value that is written once can stand for a million cells, so a file of 480 bytes may decode to gigabytes; the sizes
+in its footer are those of the encoded pages and do not show that.
 """
 
 from collections.abc import Iterator
