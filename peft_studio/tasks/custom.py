@@ -18,7 +18,7 @@ from peft_studio.tasks.base import SPLITS, Row, Split, Task
 from peft_studio.tasks.columns import Guess, guess
 from peft_studio.tasks.reading.arrow import ArrowRows, rows_to_arrow, table_from_arrow, table_to_arrow
 from peft_studio.tasks.reading.examples import CustomData, make_rows
-from peft_studio.tasks.reading.store import Facts, Found, Question, find
+from peft_studio.tasks.reading.table_cache import Facts, Found, Question, find
 from peft_studio.tasks.tables import Table, check_file, read_table
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,17 @@ def use_folder(folder: Path) -> None:
         folder: It is made when there is something to keep, but not the folder that it is in.
     """
     _folder[:] = [folder]
+
+
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Keeps things in a folder for as long as this lasts; see `use_folder`."""
+    before = list(_folder)
+    use_folder(folder)
+    try:
+        yield
+    finally:
+        _folder[:] = before
 
 
 def cache_folder() -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peft_studio.errors import DataError, StorageError
 from peft_studio.files import open_plain
-from peft_studio.tasks.reading.store import forget
+from peft_studio.tasks.reading.table_cache import forget
 from peft_studio.tasks.tables import MAX_BYTES
 
 FOLDER = "uploads"

@@ -8,16 +8,20 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from peft_studio.errors import DataError
 from peft_studio.tasks.custom import find_rows, find_table
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.examples import CustomData
-from peft_studio.tasks.reading.store import MAX_CPU_SECONDS, MAX_MEMORY, read_here
+from peft_studio.tasks.reading.table_cache import MAX_CPU_SECONDS, MAX_MEMORY, OutOfTimeError, read_here
 
 NICENESS = 5  # reading yields to the page
+LAST_WORDS = 10  # seconds of a core after the limit, to say that it was reached
 
 
 def main() -> None:
@@ -40,10 +44,18 @@ def main() -> None:
 def _limit() -> None:
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    for kind, most in ((resource.RLIMIT_DATA, MAX_MEMORY), (resource.RLIMIT_CPU, MAX_CPU_SECONDS)):
-        hard = resource.getrlimit(kind)[1]
-        with contextlib.suppress(OSError, ValueError):  # not every system knows both
-            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    with contextlib.suppress(OSError):  # when memory runs out, Linux is to end this process, not the app
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    signal.signal(signal.SIGXCPU, _out_of_time)
+    limits = ((resource.RLIMIT_DATA, MAX_MEMORY, 0), (resource.RLIMIT_CPU, MAX_CPU_SECONDS, LAST_WORDS))
+    for kind, most, more in limits:
+        with contextlib.suppress(OSError, ValueError):  # not every system knows both; a lower limit stays
+            resource.setrlimit(kind, (most, most + more))
+
+
+def _out_of_time(_signal: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # it comes again with every second
+    raise OutOfTimeError
 
 
 if __name__ == "__main__":

@@ -11,12 +11,9 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +21,15 @@ from peft_studio.errors import DataError
 from peft_studio.files import open_plain, read_json
 from peft_studio.tasks.kept_rows import cache_folder, code_key
 from peft_studio.tasks.reading.arrow import map_file, write_file
+from peft_studio.tasks.reading.reader_client import (
+    MAX_CPU_SECONDS,
+    MAX_MEMORY,
+    MAX_SECONDS,
+    OutOfTimeError,
+    ask_reader,
+    too_much,
+    turns,
+)
 
 if TYPE_CHECKING:
     import pyarrow
@@ -34,19 +40,9 @@ FOLDER = "tables"
 MAX_BYTES = 2_000_000_000
 """What all entries may take: some ten files of the largest size that is allowed, each with its table and its rows."""
 MAX_ENTRIES = 500
-MAX_MEMORY = 4_000_000_000
-"""Bytes of memory of one reading. The largest CSV file takes 1.5 GB, and one of many short cells twice as much."""
-MAX_CPU_SECONDS = 120
-"""Of one reading. The largest file takes about 15."""
-MAX_SECONDS = 300.0
-"""Wall-clock time of one reading, on a machine whose cores are shared."""
-MAX_READERS = 2
-"""Readers that one process has at a time; each may take much memory."""
-_PACKAGE_PARENT = Path(__file__).resolve().parents[3]
 _ROWS, _SUMMARY = "rows.arrow", "summary.json"
 
-_readers = threading.BoundedSemaphore(MAX_READERS)
-_reads_here = threading.Event()
+_reads_here: list[bool] = []
 
 
 @dataclass(frozen=True)
@@ -67,6 +63,10 @@ class Question:
     def name(self) -> str:
         """The first file's name, for messages."""
         return self.files[0].name
+
+    def request(self, cache: Path) -> Facts:
+        """What the reader program is told."""
+        return {"kind": self.kind, "settings": dict(self.settings), "cache": str(cache)}
 
     def key(self) -> str:
         """Changes with the question, the files and the code."""
@@ -96,7 +96,7 @@ Make = Callable[[], "tuple[Facts, pyarrow.Table]"]
 
 def read_here() -> None:
     """Makes this process the one that reads; called by the reader program."""
-    _reads_here.set()
+    _reads_here[:] = [True]
 
 
 def find(question: Question, make: Make) -> Found:
@@ -117,15 +117,19 @@ def find(question: Question, make: Make) -> Found:
         return Found(facts, lambda: columns, at_hand=True)
     entry = folder / FOLDER / question.key()
     summary = _look(entry)
-    if summary is None and _reads_here.is_set():
+    made = None
+    if summary is None and _reads_here:
         with _locked(entry):
-            summary = _look(entry) or _read(entry, question, make)
+            summary = _look(entry)
+            if summary is None:
+                summary, made = _read(entry, question, make)
     elif summary is None:
-        with _readers:
-            summary = _look(entry) or _ask_reader(question, folder)
+        with turns.take(question.name):
+            summary = _look(entry) or ask_reader(question.name, question.request(folder))
     if "error" in summary:
         raise DataError(summary["error"])
-    return Found(summary["facts"], lambda: _columns(entry, make), (entry / _ROWS).is_file())
+    columns = cache(lambda: _columns(entry, make) if made is None else made)
+    return Found(summary["facts"], columns, (entry / _ROWS).is_file())
 
 
 def forget(folder: Path, gone: Iterable[Path]) -> None:
@@ -174,7 +178,7 @@ def _columns(entry: Path, make: Make) -> "pyarrow.Table":
         return make()[1]
 
 
-def _read(entry: Path, question: Question, make: Make) -> Facts:
+def _read(entry: Path, question: Question, make: Make) -> "tuple[Facts, pyarrow.Table | None]":
     """Reads, and keeps what came of it; also what is wrong with a file, unless it may be put right unnoticed."""
     summary: Facts = {"files": [str(path.absolute()) for path in question.files]}
     columns = None
@@ -183,9 +187,11 @@ def _read(entry: Path, question: Question, make: Make) -> Facts:
     except DataError as error:
         summary["error"] = str(error)
         if isinstance(error.__cause__, OSError):
-            return summary
+            return summary, None
+    except OutOfTimeError:
+        summary["error"] = too_much(question.name, f"{MAX_CPU_SECONDS} seconds of a core")
     except MemoryError:
-        summary["error"] = _too_much(question, f"{MAX_MEMORY / 1e9:,.0f} GB of memory")
+        summary["error"] = too_much(question.name, f"{MAX_MEMORY / 1e9:,.0f} GB of memory")
     draft = entry.with_name(f".{entry.name}.{os.getpid()}")
     try:
         draft.mkdir(parents=False)
@@ -197,7 +203,7 @@ def _read(entry: Path, question: Question, make: Make) -> Facts:
         _make_room(entry)
     except OSError:  # a full disk, or one that cannot be written: who asked gets the summary all the same
         shutil.rmtree(draft, ignore_errors=True)
-    return summary
+    return summary, columns
 
 
 def _make_room(newest: Path) -> None:
@@ -232,43 +238,3 @@ def _locked(entry: Path) -> Iterator[None]:
             file = stack.enter_context(entry.with_name(f".{entry.name}.lock").open("w"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _ask_reader(question: Question, folder: Path) -> Facts:
-    """Has the reader program answer.
-
-    Raises:
-        DataError: It takes too long, or was ended.
-    """
-    request = {"kind": question.kind, "settings": dict(question.settings), "cache": str(folder)}
-    path = os.pathsep.join(part for part in (str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")) if part)
-    # The other allocators of Arrow reserve far more than they use, which the limit would count.
-    settings = {"PYTHONPATH": path, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "peft_studio.tasks.reading"],
-            input=json.dumps(request).encode(), stdout=subprocess.PIPE, env={**os.environ, **settings},
-            timeout=MAX_SECONDS, start_new_session=True, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise DataError(_too_much(question, f"{MAX_SECONDS:,.0f} seconds")) from None
-    except OSError as error:
-        raise DataError(f"{question.name} cannot be read: no process could be started ({error.strerror}).") from error
-    try:
-        summary: Facts = json.loads(done.stdout)
-    except ValueError:
-        raise DataError(_why_ended(question, done.returncode)) from None
-    return summary
-
-
-def _too_much(question: Question, what: str) -> str:
-    return f"{question.name} takes more than {what} to be read, the most allowed. Give a smaller file, or a sample."
-
-
-def _why_ended(question: Question, code: int) -> str:
-    """What a reader that gave no answer ran into, by its exit code."""
-    if code == -signal.SIGXCPU:
-        return _too_much(question, f"{MAX_CPU_SECONDS} seconds of a core")
-    if code in (-signal.SIGKILL, -signal.SIGABRT):
-        return f"{question.name} cannot be read: its reader was ended by signal {-code}, usually for lack of memory."
-    return f"{question.name} cannot be read: its reader failed with exit code {code}; the app's output says why."
