@@ -18,7 +18,8 @@ from peft_studio.errors import DataError
 from peft_studio.tasks.custom import find_rows, find_table
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.examples import CustomData
-from peft_studio.tasks.reading.table_cache import MAX_CPU_SECONDS, MAX_MEMORY, OutOfTimeError, read_here
+from peft_studio.tasks.reading.reader_client import MAX_CPU_SECONDS, MAX_MEMORY, OutOfTimeError
+from peft_studio.tasks.reading.table_cache import read_here
 
 NICENESS = 5  # reading yields to the page
 LAST_WORDS = 10  # seconds of a core after the limit, to say that it was reached

@@ -1,5 +1,6 @@
 """Tables and rows as Arrow columns, in files that any number of processes map into memory."""
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -113,7 +114,7 @@ class ArrowRows(Sequence[Row]):
         return self._made(0, self._count)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(Row.__eq__, self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]
 

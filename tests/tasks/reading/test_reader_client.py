@@ -16,9 +16,9 @@ from peft_studio.tasks.reading.reader_client import ask_reader, turns
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMITED = """
-from peft_studio.tasks import custom
 from peft_studio.tasks.reading import reader_client
 reader_client.MAX_CPU_SECONDS, reader_client.MAX_MEMORY = 1, 400_000_000
+from peft_studio.tasks import custom
 def spend(path):
     while True:
         {spend}
@@ -30,14 +30,14 @@ main()
 
 @pytest.mark.parametrize(
     ("spend", "told"),
-    [("bytearray(500_000_000)", "takes more than 4 GB of memory"), ("pass", "takes more than 120 seconds of a core")],
+    [("bytearray(500_000_000)", "takes more than 0 GB of memory"), ("pass", "takes more than 1 seconds of a core")],
 )
 def test_limits_are_told_in_words(tmp_path: Path, spend: str, told: str) -> None:
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     request = {"kind": "table", "settings": {"path": str(tmp_path / "rows.csv")}, "cache": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", LIMITED.replace("{spend}", spend)],
-        input=json.dumps(request), capture_output=True, text=True, cwd=ROOT, check=True,
+        input=json.dumps(request), capture_output=True, text=True, cwd=ROOT, check=True, timeout=60,
     )  # fmt: skip
     assert json.loads(done.stdout)["error"].startswith(f"rows.csv {told} to be read")
 
