@@ -6,7 +6,7 @@ Torch-free: the web process packs it from files. Nothing in it names a folder of
 import json
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -274,6 +274,6 @@ def _facts(run: Run) -> dict[str, Any]:
     return {"run": run.id, "model": model, **facts, "summary": dict(run.summary), "metrics": run.metrics}
 
 
-def _jsonl(rows: list[Row]) -> str:
+def _jsonl(rows: Sequence[Row]) -> str:
     lines = (json.dumps({"prompt": row.prompt, "target": row.target}, ensure_ascii=False) for row in rows)
     return "".join(f"{line}\n" for line in lines)

@@ -15,6 +15,7 @@ from peft_studio.cli.printing import print_json, print_table
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
+from peft_studio.tasks.kept_rows import keeping
 
 EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
@@ -39,7 +40,9 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     options = _parser().parse_args(argv)
     try:
         command: Command = options.command
-        return command(options, load_settings(env, home=options.home, threads=options.threads))
+        settings = load_settings(env, home=options.home, threads=options.threads)
+        with keeping(settings.cache_dir):
+            return command(options, settings)
     except StudioError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return EXIT_ERROR

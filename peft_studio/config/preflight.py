@@ -13,7 +13,6 @@ from peft_studio.models.catalog import find_card
 from peft_studio.models.fit import check_model
 from peft_studio.models.layouts import Layout, layout_for
 from peft_studio.tasks import CUSTOM, custom_data, task_of
-from peft_studio.tasks.base import Row
 from peft_studio.tasks.custom import load_rows
 
 MOST_ROWS = 2000
@@ -84,8 +83,10 @@ def _check_lengths(config: RunConfig, layout: Layout, folder: Path, model: dict[
     limit = min(config.training.max_length, int(context) - getattr(config.method, "virtual_tokens", 0))
     extra = 1 if layout.kind == "encoder-decoder" else 2
     custom = load_rows(custom_data(config.task))
+    if not custom.at_hand:
+        return  # this process is not to read files; the worker does
     for split, rows in custom.rows.items():
-        text, tokens = _shortest(rows, tokenizer, limit - extra)
+        text, tokens = _shortest(rows.shortest_targets(MOST_ROWS), tokenizer, limit - extra)
         if tokens + extra > limit and len(rows) <= MOST_ROWS:
             file = Path(custom.data.file(split) or custom.data.train_file).name
             raise DataError(
@@ -95,13 +96,13 @@ def _check_lengths(config: RunConfig, layout: Layout, folder: Path, model: dict[
             )
 
 
-def _shortest(rows: Sequence[Row], tokenizer: Any, room: int) -> tuple[str, int]:
+def _shortest(targets: Sequence[str], tokenizer: Any, room: int) -> tuple[str, int]:
     """The first answer that is found to fit, or else the one of fewest tokens; and how many tokens it has."""
     best = "", 1 << 30
-    for row in sorted(rows, key=lambda row: len(row.target))[:MOST_ROWS]:
-        tokens = len(tokenizer.encode(row.target, add_special_tokens=False).ids)
+    for target in targets:
+        tokens = len(tokenizer.encode(target, add_special_tokens=False).ids)
         if tokens < best[1]:
-            best = row.target, tokens
+            best = target, tokens
         if tokens <= room:
             break
     return best

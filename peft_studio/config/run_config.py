@@ -305,6 +305,20 @@ def parse_config(data: Any) -> RunConfig:
         raise _config_error(exc, _allowed_keys(exc)) from exc
 
 
+def parse_task(data: Any) -> TaskConfig:
+    """Validates a config's ``task`` section alone.
+
+    Raises:
+        ConfigError: As from ``parse_config``; its path begins with ``task.``.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"A task is a mapping of keys to values, not {type(data).__name__}.", "task")
+    try:
+        return TaskConfig.model_validate(dict(data))
+    except ValidationError as exc:
+        raise _config_error(exc, list(TaskConfig.model_fields), "task") from exc
+
+
 def _first(exc: ValidationError) -> Any:
     """The error to report: a misspelt key before the missing one that it was meant to be."""
     return next((error for error in exc.errors() if error["type"] == "extra_forbidden"), exc.errors()[0])

@@ -77,7 +77,6 @@ def guess_kind(file: Path) -> TaskKind:
     Raises:
         DataError: The file cannot be used.
     """
-    from peft_studio.tasks.columns import guess
-    from peft_studio.tasks.custom import cached_table
+    from peft_studio.tasks.custom import table_facts
 
-    return guess(cached_table(file)).kind
+    return table_facts(file).guessed().kind

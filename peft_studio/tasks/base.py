@@ -27,7 +27,7 @@ class Row:
     slots: Mapping[str, str] = field(default_factory=dict)
 
 
-def some_rows(rows: list[Row], count: int) -> list[Row]:
+def some_rows(rows: Sequence[Row], count: int) -> Sequence[Row]:
     """At most ``count`` rows, evenly spaced, so that a file that is sorted by label is not read at one end only."""
     return [rows[number * len(rows) // count] for number in range(count)] if len(rows) > count else rows
 
@@ -55,7 +55,7 @@ class Task:
     kind: TaskKind
     description: str
     template: str
-    load: Callable[[Split], list[Row]]
+    load: Callable[[Split], Sequence[Row]]
     score: Callable[[Sequence[Row], Sequence[str]], dict[str, float]]
     headline: str
     labels: tuple[str, ...] = ()

@@ -1,7 +1,6 @@
 """Guesses which column of a table plays which part, and fills prompt templates from its rows."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -252,9 +251,3 @@ def ordered_labels(labels: Iterable[str]) -> tuple[str, ...]:
     distinct = set(labels)
     whole = all(re.fullmatch(r"[+-]?[0-9]{1,18}", label) for label in distinct)
     return tuple(sorted(distinct, key=lambda label: (int(label) if whole else 0, label)))
-
-
-def label_counts(table: Table, column: str) -> dict[str, int]:
-    """How many rows each label of a column has, in label order; rows with no label or several are left out."""
-    counts = Counter(label for row in table.rows if (label := label_of(row[column])))
-    return {label: counts[label] for label in ordered_labels(counts)}

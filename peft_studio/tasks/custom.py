@@ -1,56 +1,53 @@
 """``custom``: a task made from the user's own files.
 
 What is set aside for validation and test depends on the rows alone, so the same files always give the same splits.
-Rows with one prompt never fall into two of them. Pure Python: the web process makes these tasks too.
+Rows with one prompt never fall into two of them. The web process makes these tasks too, from what the reader program
+says of the files.
 """
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import peft_studio.tasks.metrics as metrics
-from peft_studio.errors import DataError, did_you_mean
-from peft_studio.tasks.base import SPLITS, Row, Split, Task, TaskKind
-from peft_studio.tasks.columns import MAX_LABELS, fill, guess, label_of, ordered_labels, placeholders
-from peft_studio.tasks.splitting import Example, merge, set_aside
-from peft_studio.tasks.tables import Cell, Table, read_table
+from peft_studio.errors import DataError
+from peft_studio.tasks.base import SPLITS, Row, Split, Task
+from peft_studio.tasks.columns import Guess, guess
+from peft_studio.tasks.reading.arrow import ArrowRows, rows_to_arrow, table_from_arrow, table_to_arrow
+from peft_studio.tasks.reading.examples import CustomData, make_rows
+from peft_studio.tasks.reading.table_cache import Facts, Found, Question, find
+from peft_studio.tasks.tables import Table, check_file, read_table
 
-_CJK = "\u2e80"
-"""From here on, characters belong to scripts that are written without spaces."""
-_Fault = Literal["an empty input", "an empty target", "more than one label"]
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @dataclass(frozen=True)
-class CustomData:
-    """Where the rows are and what their columns mean.
+class TableFacts:
+    """What a data file is found to hold.
 
     Attributes:
-        kind: ``generation`` or ``classification``.
-        train_file: Training rows.
-        validation_file: Validation rows; empty: set aside from the training rows.
-        test_file: Test rows; empty: set aside from the training rows.
-        input_column: What the model is given. When this and ``target_column`` are empty, all columns are guessed.
-        target_column: What it should answer: a text, a list of accepted texts, or a label.
-        references_column: More accepted answers for metrics; empty when there are none.
-        template: The prompt with ``{column}`` placeholders; empty: the input, and in generation a line break after it.
+        columns: Column names, in the file's order.
+        guess: What the columns seem to be; None when fewer than two hold anything.
+        fault: Why there is no guess.
     """
 
-    kind: TaskKind
-    train_file: str
-    validation_file: str = ""
-    test_file: str = ""
-    input_column: str = ""
-    target_column: str = ""
-    references_column: str = ""
-    template: str = ""
+    columns: tuple[str, ...]
+    guess: Guess | None
+    fault: str = ""
 
-    def file(self, split: Split) -> str:
-        """The file of a split; empty when it has none of its own."""
-        return {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}[split]
+    def guessed(self) -> Guess:
+        """What the columns seem to be.
+
+        Raises:
+            DataError: That cannot be said.
+        """
+        if self.guess is None:
+            raise DataError(self.fault)
+        return self.guess
 
 
 @dataclass(frozen=True)
@@ -59,18 +56,22 @@ class CustomRows:
 
     Attributes:
         data: The data's description, with guessed columns filled in.
-        rows: Rows by split.
+        rows: Rows by split, each made when it is asked for.
+        first: The first training row.
         labels: Class names in the order of their numbers; empty in generation.
         skipped: How many rows of all files were left out, by what they have.
         shared: How many rows of the validation and the test file have a prompt that a training row has too; no entry
             where there are none.
+        at_hand: Whether rows can be made without reading the files again.
     """
 
     data: CustomData
-    rows: Mapping[Split, tuple[Row, ...]]
+    rows: Mapping[Split, ArrowRows]
+    first: Row
     labels: tuple[str, ...]
     skipped: Mapping[str, int]
     shared: Mapping[Split, int]
+    at_hand: bool
 
 
 def make_task(data: CustomData) -> Task:
@@ -94,7 +95,7 @@ def make_task(data: CustomData) -> Task:
         kind=data.kind,
         description=" ".join([f"Your own rows: {counts}.", *notes, *shared_notes(custom.shared)]),
         template=data.template or f"{{{data.input_column}}}" + ("\n" if generation else ""),
-        load=partial(_load, custom),
+        load=custom.rows.__getitem__,
         score=metrics.score_texts if generation else partial(metrics.score_labels, labels=custom.labels),
         headline="bleu" if generation else "accuracy",
         labels=custom.labels,
@@ -113,28 +114,59 @@ def shared_notes(shared: Mapping[Split, int]) -> list[str]:
     ]
 
 
-def _load(custom: CustomRows, split: Split) -> list[Row]:
-    return list(custom.rows[split])
-
-
 def load_rows(data: CustomData) -> CustomRows:
-    """Reads the files and splits the rows; does so once for files that stay the same.
+    """Rows of files, split and with what is to be known of them; the files are read if they are new.
 
     Raises:
         DataError: A file cannot be used; the message names file, row and column.
     """
-    files = (data.file(split) for split in SPLITS)
-    return _rows(data, tuple(_stamp(Path(file)) if file else (0, 0) for file in files))
+    found = find_rows(data)
+    facts = found.facts
+    rows: dict[Split, ArrowRows] = {}
+    start = 0
+    for split in SPLITS:
+        rows[split] = ArrowRows(found.columns, start, facts["counts"][split])
+        start += facts["counts"][split]
+    first = Row(facts["first"]["prompt"], facts["first"]["target"])
+    whole = CustomData(**facts["data"])
+    return CustomRows(whole, rows, first, tuple(facts["labels"]), facts["skipped"], facts["shared"], found.at_hand)
 
 
-def cached_table(path: Path) -> Table:
-    """Like ``read_table``, but reads a file that stays the same only once.
+def table_facts(path: Path) -> TableFacts:
+    """What a file holds; it is read if it is new.
+
+    Raises:
+        DataError: The file cannot be used, or the app is public and the file is not an upload.
+    """
+    facts = find_table(path).facts
+    guessed = Guess(**facts["guess"]) if facts["guess"] else None
+    return TableFacts(tuple(facts["columns"]), guessed, facts["fault"])
+
+
+def find_table(path: Path) -> Found:
+    """Facts and columns of a file.
 
     Raises:
         DataError: The file cannot be used, or the app is public and the file is not an upload.
     """
     _check_place(path)
-    return _table(path, _stamp(path))
+    check_file(path)
+    return find(Question("table", {"path": str(path)}, [path]), partial(_make_table, path))
+
+
+def find_rows(data: CustomData) -> Found:
+    """Facts and rows of a task, see `load_rows`.
+
+    Raises:
+        DataError: A file cannot be used; the message names file, row and column.
+    """
+    if not data.train_file:
+        raise DataError("No training file is given. It is needed; validation and test files are not.")
+    files = [Path(data.file(split)) for split in SPLITS if data.file(split)]
+    for file in files:
+        _check_place(file)
+        check_file(file)
+    return find(Question("rows", asdict(data), files), partial(_make_rows, data))
 
 
 def _check_place(path: Path) -> None:
@@ -147,157 +179,28 @@ def _check_place(path: Path) -> None:
         raise DataError(f"On a Space only uploaded files can be used, and {str(path)!r} is not one. Upload it first.")
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _make_table(path: Path) -> "tuple[Facts, pyarrow.Table]":
+    table = read_table(path)
+    facts: Facts = {
+        "columns": table.columns,
+        "encoding": table.encoding,
+        "unit": table.unit,
+        "guess": None,
+        "fault": "",
+    }
     try:
-        stat = path.stat()
-    except (OSError, ValueError):
-        return 0, 0  # reading it will say what is wrong
-    return stat.st_mtime_ns, stat.st_size
-
-
-@lru_cache(maxsize=4)
-def _table(path: Path, stamp: tuple[int, int]) -> Table:
-    return read_table(path)
-
-
-@lru_cache(maxsize=4)
-def _rows(data: CustomData, stamps: tuple[tuple[int, int], ...]) -> CustomRows:
-    if not data.train_file:
-        raise DataError("No training file is given. It is needed; validation and test files are not.")
-    tables = {split: cached_table(Path(data.file(split))) for split in SPLITS if data.file(split)}
-    data = _resolve(data, tables["train"])
-    skipped: Counter[str] = Counter()
-    parts = {split: _examples(table, data, skipped) for split, table in tables.items()}
-    labels = _labels(parts["train"], data) if data.kind == "classification" else ()
-    for examples in parts.values() if labels else ():
-        _check_labels(examples, labels)
-    missing = [split for split in SPLITS if split not in tables]
-    parts |= set_aside(parts["train"], missing, tables["train"].name, bool(labels))
-    rows = {split: [example.row for example in parts[split]] for split in SPLITS}
-    if data.kind == "generation":
-        rows |= {split: merge(rows[split]) for split in SPLITS if split != "train"}
-    return CustomRows(data, {split: tuple(rows[split]) for split in SPLITS}, labels, dict(skipped), _shared(rows))
-
-
-def _shared(rows: Mapping[Split, Sequence[Row]]) -> dict[Split, int]:
-    known = {row.prompt for row in rows["train"]}
-    counts = {split: sum(row.prompt in known for row in rows[split]) for split in SPLITS if split != "train"}
-    return {split: count for split, count in counts.items() if count}
-
-
-def _resolve(data: CustomData, table: Table) -> CustomData:
-    """Fills in columns that were left to be guessed."""
-    if data.input_column and data.target_column:
-        return data
-    found = guess(table, data.kind)
-    source, target = found.input_column, found.target_column
-    if data.input_column:
-        return replace(data, target_column=source if target == data.input_column else target)
-    if data.target_column:
-        return replace(data, input_column=target if source == data.target_column else source)
-    return replace(
-        data,
-        input_column=source,
-        target_column=target,
-        references_column=data.references_column or found.references_column,
-        template=data.template or found.template,
-    )
-
-
-def _check_columns(table: Table, data: CustomData) -> None:
-    for part in ("input", "target", "references"):
-        column = getattr(data, f"{part}_column")
-        if column and column not in table.columns:
-            hint = did_you_mean(column, table.columns)
-            raise DataError(f"{table.name} has no column {column!r}, which is to be the {part} column. {hint}")
-    if data.input_column == data.target_column:
-        raise DataError(f"Input and target are both the column {data.input_column!r}. They must be different columns.")
-    try:
-        used = placeholders(data.template, table.columns)
+        facts["guess"] = asdict(guess(table))
     except DataError as error:
-        raise DataError(f"{table.name}: {error}") from None
-    if data.template and not used:
-        columns = ", ".join(table.columns)
-        raise DataError(f"The template {data.template!r} uses no column. Write {{column}} for one of: {columns}.")
+        facts["fault"] = str(error)
+    return facts, table_to_arrow(table)
 
 
-def _examples(table: Table, data: CustomData, skipped: Counter[str]) -> list[Example]:
-    _check_columns(table, data)
-    found: list[Example] = []
-    faults: Counter[str] = Counter()
-    for index, record in enumerate(table.rows):
-        if not "".join(record[data.input_column]).strip():
-            faults["an empty input"] += 1
-            continue
-        row = _label_row(record, data) if data.kind == "classification" else _text_row(record, data)
-        if isinstance(row, Row):
-            found.append(Example(row, table.place(index)))
-        else:
-            faults[row] += 1
-    if not found:
-        counts = ", ".join(f"{count:,} with {fault}" for fault, count in faults.items())
-        raise DataError(
-            f"{table.name} has no usable rows: {counts}. A row needs an input (column {data.input_column!r}) and a "
-            f"target (column {data.target_column!r})."
-        )
-    skipped.update(faults)
-    return found
+def _table(path: Path) -> Table:
+    found = find_table(path)
+    return table_from_arrow(found.columns(), path, found.facts["encoding"], found.facts["unit"])
 
 
-def _prompt(record: Mapping[str, Cell], data: CustomData) -> str:
-    if data.template:
-        return fill(data.template, record)
-    cell = record[data.input_column]
-    text = cell if isinstance(cell, str) else ", ".join(cell)
-    return text + ("\n" if data.kind == "generation" else "")
-
-
-def _label_row(record: Mapping[str, Cell], data: CustomData) -> Row | _Fault:
-    label = label_of(record[data.target_column])
-    if not label:
-        return "more than one label" if label is None else "an empty target"
-    return Row(_prompt(record, data), label, (label,))
-
-
-def _text_row(record: Mapping[str, Cell], data: CustomData) -> Row | _Fault:
-    targets = _answers(record[data.target_column])
-    if not targets:
-        return "an empty target"
-    more = _answers(record[data.references_column]) if data.references_column else []
-    prompt = _prompt(record, data)
-    spaced = [_spaced(text, prompt) for text in (*targets, *more)]
-    return Row(prompt, spaced[0], tuple(dict.fromkeys(spaced)))
-
-
-def _answers(cell: Cell) -> list[str]:
-    texts = [cell] if isinstance(cell, str) else cell
-    return [text.rstrip() for text in texts if text.strip()]
-
-
-def _spaced(text: str, prompt: str) -> str:
-    """Begins an answer with a space where one belongs: tokenizers take a word and the space before it as one."""
-    joined = prompt[-1:].isspace() or text[0].isspace() or text[0] >= _CJK
-    return text if joined else f" {text}"
-
-
-def _labels(train: Sequence[Example], data: CustomData) -> tuple[str, ...]:
-    names = ordered_labels(example.row.target for example in train)
-    where = f"{Path(data.train_file).name}, column {data.target_column!r}"
-    if len(names) == 1:
-        raise DataError(f"{where} has one class only, {names[0]!r}. Classification needs 2 to {MAX_LABELS} classes.")
-    if len(names) > MAX_LABELS:
-        raise DataError(
-            f"{where} has {len(names):,} different values. Classification needs 2 to {MAX_LABELS} classes; if these "
-            "are free texts, choose generation."
-        )
-    return names
-
-
-def _check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
-    for example in examples:
-        if example.row.target not in names:
-            known = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-            raise DataError(
-                f"{example.place} has the label {example.row.target!r}, which no training row has. Labels of the "
-                f"training rows: {known}."
-            )
+def _make_rows(data: CustomData) -> "tuple[Facts, pyarrow.Table]":
+    tables = {split: _table(Path(data.file(split))) for split in SPLITS if data.file(split)}
+    facts, rows = make_rows(data, tables)
+    return facts, rows_to_arrow(rows)

@@ -18,7 +18,8 @@ import peft_studio.tasks.stdlib as stdlib
 from peft_studio.tasks.base import Row, Split, Task
 from peft_studio.tasks.kept_rows import Pair, kept
 
-CLEAN, DEFECTIVE = LABELS = ("clean", "defective")
+CLEAN = "clean"
+LABELS = (CLEAN, "defective")
 MOST_ROWS: dict[Split, int] = {"train": 4000, "validation": 300, "test": 300}
 """Most rows of each split; there are fewer when the Python version has fewer functions."""
 _FEWEST_CHARS, _MOST_CHARS, _FEWEST_LINES = 80, 300, 3

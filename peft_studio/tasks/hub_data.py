@@ -15,8 +15,8 @@ from typing import Any
 from peft_studio.errors import DataError, HubOfflineError, StorageError
 from peft_studio.models.hub import hub_answers
 from peft_studio.tasks.base import SPLITS, Split
-from peft_studio.tasks.columns import guess, placeholders
-from peft_studio.tasks.custom import CustomData, cached_table, load_rows
+from peft_studio.tasks.columns import placeholders
+from peft_studio.tasks.custom import CustomData, load_rows, table_facts
 from peft_studio.tasks.hub_catalogue import HubData, find_data
 from peft_studio.tasks.tables import MAX_BYTES
 
@@ -90,7 +90,7 @@ def task_settings(data: HubData, files: Mapping[Split, Path]) -> dict[str, str]:
         DataError: The columns cannot be guessed, or the rows cannot be used.
     """
     custom = CustomData(
-        kind=data.kind or guess(cached_table(files["train"])).kind,
+        kind=data.kind or table_facts(files["train"]).guessed().kind,
         **{f"{split}_file": str(file) for split, file in files.items()},
         input_column=data.input_column,
         target_column=data.target_column,

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,22 @@ def use_folder(folder: Path) -> None:
     _folder[:] = [folder]
 
 
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Keeps things in a folder for as long as this lasts; see `use_folder`."""
+    before = list(_folder)
+    use_folder(folder)
+    try:
+        yield
+    finally:
+        _folder[:] = before
+
+
+def cache_folder() -> Path | None:
+    """The folder that this process may keep things in; None when it named none."""
+    return _folder[0] if _folder else None
+
+
 def kept(name: str, make: Callable[[], Sequence[Pair]]) -> tuple[Row, ...]:
     """Rows with one accepted answer each.
 
@@ -41,7 +57,8 @@ def kept(name: str, make: Callable[[], Sequence[Pair]]) -> tuple[Row, ...]:
     Raises:
         DataError: From ``make``.
     """
-    file = _folder[0] / f"rows-{name}.json" if _folder else None
+    folder = cache_folder()
+    file = folder / f"rows-{name}.json" if folder else None
     pairs: Sequence[Pair] = (_read(file) if file else None) or ()
     if not pairs:
         pairs = make()
@@ -55,7 +72,7 @@ def _read(file: Path) -> list[Pair] | None:
     try:
         with open_plain(file) as stream:
             found = json.loads(stream.read())
-        if found["key"] != _key():
+        if found["key"] != code_key():
             return None
         pairs = [(prompt, target) for prompt, target in found["rows"]]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -67,7 +84,7 @@ def _write(file: Path, pairs: Sequence[Pair]) -> None:
     half = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(exist_ok=True)
-        half.write_text(json.dumps({"key": _key(), "rows": pairs}), encoding="ascii")
+        half.write_text(json.dumps({"key": code_key(), "rows": pairs}), encoding="ascii")
         half.replace(file)
     except OSError:  # a full disk, or one that cannot be written: the rows are at hand all the same
         with contextlib.suppress(OSError):
@@ -75,9 +92,9 @@ def _write(file: Path, pairs: Sequence[Pair]) -> None:
 
 
 @cache
-def _key() -> str:
-    """Changes with the running Python and with the code that makes rows."""
+def code_key() -> str:
+    """Changes with the running Python and with the code that makes or reads rows."""
     found = hashlib.sha256(f"{sys.version} {sysconfig.get_path('stdlib')}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         found.update(path.read_bytes())
     return found.hexdigest()

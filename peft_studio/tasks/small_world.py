@@ -89,9 +89,3 @@ def venue(rng: random.Random, split: Split = "train") -> str:
     """Invents the name of a place to visit, such as ``The Quompet Lantern``; it holds one invented word."""
     shape = rng.choice(_VENUE_SHAPES)
     return shape.format(word=invent(rng, split), noun=rng.choice(VENUE_NOUNS), colour=rng.choice(VENUE_COLOURS))
-
-
-def invented_words(name: str) -> list[str]:
-    """The words of a name made by this module that were invented, in order."""
-    known = {"The", "House", "of", *VENUE_NOUNS, *VENUE_COLOURS}
-    return [word for word in name.split() if word not in known]

@@ -19,11 +19,11 @@ class Example:
 
     Attributes:
         row: The row.
-        place: File and line, for messages.
+        index: Its number in its table, for messages.
     """
 
     row: Row
-    place: str
+    index: int
 
 
 def set_aside(
@@ -46,11 +46,11 @@ def set_aside(
     Raises:
         DataError: There are too few rows for that.
     """
-    groups: dict[str, Counter[str]] = {}
+    groups: dict[str, list[str]] = {}
     for example in train:
-        groups.setdefault(example.row.prompt, Counter())[example.row.target if labelled else ""] += 1
+        groups.setdefault(example.row.prompt, []).append(example.row.target if labelled else "")
     # Without labels, the texts of one prompt become the references of one row.
-    weights = {prompt: rows.total() if labelled else 1 for prompt, rows in groups.items()}
+    weights = {prompt: len(targets) if labelled else 1 for prompt, targets in groups.items()}
     size = max(min(weights.values()), min(MAX_HELD_OUT, sum(weights.values()) // 10))
     goals = _goals(groups, weights, dict.fromkeys(missing, size))
     parts: dict[Split, list[Example]] = {split: [] for split in ("train", *missing)}
@@ -64,17 +64,19 @@ def set_aside(
     return parts
 
 
-def _goals(groups: dict[str, Counter[str]], weights: dict[str, int], room: dict[Split, int]) -> dict[str, Split]:
+def _goals(groups: dict[str, list[str]], weights: dict[str, int], room: dict[Split, int]) -> dict[str, Split]:
     """Which split each moved prompt goes to; stops short of moving the last row of any target."""
-    left = sum(groups.values(), Counter[str]())
+    left = Counter(target for targets in groups.values() for target in targets)
     prompts = list(groups)
     random.Random(f"custom/{_SEED}").shuffle(prompts)
     goals: dict[str, Split] = {}
     for prompt in prompts:
-        rows = groups[prompt]
         split = next((split for split, free in room.items() if free >= weights[prompt]), None)
-        if split and all(left[target] > count for target, count in rows.items()):
-            left -= rows
+        if split is None:
+            continue
+        moved = Counter(groups[prompt])
+        if all(left[target] > count for target, count in moved.items()):
+            left -= moved
             room[split] -= weights[prompt]
             goals[prompt] = split
     return goals

@@ -1,32 +1,28 @@
 """Reads a table of the user's: CSV, TSV, JSON, JSON Lines or Parquet, with errors that say where the trouble is.
 
-Pickle-type files are never opened, since reading one runs whatever code it holds. Pure Python: the web process reads
-tables too.
+Pickle-type files are never opened, since reading one runs whatever code it holds. Texts, CSV and JSON are read by
+Python's own parsers: a library that guesses types would turn ``007`` into 7 and ``NA`` into nothing, and would not say
+in which line and column a file is at fault.
 """
 
-import csv
-import io
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import DataError
 from peft_studio.tasks.encodings import decode
+from peft_studio.tasks.reading.parquet import parquet_file
+from peft_studio.tasks.reading.text_formats import Record, check_names, read_delimited, read_json, read_json_lines
 
 MAX_BYTES = 200_000_000
 MAX_ROWS = 200_000
 
 Cell = str | tuple[str, ...]
 """A text, or several of them, such as the references of a row."""
-Record = tuple[int, Mapping[str, Any]]
-"""A row's number in its file, and its values as the file gives them."""
 
-_DELIMITERS = ",;\t|"
 _HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")
 _RUNS_CODE = "is a pickle-type file. Such files can run code when they are read, so they are never opened."
 _REFUSED = {
@@ -65,6 +61,10 @@ class Table:
         return f"{self.name}, {self.unit} {self.numbers[index]}"
 
 
+class _BadCellError(ValueError):
+    """A value that no cell can hold; says what it is."""
+
+
 def read_table(path: Path) -> Table:
     """Reads a file by its suffix.
 
@@ -74,14 +74,14 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: The file cannot be read, is too large, or holds something other than rows of texts.
     """
+    check_file(path)
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _table(path, _checked_parquet(path), "parquet", "row")
     try:
-        _check_file(path, suffix)
-        data = path.read_bytes() if suffix != ".parquet" else b""
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
-    if suffix == ".parquet":
-        return _parquet(path)
     text, encoding = decode(data, path.name)
     if not text.strip():
         raise DataError(f"{path.name} is empty. It must hold at least one row.")
@@ -89,15 +89,24 @@ def read_table(path: Path) -> Table:
     return _table(path, read(text, path.name), encoding, unit)
 
 
-def _check_file(path: Path, suffix: str) -> None:
+def check_file(path: Path) -> None:
+    """Makes sure, without opening it, that a file may be read.
+
+    Raises:
+        DataError: There is no such file, or its format or size is not allowed.
+    """
+    suffix = path.suffix.lower()
     if suffix in _REFUSED:
         raise DataError(f"{path.name} {_REFUSED[suffix]} Allowed: {_allowed()}.")
     if suffix not in _TEXT_FORMATS and suffix != ".parquet":
         found = f"the suffix {path.suffix!r}" if suffix else "no suffix"
         raise DataError(f"{path.name} has {found}, so its format is not known. Allowed: {_allowed()}.")
-    if not path.is_file():
-        raise DataError(f"{path} is {'a folder' if path.is_dir() else 'missing'}. Give the path of a file.")
-    size = path.stat().st_size
+    try:
+        if not path.is_file():
+            raise DataError(f"{path} is {'a folder' if path.is_dir() else 'missing'}. Give the path of a file.")
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
     if not size:
         raise DataError(f"{path.name} is empty. It must hold at least one row.")
     if size > MAX_BYTES:
@@ -108,141 +117,15 @@ def _allowed() -> str:
     return ", ".join([*_TEXT_FORMATS, ".parquet"])
 
 
-def _read_delimited(text: str, name: str) -> Iterator[Record]:
-    csv.field_size_limit(MAX_BYTES)
-    mark = _delimiter(text)
-    # Tab-separated files often hold bare quotation marks; nothing is lost by taking those literally.
-    literal = mark == "\t" and not _quotes_balance(text)
-    options: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if literal else {"strict": True}
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, **options)
-    header: list[str] = []
-    start = 1
-    try:
-        for cells in reader:
-            if cells and not header:
-                header = [cell.strip() for cell in cells]
-                _check_names(header, name)
-            elif cells:
-                if len(cells) != len(header):
-                    raise DataError(
-                        f"{name}, line {start} has {len(cells)} cells where {len(header)} are expected, one for each "
-                        f"column of the header. Put a cell in quotation marks if it holds {mark!r} or a line break."
-                    )
-                yield start, dict(zip(header, cells, strict=True))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{name}, line {start}: a quotation mark is misplaced or never closed ({error}). Within a quoted cell, "
-            'write a quotation mark twice ("").'
-        ) from None
-
-
-def _quotes_balance(text: str) -> bool:
-    try:
-        for _ in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True):
-            pass
-    except csv.Error:
-        return False
-    return True
-
-
-def _delimiter(text: str) -> str:
-    best, best_score = ",", (0.0, 1)
-    for mark in _DELIMITERS:
-        sample = list(islice(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=mark)), 50))
-        width = len(sample[0])
-        score = (sum(len(cells) == width for cells in sample) / len(sample), width)
-        if width > 1 and (best_score[1] == 1 or score > best_score):
-            best, best_score = mark, score
-    return best
-
-
-def _check_names(columns: Iterable[str], name: str) -> None:
-    known: set[str] = set()
-    for at, column in enumerate(columns, 1):
-        if not column.strip():
+def _checked_parquet(path: Path) -> Iterator[Record]:
+    with parquet_file(path) as file:
+        unpacked = file.unpacked_bytes(MAX_BYTES)
+        if unpacked > MAX_BYTES:
             raise DataError(
-                f"{name}: column {at} of the header has no name. Every column needs one; in pandas, write the table "
-                "with index=False."
+                f"{path.name} unpacks to {unpacked / 1e6:,.1f} MB. At most {MAX_BYTES / 1e6:,.0f} MB are allowed."
             )
-        if column in known:
-            raise DataError(f"{name}: the header has two columns named {column!r}. Names must differ.")
-        known.add(column)
-
-
-def _parse(text: str, name: str, line: int = 0) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"{name}, line {line or error.lineno}, column {error.colno}"
-        hint = " If each line is an object of its own, name the file .jsonl." if error.msg == "Extra data" else ""
-        raise DataError(f"{where}: this is not valid JSON ({error.msg}).{hint}") from None
-    except (RecursionError, ValueError) as error:
-        raise DataError(f"{name}{f', line {line}' if line else ''}: this JSON cannot be read ({error}).") from None
-
-
-def _read_json_lines(text: str, name: str) -> Iterator[Record]:
-    # Not splitlines(): it also breaks at U+2028, which JSON strings may hold.
-    for number, line in enumerate(io.StringIO(text, newline=None), 1):
-        if line.strip():
-            yield number, _object(_parse(line, name, number), f"{name}, line {number}")
-
-
-def _read_json(text: str, name: str) -> Iterator[Record]:
-    for number, record in enumerate(_records(_parse(text, name), name), 1):
-        yield number, _object(record, f"{name}, record {number}")
-
-
-def _object(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(f'{where} is {_kind(value)}. It must be an object, such as {{"text": "…", "label": "…"}}.')
-    return value
-
-
-def _records(value: Any, name: str) -> Iterable[Any]:
-    if isinstance(value, list):
-        return value
-    lists = {key: part for key, part in value.items() if isinstance(part, list)} if isinstance(value, dict) else {}
-    nested = [key for key, part in lists.items() if part and isinstance(part[0], dict)]
-    if len(nested) == 1:
-        return list(lists[nested[0]])
-    if len(nested) > 1:
-        raise DataError(f"{name} holds several lists of rows: {', '.join(nested)}. Save each as a file of its own.")
-    if not lists or len(lists) < len(value):
-        raise DataError(
-            f"{name} holds {_kind(value)} at its top. Allowed: a list of objects, an object with one such list, or an "
-            "object with one list of values for each column."
-        )
-    first = next(iter(lists))
-    for key, part in lists.items():
-        if len(part) != len(lists[first]):
-            raise DataError(f"{name}: column {key!r} has {len(part)} values, but {first!r} has {len(lists[first])}.")
-    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
-
-
-def _parquet(path: Path) -> Table:
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            facts = file.metadata
-            _check_names(file.schema_arrow.names, path.name)
-            unpacked = sum(facts.row_group(at).total_byte_size for at in range(facts.num_row_groups))
-            if unpacked > MAX_BYTES:
-                raise DataError(
-                    f"{path.name} unpacks to {unpacked / 1e6:,.1f} MB. At most {MAX_BYTES / 1e6:,.0f} MB are allowed."
-                )
-            _check_count(facts.num_rows, path.name)
-            columns = {name: file.read([name]).column(0).to_pylist() for name in file.schema_arrow.names}
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} is not a Parquet file that can be read: {error}") from None
-    records = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    return _table(path, enumerate(records, 1), "parquet", "row")
+        _check_count(file.count, path.name)
+        yield from file.records()
 
 
 def _check_count(count: int, name: str) -> None:
@@ -258,28 +141,37 @@ def _table(path: Path, records: Iterable[Record], encoding: str, unit: str) -> T
         _check_count(len(rows) + 1, path.name)
         if not record.keys() <= columns.keys():
             columns |= dict.fromkeys(record)
-            _check_names(columns, path.name)
-        rows.append({key: _cell(value, f"{path.name}, {unit} {number}", key) for key, value in record.items()})
+            check_names(columns, path.name)
+        for key, value in record.items():
+            if type(value) is not str or not value.isascii():  # nearly all cells of most files are plain texts
+                try:
+                    record[key] = _cell(value)
+                except _BadCellError as error:
+                    raise DataError(
+                        f"{path.name}, {unit} {number}, column {key!r} holds {error}. Allowed: a text, a number or a "
+                        "list of texts."
+                    ) from None
+        rows.append(record)
         numbers.append(number)
     if not rows:
         raise DataError(f"{path.name} has no rows of data. It must hold at least one.")
     if not columns:
         raise DataError(f"{path.name} has no columns: every record is empty.")
-    full = [{key: row.get(key, "") for key in columns} for row in rows]
-    return Table(path, tuple(columns), full, encoding, numbers, unit)
+    if any(len(row) < len(columns) for row in rows):
+        rows = [{key: row.get(key, "") for key in columns} for row in rows]
+    return Table(path, tuple(columns), rows, encoding, numbers, unit)
 
 
-def _cell(value: Any, where: str, column: str) -> Cell:
+def _cell(value: Any) -> Cell:
     if isinstance(value, list) and not any(isinstance(part, list) for part in value):
-        texts = (_cell(part, where, column) for part in value)
+        texts = map(_cell, value)
         return tuple(text for text in texts if text and isinstance(text, str))
-    what = "bytes" if isinstance(value, bytes) else "a nested object or list"
-    if not isinstance(value, bytes | dict | list):
-        text = _text(value)
-        if not _HALF_CHARACTER.search(text):
-            return text
-        what = "half of a two-part character (a lone surrogate)"
-    raise DataError(f"{where}, column {column!r} holds {what}. Allowed: a text, a number or a list of texts.")
+    if isinstance(value, bytes | dict | list):
+        raise _BadCellError("bytes" if isinstance(value, bytes) else "a nested object or list")
+    text = _text(value)
+    if _HALF_CHARACTER.search(text):
+        raise _BadCellError("half of a two-part character (a lone surrogate)")
+    return text
 
 
 def _text(value: Any) -> str:
@@ -289,9 +181,9 @@ def _text(value: Any) -> str:
 
 
 _TEXT_FORMATS: dict[str, tuple[str, Callable[[str, str], Iterator[Record]]]] = {
-    ".csv": ("line", _read_delimited),
-    ".tsv": ("line", _read_delimited),
-    ".json": ("record", _read_json),
-    ".jsonl": ("line", _read_json_lines),
-    ".ndjson": ("line", _read_json_lines),
+    ".csv": ("line", read_delimited),
+    ".tsv": ("line", read_delimited),
+    ".json": ("record", read_json),
+    ".jsonl": ("line", read_json_lines),
+    ".ndjson": ("line", read_json_lines),
 }

@@ -112,7 +112,7 @@ def _summary(callback: StepCallback, total: float) -> dict[str, float]:
 class _Split:
     """Rows of a split with their tokens."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     encoded: Encoded
 
 
@@ -182,7 +182,7 @@ class _Session:
         vocabulary = 0 if self.form.classifies else self.model.config.vocab_size
         return evaluation_batches(self.validation_rows.encoded.examples, self.form, vocabulary)
 
-    def _split(self, rows: list[Row]) -> _Split:
+    def _split(self, rows: Sequence[Row]) -> _Split:
         return _Split(rows, encode_once(self.form, rows, self.max_length, self._cache))
 
     def announce(self, threads: int) -> None:

@@ -7,13 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config.run_config import TaskConfig, parse_config
+from peft_studio.config.run_config import TaskConfig, parse_task
 from peft_studio.errors import DataError, StudioError
-from peft_studio.methods import METHODS
-from peft_studio.tasks import CUSTOM, custom_data, task_of
+from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS
-from peft_studio.tasks.columns import guess
-from peft_studio.tasks.custom import cached_table, load_rows, shared_notes
+from peft_studio.tasks.custom import load_rows, shared_notes, table_facts
 from peft_studio.ui.shell import island
 from peft_studio.ui.uploads import keep_upload
 
@@ -32,25 +30,23 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
         return {"hint": HINT}
     task = {name: value for name, value in task.items() if value}
     try:
-        source = parse_config({"task": task, "method": {"name": next(iter(METHODS))}}).task
-        made, found = task_of(source), load_rows(custom_data(source))
+        found = load_rows(custom_data(parse_task(task)))
     except StudioError as exc:
         return {"error": str(exc), **_columns(task)}
-    first = found.rows["train"][0]
     return {
         "rows": {split: len(found.rows[split]) for split in SPLITS},
         "skipped": dict(found.skipped),
         "notes": shared_notes(found.shared),
-        "labels": list(made.labels),
-        "prompt": first.prompt[:_EXAMPLE_CHARACTERS],
-        "answer": first.target[:_EXAMPLE_CHARACTERS],
+        "labels": list(found.labels),
+        "prompt": found.first.prompt[:_EXAMPLE_CHARACTERS],
+        "answer": found.first.target[:_EXAMPLE_CHARACTERS],
         **_columns(task),
     }
 
 
 def _columns(task: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"columns": list(cached_table(Path(task["train_file"])).columns)}
+        return {"columns": list(table_facts(Path(task["train_file"])).columns)}
     except DataError:
         return {}
 
@@ -124,7 +120,7 @@ class DataPanel:
         shown: Any = task
         names: tuple[str, ...] = ()
         with contextlib.suppress(DataError):  # what is wrong is among the facts
-            names = cached_table(Path(task.train_file)).columns
+            names = table_facts(Path(task.train_file)).columns
             shown = load_rows(custom_data(task)).data  # with guesses where nothing was given
         updates |= self._filled(names, {name: getattr(shown, name) for name in COLUMNS})
         updates |= {self.kind: shown.kind or "generation", self.template: shown.template}
@@ -141,8 +137,8 @@ class DataPanel:
             return {}
         given: dict[str, Any] = {"id": CUSTOM, "train_file": path.strip()}
         try:
-            table = cached_table(Path(path.strip()).expanduser())
-            found = guess(table)
+            table = table_facts(Path(path.strip()).expanduser())
+            found = table.guessed()
         except DataError:
             return {self.facts: facts(given)}
         if chosen and set(chosen) <= set(table.columns):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from peft_studio.errors import DataError, StorageError
 from peft_studio.files import open_plain
+from peft_studio.tasks.reading.table_cache import forget
 from peft_studio.tasks.tables import MAX_BYTES
 
 FOLDER = "uploads"
@@ -53,7 +54,7 @@ def safe_name(name: str) -> str:
 
 
 def clean_uploads(home: Path, runs_dir: Path, now: float | None = None) -> list[Path]:
-    """Removes uploads that no run's config names and that nobody brought for a week.
+    """Removes uploads that no run's config names and that nobody brought for a week, and what was read of them.
 
     Args:
         home: The app's home folder.
@@ -75,6 +76,7 @@ def clean_uploads(home: Path, runs_dir: Path, now: float | None = None) -> list[
         if place.name not in named:
             shutil.rmtree(place, ignore_errors=True)
             removed.append(place)
+    forget(home / "cache", removed)
     return removed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from peft_studio.errors import DataError
-from peft_studio.tasks.columns import fill, guess, label_counts, label_of, ordered_labels, placeholders
+from peft_studio.tasks.columns import fill, guess, label_of, ordered_labels, placeholders
 from peft_studio.tasks.tables import Cell, Table
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -157,7 +157,3 @@ def test_labels() -> None:
     assert [label_of(cell) for cell in (" a ", "", ("b",), (), ("a", "b"))] == ["a", "", "b", "", None]
     assert ordered_labels(["10", "9", "-1", "9"]) == ("-1", "9", "10")
     assert ordered_labels(["10", "9", "x"]) == ("10", "9", "x")
-    cells: list[Cell] = ["10", "9", ("9",), ("9", "10"), ""]
-    rows = [{"label": cell} for cell in cells]
-    counts = label_counts(Table(Path("t.csv"), ("label",), rows, "utf-8", [2, 3, 4, 5, 6], "line"), "label")
-    assert list(counts.items()) == [("9", 2), ("10", 1)]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from peft_studio.errors import DataError
-from peft_studio.tasks import custom, metrics, splitting
+from peft_studio.tasks import custom, kept_rows, metrics, splitting
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.custom import CustomData, load_rows, make_task
+from peft_studio.tasks.reading import table_cache
 
 
 def put(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
@@ -219,6 +220,8 @@ def test_guess_brings_its_template(tmp_path: Path) -> None:
 
 
 def test_files_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_rows, "_folder", [tmp_path / "cache"])
+    monkeypatch.setattr(table_cache, "_reads_here", [True])
     read: list[Path] = []
     original = custom.read_table
     monkeypatch.setattr(custom, "read_table", lambda path: read.append(path) or original(path))

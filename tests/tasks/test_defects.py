@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from peft_studio.errors import DataError
 from peft_studio.tasks import defects, stdlib
 from peft_studio.tasks.base import SPLITS
-from peft_studio.tasks.defects import CLEAN, DEFECTIVE, DEFECTS, MOST_ROWS, inject, spoil
+from peft_studio.tasks.defects import CLEAN, DEFECTS, LABELS, MOST_ROWS, inject, spoil
 
 ALL = {split: defects.load(split) for split in SPLITS}
 ROWS = [row for rows in ALL.values() for row in rows]
@@ -21,7 +21,7 @@ KINDS = {"off by one", "boundary", "operator", "negation", "variable", "argument
 def test_sizes_and_balance() -> None:
     for split, rows in ALL.items():
         assert 200 <= len(rows) <= MOST_ROWS[split]
-        assert Counter(row.target for row in rows) == {CLEAN: len(rows) / 2, DEFECTIVE: len(rows) / 2}
+        assert Counter(row.target for row in rows) == {CLEAN: len(rows) / 2, LABELS[1]: len(rows) / 2}
         assert all(row.references == (row.target,) for row in rows)
     assert len(ALL["train"]) == 4000
 
@@ -67,7 +67,7 @@ def test_a_function_takes_up_to_three_bugs() -> None:
         f"def f(x):\n    assert x {sign} {bound}" for sign in ("<", "<=") for bound in (3,)
     } - {source}
     assert spoil(random.Random(0), "def f(self):\n    pass") is None
-    rows = [row.prompt for row in ALL["train"] if row.target == DEFECTIVE]
+    rows = [row.prompt for row in ALL["train"] if row.target == LABELS[1]]
     assert all(row not in MODULE_OF for row in rows)
 
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from peft_studio.tasks import small_world as world
+from tests.tasks.invented_names import invented_words
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -21,7 +22,7 @@ def test_names_hold_an_invented_word_and_repeat_with_the_seed() -> None:
     names = [world.venue(random.Random(seed), "test") for seed in range(200)]
     assert names == [world.venue(random.Random(seed), "test") for seed in range(200)]
     for name in names:
-        invented = world.invented_words(name)
+        invented = invented_words(name)
         assert len(invented) == 1
         assert world.split_of(invented[0]) == "test"
 

@@ -1,0 +1,136 @@
+"""Tables and rows as Arrow columns, in files that any number of processes map into memory."""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from peft_studio.tasks.base import Row
+from peft_studio.tasks.tables import Cell, Table
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_PLACES = ""
+"""Name of the column with each row's line or record in its file; columns of files are never without a name."""
+_AT_A_TIME = 1000  # rows that are turned into Python objects together
+
+
+def table_to_arrow(table: Table) -> "pyarrow.Table":
+    """A table's columns: texts, or lists of texts where any cell is one. A text in such a column is a list of one."""
+    import pyarrow
+
+    columns: dict[str, pyarrow.Array] = {_PLACES: pyarrow.array(table.numbers, pyarrow.int64())}
+    for name in table.columns:
+        cells: list[Cell] = [row[name] for row in table.rows]
+        if all(isinstance(cell, str) for cell in cells):
+            columns[name] = pyarrow.array(cells, pyarrow.large_string())
+        else:
+            lists = [cell if isinstance(cell, tuple) else (cell,) if cell else () for cell in cells]
+            columns[name] = pyarrow.array(lists, pyarrow.large_list(pyarrow.large_string()))
+    return pyarrow.table(columns)
+
+
+def table_from_arrow(columns: "pyarrow.Table", path: Path, encoding: str, unit: str) -> Table:
+    """The table that ``table_to_arrow`` was given, read from ``path``."""
+    names = [name for name in columns.column_names if name != _PLACES]
+    cells = [
+        values if isinstance(values[0], str) else list(map(tuple, values))
+        for values in (columns.column(name).to_pylist() for name in names)
+    ]
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*cells, strict=True)]
+    return Table(path, tuple(names), rows, encoding, columns.column(_PLACES).to_pylist(), unit)
+
+
+def rows_to_arrow(rows: Sequence[Row]) -> "pyarrow.Table":
+    """Prompts, targets and references; references are null where the target is the only one."""
+    import pyarrow
+
+    texts = pyarrow.large_string()
+    more = [None if row.references == (row.target,) else row.references for row in rows]
+    return pyarrow.table(
+        {
+            "prompt": pyarrow.array([row.prompt for row in rows], texts),
+            "target": pyarrow.array([row.target for row in rows], texts),
+            "references": pyarrow.array(more, pyarrow.large_list(texts)),
+        }
+    )
+
+
+def write_file(columns: "pyarrow.Table", path: Path) -> None:
+    """Writes an Arrow file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    import pyarrow
+
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_file(file, columns.schema) as writer:
+        writer.write_table(columns)
+
+
+def map_file(path: Path) -> "pyarrow.Table":
+    """Maps an Arrow file into memory; nothing is read before it is looked at.
+
+    Raises:
+        OSError: It is missing or cannot be read.
+        pyarrow.ArrowException: It is damaged.
+    """
+    import pyarrow
+
+    return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
+
+
+class ArrowRows(Sequence[Row]):
+    """Rows of one split, made when they are asked for.
+
+    Args:
+        columns: Gives the columns of all splits, see ``rows_to_arrow``; called with the first row that is asked for.
+        start: The split's first row in them.
+        count: How many rows it has.
+    """
+
+    def __init__(self, columns: "Callable[[], pyarrow.Table]", start: int, count: int) -> None:
+        self._columns = columns
+        self._start = start
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        numbers = range(self._count)[index]
+        if isinstance(numbers, int):
+            return next(self._made(numbers, 1))
+        if numbers.step == 1:
+            return list(self._made(numbers.start, len(numbers)))
+        return [self[number] for number in numbers]
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._made(0, self._count)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def shortest_targets(self, count: int) -> list[str]:
+        """The shortest targets, shortest first; no other row is made."""
+        import pyarrow.compute
+
+        targets = self._columns().column("target").slice(self._start, self._count)
+        order = pyarrow.compute.sort_indices(pyarrow.compute.utf8_length(targets))
+        shortest: list[str] = targets.take(order.slice(0, count)).to_pylist()
+        return shortest
+
+    def _made(self, first: int, count: int) -> Iterator[Row]:
+        columns: Any = self._columns()
+        for start in range(first, first + count, _AT_A_TIME):
+            part = columns.slice(self._start + start, min(_AT_A_TIME, first + count - start))
+            values = (part.column(name).to_pylist() for name in ("prompt", "target", "references"))
+            for prompt, target, references in zip(*values, strict=True):
+                yield Row(prompt, target, tuple(references) if references else (target,))

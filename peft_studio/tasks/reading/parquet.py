@@ -1,0 +1,98 @@
+"""Rows of a Parquet file, and what they take in memory, counted before anything is decoded.
+
+A value that is written once can stand for a million cells, so a file of 480 bytes may decode to gigabytes; the sizes
+in its footer are those of the encoded pages and do not show that.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_studio.errors import DataError
+from peft_studio.tasks.reading.text_formats import Record, check_names
+
+if TYPE_CHECKING:
+    from pyarrow import Array
+    from pyarrow.parquet import ColumnChunkMetaData
+
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes of a value by its physical type; those of a text differ from value to value."""
+
+
+@contextmanager
+def parquet_file(path: Path) -> Iterator["ParquetRows"]:
+    """Opens a file.
+
+    Raises:
+        DataError: It is no Parquet file, is damaged, or has columns without a name of their own.
+    """
+    import pyarrow
+
+    try:
+        yield ParquetRows(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path.name} is not a Parquet file that can be read: {error}") from None
+
+
+class ParquetRows:
+    """An open Parquet file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: A column has no name, or that of another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet
+
+        facts = pyarrow.parquet.read_metadata(path)
+        groups = [facts.row_group(number) for number in range(facts.num_row_groups)]
+        columns = [[group.column(number) for group in groups] for number in range(facts.num_columns)]
+        self.count: int = facts.num_rows
+        self._columns: list[list[ColumnChunkMetaData]] = [chunks for chunks in columns if chunks]
+        self._encoded = sum(group.total_byte_size for group in groups)
+        texts = [chunks[0].path_in_schema for chunks in self._columns if chunks[0].physical_type not in _WIDTHS]
+        # Texts are read as numbers into a dictionary that holds each distinct one once, however often it is repeated.
+        self._file = pyarrow.parquet.ParquetFile(path, read_dictionary=texts)
+        check_names(self._file.schema_arrow.names, path.name)
+
+    def unpacked_bytes(self, limit: int) -> int:
+        """Bytes of all values.
+
+        Args:
+            limit: Once the count is above this, the rest is not looked at.
+        """
+        total = 0
+        for chunks in self._columns:
+            # Even an empty text takes a place, so that a count of values that is out of all proportion tells as well.
+            total += sum(chunk.num_values for chunk in chunks) * _WIDTHS.get(chunks[0].physical_type, 1)
+        if max(total, self._encoded) > limit:
+            return max(total, self._encoded)
+        for chunks in self._columns:
+            if chunks[0].physical_type not in _WIDTHS and total <= limit:
+                read = self._file.read([chunks[0].path_in_schema]).column(0)
+                total += sum(map(_text_bytes, read.chunks))
+        return total
+
+    def records(self) -> Iterator[Record]:
+        """All rows, counted from 1, as plain values."""
+        names = self._file.schema_arrow.names
+        columns: list[list[Any]] = [self._file.read([name]).column(0).to_pylist() for name in names]
+        for number, values in enumerate(zip(*columns, strict=True), 1):
+            yield number, dict(zip(names, values, strict=True))
+
+
+def _text_bytes(values: "Array") -> int:
+    """Bytes of the texts in an array of them, or of lists or structs of them."""
+    import pyarrow
+    import pyarrow.compute
+
+    while pyarrow.types.is_nested(values.type):
+        values = values.flatten()[0] if pyarrow.types.is_struct(values.type) else values.flatten()
+    if not isinstance(values, pyarrow.DictionaryArray):
+        return int(values.nbytes)
+    lengths = pyarrow.compute.binary_length(values.dictionary)
+    return int(pyarrow.compute.sum(lengths.take(values.indices)).as_py() or 0)

@@ -1,0 +1,112 @@
+"""Asks the reader program: at most so many at a time, each within limits, and what to say when one is reached."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from peft_studio.errors import DataError
+
+MAX_MEMORY = 4_000_000_000
+"""Bytes of memory of one reading. The largest CSV file takes 1.5 GB, and one of many short cells twice as much."""
+MAX_CPU_SECONDS = 120
+"""Of one reading. The largest file takes about 15."""
+MAX_SECONDS = 300.0
+"""Wall-clock time of one reading, on a machine whose cores are shared."""
+MAX_READERS = 2
+"""Readers that one process has at a time; each may take much memory."""
+MAX_WAITING = 8
+_PACKAGE_PARENT = Path(__file__).resolve().parents[3]
+
+
+class OutOfTimeError(Exception):
+    """The reader program has used up its time; raised by its signal handler."""
+
+
+class _Turns:
+    """Lets a few readers run at a time. When many wait, the one that waits longest gives up: who types asks anew with
+    every character, and threads that wait would in the end keep a page from being served.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque(maxlen=MAX_WAITING)
+        self._running = 0
+
+    @contextlib.contextmanager
+    def take(self, name: str) -> Iterator[None]:
+        """Waits for a turn to read a file.
+
+        Raises:
+            DataError: Too many others wait.
+        """
+        ours = object()
+        with self._changed:
+            self._waiting.append(ours)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._running < MAX_READERS or ours not in self._waiting)
+            if ours not in self._waiting:
+                raise DataError(f"{name} is not read now: {MAX_WAITING} others came after it. Try again in a moment.")
+            self._waiting.remove(ours)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+
+turns = _Turns()
+"""Those of this process."""
+
+
+def ask_reader(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Has the reader program answer a question.
+
+    Args:
+        name: The file's name, for messages.
+        request: The question; see ``table_cache.Question``.
+
+    Returns:
+        ``facts``, or ``error`` with what is wrong with a file.
+
+    Raises:
+        DataError: It takes too long, or was ended.
+    """
+    path = os.pathsep.join(part for part in (str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")) if part)
+    # The other allocators of Arrow reserve far more than they use, which the limit would count.
+    settings = {"PYTHONPATH": path, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "peft_studio.tasks.reading"],
+            input=json.dumps(request).encode(), stdout=subprocess.PIPE, env={**os.environ, **settings},
+            timeout=MAX_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise DataError(too_much(name, f"{MAX_SECONDS:,.0f} seconds")) from None
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: no process could be started ({error.strerror}).") from error
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise DataError(_why_ended(name, done.returncode)) from None
+    return answer
+
+
+def too_much(name: str, what: str) -> str:
+    """That a file takes more of something than is allowed."""
+    return f"{name} takes more than {what} to be read, the most allowed. Give a smaller file, or a sample."
+
+
+def _why_ended(name: str, code: int) -> str:
+    """What a reader that gave no answer ran into, by its exit code."""
+    if code < 0:
+        return f"{name} cannot be read: its reader was ended by signal {-code}, for lack of memory or time."
+    return f"{name} cannot be read: its reader failed with exit code {code}; the app's output says why."
