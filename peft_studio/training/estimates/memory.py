@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from peft_studio.config.run_config import TrainingConfig
+from peft_studio.config.sections import TrainingConfig
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.models.layouts import Layout
 from peft_studio.training.fast.kernels import HEAD_BYTES, SHORT
