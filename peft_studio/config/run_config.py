@@ -33,7 +33,7 @@ def _parse_method(value: object) -> object:
     try:
         return params.model_validate(dict(value))
     except ValidationError as exc:  # as a ConfigError it keeps its path; inside pydantic it would become a string
-        raise _config_error(exc, list(params.model_fields), "method") from exc
+        raise config_error(exc, list(params.model_fields), "method") from exc
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -114,7 +114,7 @@ def parse_config(data: object) -> RunConfig:
     try:
         return RunConfig.model_validate(dict(data))
     except ValidationError as exc:
-        raise _config_error(exc, _allowed_keys(exc)) from exc
+        raise config_error(exc, _allowed_keys(exc)) from exc
 
 
 def parse_task(data: Mapping[str, object]) -> TaskConfig:
@@ -126,7 +126,7 @@ def parse_task(data: Mapping[str, object]) -> TaskConfig:
     try:
         return TaskConfig.model_validate(dict(data))
     except ValidationError as exc:
-        raise _config_error(exc, list(TaskConfig.model_fields), "task") from exc
+        raise config_error(exc, list(TaskConfig.model_fields), "task") from exc
 
 
 def _first(exc: ValidationError) -> ErrorDetails:
@@ -134,7 +134,14 @@ def _first(exc: ValidationError) -> ErrorDetails:
     return next((error for error in exc.errors() if error["type"] == "extra_forbidden"), exc.errors()[0])
 
 
-def _config_error(exc: ValidationError, allowed: list[str], section: str = "") -> ConfigError:
+def config_error(exc: ValidationError, allowed: list[str], section: str = "") -> ConfigError:
+    """What is wrong, in our words.
+
+    Args:
+        exc: What pydantic found.
+        allowed: Keys that may stand where an unknown one was found.
+        section: Where in the config this was.
+    """
     error = _first(exc)
     path = ".".join(str(part) for part in (section, *error["loc"]) if part != "")
     if error["type"] == "extra_forbidden":

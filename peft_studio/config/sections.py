@@ -91,7 +91,7 @@ def _whole_path(file: str) -> str:
 
 
 DataFile = Annotated[str, AfterValidator(_whole_path), Field(max_length=1000)]
-Column = Annotated[str, Field(max_length=500)]
+ColumnName = Annotated[str, Field(max_length=500)]
 
 
 class TaskConfig(Section):
@@ -108,9 +108,9 @@ class TaskConfig(Section):
         "", description="Validation rows; set aside from the training rows if not given."
     )
     test_file: DataFile = Field("", description="Test rows; set aside from the training rows if not given.")
-    input_column: Column = Field("", description="What the model is given; guessed when not given.")
-    target_column: Column = Field("", description="What it should answer; guessed when not given.")
-    references_column: Column = Field("", description="More accepted answers, for the metrics.")
+    input_column: ColumnName = Field("", description="What the model is given; guessed when not given.")
+    target_column: ColumnName = Field("", description="What it should answer; guessed when not given.")
+    references_column: ColumnName = Field("", description="More accepted answers, for the metrics.")
     template: str = Field("", max_length=10_000, description="The prompt, with {column} in place of a column's text.")
 
     @model_validator(mode="after")

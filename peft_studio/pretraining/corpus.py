@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from peft_studio.pretraining.forms import frame_document
-from peft_studio.tasks.small_world import Split
+from peft_studio.tasks.base import Split
 
 WORLD_SHARE = 0.80
 """Share of the characters that come from the small world."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config.run_config import TaskConfig, parse_config
+from peft_studio.config.run_config import parse_task
+from peft_studio.config.sections import TaskConfig
 from peft_studio.errors import DataError, StudioError
-from peft_studio.methods import METHODS
 from peft_studio.tasks import CUSTOM, custom_data, task_of
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.columns import guess
@@ -32,7 +32,7 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
         return {"hint": HINT}
     task = {name: value for name, value in task.items() if value}
     try:
-        source = parse_config({"task": task, "method": {"name": next(iter(METHODS))}}).task
+        source = parse_task(task)
         made, found = task_of(source), load_rows(custom_data(source))
     except StudioError as exc:
         return {"error": str(exc), **_columns(task)}
