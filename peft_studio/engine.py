@@ -4,8 +4,8 @@ One JSON request line per connection; answers are JSON lines, then the connectio
 stops the work. Models stay in memory between requests.
 
     {"op": "ping"}                                             -> {"ok": true}
-    {"op": "estimate", "config": {...}}                        -> see training.efficiency.estimate
-    {"op": "preview", "config": {...}}                         -> see training.preview.preview
+    {"op": "estimate", "config": {...}}                        -> see training.estimates.estimate
+    {"op": "preview", "config": {...}}                         -> see training.estimates.preview
     {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
                                                                -> {"columns": [{"name", "text", "done", ...}]}, often
     any error                                                  -> {"error": {"type": class, "message": words}}
@@ -22,30 +22,31 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 
-from peft_studio.config.run_config import DEFAULT_MODEL, RunConfig, parse_config
+from peft_studio.config.resolved_run import resolve
+from peft_studio.config.run_config import DEFAULT_MODEL, parse_config
 from peft_studio.config.sampling import parse_sampling
 from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.methods import METHODS
 from peft_studio.runs.store import RunStore
 from peft_studio.tasks.kept_rows import use_folder
-from peft_studio.training.ahead import WhenCalm, encode_ahead
 from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.estimates.preview import preview
 from peft_studio.training.inference.classify import label_columns
-from peft_studio.training.inference.generate import stream_columns
-from peft_studio.training.inference.model_pool import Kind, ModelPool, Recent, columns_of, common_kind
+from peft_studio.training.inference.generate import Column, stream_columns
+from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, ModelPool, columns_of, common_variant
 from peft_studio.training.quiet import be_quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
 LONGEST_PAUSE = 2.0  # seconds that text waits for estimates at most
-CALM_SECONDS = 1.0  # after which the rows of the latest estimate are tokenized, as a run would
 QUIET_START = 20.0  # seconds after which rows are made that nobody has asked for yet
 
 
@@ -83,9 +84,8 @@ class Engine:
 
     def __init__(self, home: Path) -> None:
         self._store = RunStore(home / "runs")
-        self._ahead = WhenCalm(partial(self._encode_ahead, home / "cache"), CALM_SECONDS)
         self._pool = ModelPool()
-        self._estimates: Recent[dict[str, Any]] = Recent(256)
+        self._estimates: LRUCache[str, dict[str, Any]] = LRUCache(256)
         self._urgent = Urgent()
         self._operations: dict[str, Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]] = {
             "ping": self._ping,
@@ -94,7 +94,7 @@ class Engine:
             "generate": self._generate,
         }
 
-    def answer(self, request: Any) -> Iterator[dict[str, Any]]:
+    def answer(self, request: object) -> Iterator[dict[str, Any]]:
         """Answers one request, lazily.
 
         Raises:
@@ -117,37 +117,31 @@ class Engine:
     def _estimate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         config = parse_config(request.get("config"))
         with self._urgent:
-            yield self._estimates.get(config.model_dump_json(), lambda: estimate(config))
-        self._ahead.put(config)
-
-    def _encode_ahead(self, cache: Path, config: RunConfig) -> None:
-        self._urgent.give_way()
-        with contextlib.suppress(StudioError):  # who starts such a run is told
-            encode_ahead(config, cache)
+            yield self._estimates.get(config.model_dump_json(), lambda: estimate(resolve(config)))
 
     def _preview(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        yield preview(parse_config(request.get("config")))
+        yield preview(resolve(parse_config(request.get("config"))))
 
     def _generate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         sampling = parse_sampling(request.get("sampling") or {})
-        columns, tokenizer, kind, model = self._columns(request)
+        columns, tokenizer, variant, model = self._columns(request)
         prompt = str(request.get("prompt") or "")
-        if kind.labels:
-            yield {"columns": label_columns(columns, tokenizer, prompt, kind.labels)}
+        if variant.labels:
+            yield {"columns": label_columns(columns, tokenizer, prompt, variant.labels)}
             return
-        groups = self._pool.groups(columns, model, kind)
+        groups = self._pool.groups(columns, model, variant)
         for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way, groups):
             yield {"columns": states}
 
-    def _columns(self, request: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], Any, Kind, str]:
+    def _columns(self, request: Mapping[str, Any]) -> "tuple[list[Column], PreTrainedTokenizerBase, BaseVariant, str]":
         runs = [str(run) for run in request.get("runs") or []]
-        configs = {run: self._store.config(run) for run in runs}
-        bases = {run: config.model.id for run, config in configs.items()}
-        kind = common_kind(list(configs.values()))
+        resolved = {run: resolve(self._store.config(run)) for run in runs}
+        bases = {run: each.config.model.id for run, each in resolved.items()}
+        variant = common_variant(list(resolved.values()))
         model = str(request.get("model") or next(iter(bases.values()), DEFAULT_MODEL))
         adapters = [(run, bases[run], self._store.paths(run).adapter) for run in runs]
-        columns = columns_of(self._pool, model, adapters, kind)
-        return columns, self._pool.base(model, kind)[1], kind, model
+        columns = columns_of(self._pool, model, adapters, variant)
+        return columns, self._pool.base(model, variant)[1], variant, model
 
 
 def serve(engine: Engine, listener: socket.socket, wanted: Callable[[], bool]) -> None:

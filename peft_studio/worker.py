@@ -21,7 +21,8 @@ from typing import Any, NoReturn, Protocol
 
 import psutil
 
-from peft_studio.config.run_config import RunConfig, parse_config
+from peft_studio.config.resolved_run import ResolvedRun, resolve
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import (
     ConfigError,
     OutOfMemoryError,
@@ -52,7 +53,7 @@ class Train(Protocol):
     def __call__(
         self,
         *,
-        config: RunConfig,
+        resolved: ResolvedRun,
         paths: RunPaths,
         emit: Callable[..., None],
         should_stop: Callable[[], str],
@@ -91,11 +92,11 @@ class _Worker:
         record = read_json(self.paths.config)
         if record is None:
             raise ConfigError(f"{self.paths.config} is damaged: it is not a JSON object.")
-        config = parse_config(record.get("config"))
+        resolved = resolve(parse_config(record.get("config")))
         if not placed:
-            restrict(config.resources.device, os.environ)
+            restrict(resolved.config.resources.device, os.environ)
         train(
-            config=config,
+            resolved=resolved,
             paths=self.paths,
             emit=self.emit,
             should_stop=self.should_stop,
@@ -270,7 +271,7 @@ def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int, pl
         os._exit(code)
 
 
-def _train_for_real(**kwargs: Any) -> None:
+def _train_for_real(**kwargs: object) -> None:
     # Imported here, in the child: the supervisor of a cold start stays small.
     importlib.import_module("peft_studio.training.trainer").run(**kwargs)
 

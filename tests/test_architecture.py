@@ -120,6 +120,17 @@ def test_no_branch_on_a_method_outside_methods() -> None:
                 assert not pattern.search(line), f"{path}:{number}: {line.strip()}"
 
 
+def test_names_are_looked_up_where_something_begins() -> None:
+    """Below, a ``ResolvedRun`` is passed on; only a loaded model tells its own type."""
+    begins = ("config", "methods", "tasks", "models", "ui")
+    known = {("training.load", "layout_for"), ("jobs.executors.ray.mirror", "find_card")}
+    lookup = re.compile(r"\b(get_method|task_of|find_card|layout_for)\(")
+    for module, path in MODULES.items():
+        if room(module) not in begins:
+            found = {(module.removeprefix("peft_studio."), name) for name in lookup.findall(path.read_text("utf-8"))}
+            assert found <= known
+
+
 def test_nothing_unsafe() -> None:
     unsafe = re.compile(r"trust_remote_code\s*=\s*True|^\s*import pickle|pickle\.load|weights_only\s*=\s*False", re.M)
     for path in MODULES.values():

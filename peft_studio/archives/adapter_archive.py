@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from peft_studio.archives.reproduce_script import reproduce_script
+from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError, InvalidStateError
 from peft_studio.files import open_plain, weights_are_whole
-from peft_studio.methods import get_method
-from peft_studio.models.catalog import find_card
 from peft_studio.runs.paths import RunPaths
-from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Row, some_rows
 from peft_studio.tasks.batching import MEGABATCH
 
@@ -27,12 +25,12 @@ OWN_PREFIX = "STUDIO_"  # which all begin with this
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """What is known about a run from its files."""
 
     id: str
     title: str
-    config: RunConfig
+    resolved: ResolvedRun
     started: Mapping[str, Any]
     metrics: dict[str, float]
     summary: Mapping[str, Any]
@@ -41,10 +39,15 @@ class Run:
     task_type: str = "CAUSAL_LM"
 
     @property
+    def config(self) -> RunConfig:
+        """What was asked for."""
+        return self.resolved.config
+
+    @property
     def base(self) -> tuple[str, str]:
         """Name of the base model without this machine's folders, and where it is found."""
-        model = self.config.model.id
-        if card := find_card(model):
+        model, card = self.config.model.id, self.resolved.card
+        if card is not None:
             return card.id, "catalogue" if card.path else "hub"
         path = Path(model).expanduser()
         return (path.name, "folder") if path.is_dir() or model.startswith(("/", "~", ".")) else (model, "hub")
@@ -79,18 +82,18 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO) -> None:
         archive.writestr("README.md", model_card(run))
         archive.writestr("preset.yaml", _preset(run))
         archive.writestr("metrics.json", json.dumps(_facts(run), indent=2, ensure_ascii=False) + "\n")
-        if repeats_plainly(run.config, run.task_type):
+        if repeats_plainly(run):
             archive.writestr("reproduce.py", _script(run))
-        task = task_of(run.config.task)
+        task = run.resolved.task
         archive.writestr("train.jsonl", _jsonl(task.load("train")))
         archive.writestr("validation.jsonl", _jsonl(some_rows(task.load("validation"), run.config.training.eval_rows)))
         if paths.predictions.is_file():
             archive.write(paths.predictions, paths.predictions.name)
 
 
-def _read(paths: RunPaths) -> Run:
+def _read(paths: RunPaths) -> TrainedRun:
     record = _object(paths.config)
-    config = parse_config(record.get("config"))
+    resolved = resolve(parse_config(record.get("config")))
     started: Mapping[str, Any] = {}
     summary: Mapping[str, Any] = {}
     metrics: dict[str, float] = {}
@@ -104,11 +107,11 @@ def _read(paths: RunPaths) -> Run:
             case "finished" | "stopped":
                 summary, step = _mapping(event.get("summary")), event.get("step")
                 steps = step if isinstance(step, int) else 0
-    title = str(record.get("name") or "") or get_method(config.method.name).title
+    title = str(record.get("name") or "") or resolved.method.title
     adapter = _object(paths.adapter / "adapter_config.json")
     started = {**started, **{name: _mapping(started.get(name)) for name in ("data", "versions", "model")}}
     task_type = str(adapter.get("task_type") or "CAUSAL_LM")
-    return Run(paths.id, title, config, started, metrics, summary, steps, tuner_import(adapter), task_type)
+    return TrainedRun(paths.id, title, resolved, started, metrics, summary, steps, tuner_import(adapter), task_type)
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -127,11 +130,11 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_real(value: Any) -> bool:
+def _is_real(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -162,7 +165,7 @@ def tuner_import(adapter_config: Mapping[str, Any]) -> str:
     return f"import {TUNERS}" if str(adapter_config.get("peft_type")).startswith(OWN_PREFIX) else ""
 
 
-def _script(run: Run) -> str:
+def _script(run: TrainedRun) -> str:
     length = run.started.get("data", {}).get("max_length")
     return reproduce_script(
         title=f"{run.title} ({run.id})",
@@ -176,17 +179,19 @@ def _script(run: Run) -> str:
     )
 
 
-def model_card(run: Run) -> str:
+def model_card(run: TrainedRun) -> str:
     """The zip's ``README.md``: what was trained, on what, how well, and how to load it."""
-    method, task = get_method(run.config.method.name), task_of(run.config.task)
+    from huggingface_hub import ModelCardData  # takes half a second
+
+    method, task = run.resolved.method, run.resolved.task
     base, where = run.base
-    head = {"library_name": "peft", "tags": ["peft-studio", method.name, task.name]}
-    if where == "hub":
-        head = {"base_model": base, **head}
+    head = ModelCardData(
+        base_model=base if where == "hub" else None, library_name="peft", tags=["peft-studio", method.name, task.name]
+    )
     parameters = {key: value for key, value in run.config.method.model_dump().items() if key != "name"}
     training = run.config.training.model_dump()
     sections = [
-        "---\n" + "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items()) + "\n---",
+        f"---\n{head.to_yaml()}\n---",
         f"# {_one_line(run.title)}",
         f"{method.title} for the base model `{base}`, trained on the task *{task.title}* with PEFT Studio. "
         f"{method.summary}",
@@ -206,17 +211,19 @@ def model_card(run: Run) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def repeats_plainly(config: RunConfig, task_type: str) -> bool:
+def repeats_plainly(run: TrainedRun) -> bool:
     """Whether a stock Trainer over one text per row does the same as our loop did."""
-    method, training = get_method(config.method.name), config.training
+    method, training = run.resolved.method, run.config.training
     own = (method.optimizer, method.penalty, method.after_step)
     usual = {"epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0, "precision": "fp32"}
     plain = all(getattr(training, name) == value for name, value in usual.items())
-    return task_type == "CAUSAL_LM" and plain and not any(own) and not (method.looks_at_data or method.changes_base)
+    return (
+        run.task_type == "CAUSAL_LM" and plain and not any(own) and not (method.looks_at_data or method.changes_base)
+    )
 
 
-def _repeating(run: Run) -> str:
-    if repeats_plainly(run.config, run.task_type):
+def _repeating(run: TrainedRun) -> str:
+    if repeats_plainly(run):
         return "`python reproduce.py` trains it again in plain transformers and peft."
     return "`python -m peft_studio train preset.yaml` trains it again."
 
@@ -224,9 +231,9 @@ def _repeating(run: Run) -> str:
 _LOADERS = {"SEQ_CLS": "SequenceClassification", "SEQ_2_SEQ_LM": "Seq2SeqLM"}
 
 
-def _loading(run: Run) -> str:
+def _loading(run: TrainedRun) -> str:
     loader = "AutoModelFor" + _LOADERS.get(run.task_type, "CausalLM")
-    labels = f", num_labels={len(task_of(run.config.task).labels)}" if run.task_type == "SEQ_CLS" else ""
+    labels = f", num_labels={len(run.resolved.task.labels)}" if run.task_type == "SEQ_CLS" else ""
     base, where = run.base
     name = {"hub": base, "catalogue": f"peft_studio/models/{base}", "folder": f"path/to/{base}"}[where]
     first = f"{run.tuner_import}  # registers the adapter's type with PEFT\n" if run.tuner_import else ""
@@ -251,7 +258,7 @@ def _table(metrics: Mapping[str, float]) -> str:
     return f"| metric | value |\n| --- | --- |\n{rows}" if rows else "None were recorded."
 
 
-def _count(value: Any) -> str:
+def _count(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else "an unknown number"
 
 
@@ -259,7 +266,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _preset(run: Run) -> str:
+def _preset(run: TrainedRun) -> str:
     import yaml
 
     values = run.config.model_dump(mode="json")
@@ -267,7 +274,7 @@ def _preset(run: Run) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def _facts(run: TrainedRun) -> dict[str, Any]:
     kept = ("versions", "device", "threads", "seed", "data", "trainable_params", "total_params", "max_steps")
     facts = {key: run.started[key] for key in kept if key in run.started}
     model = {**run.started.get("model", {}), "id": run.base[0]}

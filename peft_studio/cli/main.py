@@ -165,13 +165,14 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
 
 def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
     from peft_studio.config.presets import parse_preset
+    from peft_studio.config.resolved_run import resolve
 
-    config = parse_preset(options.preset, options.set)  # before the libraries load: a typo is told at once
+    run = resolve(parse_preset(options.preset, options.set))  # before the libraries load: a typo is told at once
     from peft_studio.training.estimates.estimate import estimate
     from peft_studio.training.quiet import be_quiet
 
     be_quiet()
-    found = estimate(config)
+    found = estimate(run)
     if options.json:
         print_json(found)
         return 0
@@ -189,6 +190,7 @@ def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
 
 
 def _generate(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.config.resolved_run import resolve
     from peft_studio.config.run_config import DEFAULT_MODEL
     from peft_studio.config.sampling import Sampling, parse_sampling
     from peft_studio.runs.store import RunStore
@@ -203,19 +205,19 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
 
     from peft_studio.training.inference.classify import label_columns
     from peft_studio.training.inference.generate import stream_columns
-    from peft_studio.training.inference.model_pool import ModelPool, columns_of, common_kind
+    from peft_studio.training.inference.model_pool import ModelPool, columns_of, common_variant
     from peft_studio.training.quiet import be_quiet
 
     be_quiet()
     torch.set_num_threads(settings.threads)
     pool = ModelPool()
-    kind = common_kind([store.config(run) for run in options.run])
-    models, tokenizer = columns_of(pool, model, adapters, kind), pool.base(model, kind)[1]
-    if kind.labels:
-        columns = label_columns(models, tokenizer, options.prompt, kind.labels)
+    variant = common_variant([resolve(store.config(run)) for run in options.run])
+    models, tokenizer = columns_of(pool, model, adapters, variant), pool.base(model, variant)[1]
+    if variant.labels:
+        columns = label_columns(models, tokenizer, options.prompt, variant.labels)
     else:
         *_, columns = stream_columns(
-            models, tokenizer, options.prompt, sampling, groups=pool.groups(models, model, kind)
+            models, tokenizer, options.prompt, sampling, groups=pool.groups(models, model, variant)
         )
     if options.json:
         print_json({"columns": columns})

@@ -1,19 +1,21 @@
 """What is certain to fail is said before a job starts, as far as it can be known without the network and torch."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import ConfigError, DataError
 from peft_studio.machine.devices import ALL
-from peft_studio.methods import Method, get_method
-from peft_studio.models.catalog import find_card
+from peft_studio.methods import Method
 from peft_studio.models.fit import check_model
-from peft_studio.models.layouts import Layout, layout_for
-from peft_studio.tasks import CUSTOM, custom_data, task_of
+from peft_studio.models.layouts import Layout
+from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.custom import load_rows
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MOST_ROWS = 2000
 """Rows, shortest answers first, that are tokenized to find one that fits."""
@@ -28,24 +30,21 @@ def check_run(config: RunConfig) -> None:
             column.
         ConfigError: The model cannot do such a task, or the method does not fit the model.
     """
-    method = get_method(config.method.name)
-    if config.resources.device == ALL and method.changes_base:
+    run = resolve(config)
+    if config.resources.device == ALL and run.method.changes_base:
         raise ConfigError(
-            f"resources.device = {ALL!r}: {method.title} begins by changing base weights and keeps the originals, "
+            f"resources.device = {ALL!r}: {run.method.title} begins by changing base weights and keeps the originals, "
             "which cannot be spread over GPUs. Choose one GPU, or another method.",
             "resources.device",
         )
-    source = Path(check_model(config.model.id))
-    task = task_of(config.task)
-    model = _config_of(source)
-    card = find_card(config.model.id)
-    model_type = model.get("model_type") or (card.architecture if card else "")
-    if not model_type:
+    check_model(config.model.id)
+    kind = run.task.kind  # a file that cannot be used is told even where nothing is known of the model
+    layout = run.layout
+    if layout is None:
         return  # a model that is not on this machine yet
-    layout = layout_for(model_type, task.kind)
-    check_fit(method, layout)
-    if config.task.id == CUSTOM and task.kind == "generation" and (source / "tokenizer.json").is_file():
-        _check_lengths(config, layout, source, model)
+    check_fit(run.method, layout)
+    if config.task.id == CUSTOM and kind == "generation" and (Path(run.source) / "tokenizer.json").is_file():
+        _check_lengths(run, layout)
 
 
 def check_fit(method: Method, layout: Layout) -> None:
@@ -62,20 +61,13 @@ def check_fit(method: Method, layout: Layout) -> None:
         )
 
 
-def _config_of(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _check_lengths(config: RunConfig, layout: Layout, folder: Path, model: dict[str, Any]) -> None:
+def _check_lengths(run: ResolvedRun, layout: Layout) -> None:
     """Some answer of each split must leave room for its end mark, and for one token of its prompt where they share."""
     from tokenizers import Tokenizer
 
+    config, model = run.config, run.model_settings
     try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(Path(run.source) / "tokenizer.json"))
     except Exception:  # the library has no class of its own; the worker meets the same fault and reports it
         return
     tokenizer.no_truncation()
@@ -96,7 +88,7 @@ def _check_lengths(config: RunConfig, layout: Layout, folder: Path, model: dict[
             )
 
 
-def _shortest(targets: Sequence[str], tokenizer: Any, room: int) -> tuple[str, int]:
+def _shortest(targets: Sequence[str], tokenizer: "Tokenizer", room: int) -> tuple[str, int]:
     """The first answer that is found to fit, or else the one of fewest tokens; and how many tokens it has."""
     best = "", 1 << 30
     for target in targets:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from peft_studio.errors import ConfigError, did_you_mean
+from peft_studio.config.run_config import config_error
 
 
 class Sampling(BaseModel):
@@ -36,9 +36,4 @@ def parse_sampling(data: Mapping[str, Any]) -> Sampling:
     try:
         return Sampling.model_validate(dict(data))
     except ValidationError as exc:
-        error = exc.errors()[0]
-        path = ".".join(str(part) for part in ("sampling", *error["loc"]))
-        if error["type"] == "extra_forbidden":
-            hint = did_you_mean(path.rpartition(".")[2], Sampling.model_fields)
-            raise ConfigError(f"Unknown key {path!r}. {hint}", path) from exc
-        raise ConfigError(f"{path} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}.", path) from exc
+        raise config_error(exc, list(Sampling.model_fields), "sampling") from exc

@@ -1,7 +1,7 @@
 """AdaLoRA: low-rank updates whose ranks are shared out among the layers while training."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -44,7 +44,7 @@ def _attach(model: "PreTrainedModel", params: AdaLoraParams, site: Site) -> "Pef
     )
 
 
-def _orthogonality(model: Any) -> "Tensor":
+def _orthogonality(model: "PeftModel") -> "Tensor":
     """How far the two outer matrices are from having orthonormal rows and columns (equation 4 of the paper)."""
     import torch
 

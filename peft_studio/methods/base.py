@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from torch import Tensor
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
-    from peft_studio.models.layouts import Kind, Layout
+    from peft_studio.models.layouts import ArchitectureKind, Layout
 
 Tier = Literal["common", "more", "research"]
 Targets = Literal["attention", "attention+mlp"]
@@ -82,9 +82,9 @@ class Paper:
     url: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
-    """One way of fine-tuning, complete: adding one is a new file and a line in the registry.
+    """One way of fine-tuning, complete: adding one is a new file and a line in the registry. Equal only to itself.
 
     Attributes:
         name: Identifier in presets and on the command line.
@@ -138,7 +138,7 @@ class Method:
     looks_at_data: bool = False
     changes_base: bool = False
     checkpointing: bool = True
-    kinds: "tuple[Kind, ...]" = ("decoder", "encoder", "encoder-decoder")
+    kinds: "tuple[ArchitectureKind, ...]" = ("decoder", "encoder", "encoder-decoder")
     not_for: Mapping[str, str] = field(default_factory=dict)
     optimizer: "Callable[[PeftModel, Any, float, float], Optimizer] | None" = None
     penalty: "Callable[[Any], Tensor] | None" = None
@@ -161,7 +161,7 @@ class Method:
         return float(f"{self.learning_rate * NANO_CLASSIFICATION:.1g}") if classification else self.learning_rate
 
 
-def configure(site: Site, config_name: str, **fields: Any) -> Any:
+def configure(site: Site, config_name: str, **fields: object) -> "PeftConfig":
     """A configuration of PEFT for a place.
 
     Args:
@@ -176,14 +176,14 @@ def configure(site: Site, config_name: str, **fields: Any) -> Any:
     return getattr(peft, config_name)(task_type=site.layout.task_type, modules_to_save=heads or None, **fields)
 
 
-def wrap(model: "PreTrainedModel", site: Site, config_name: str, **fields: Any) -> "PeftModel":
+def wrap(model: "PreTrainedModel", site: Site, config_name: str, **fields: object) -> "PeftModel":
     """Puts a tuner of PEFT on a model, real or on the meta device; see ``configure``."""
     from peft import get_peft_model
 
     return get_peft_model(model, configure(site, config_name, **fields))
 
 
-def wrap_by_value(model: "PreTrainedModel", config: Any) -> "PeftModel":
+def wrap_by_value(model: "PreTrainedModel", config: "PeftConfig") -> "PeftModel":
     """As ``wrap``, for tuners that compute with numbers while they are made, which the meta device does not have."""
     from peft import get_peft_model
 

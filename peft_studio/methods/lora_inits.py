@@ -76,10 +76,10 @@ def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "Pef
     return wrapped
 
 
-def _positions(inputs: Any, mask: "Tensor | None", _name: str) -> "Tensor":
+def _positions(inputs: "Tensor | tuple[Tensor, ...]", mask: "Tensor | None", _name: str) -> "Tensor":
     """A layer's inputs as rows ``(N, d)``, padding left out where the mask is of this layer's sequence."""
-    values: Tensor = inputs if hasattr(inputs, "shape") else inputs[0]
-    flat = values.reshape(-1, values.shape[-1])
+    values = inputs[0] if isinstance(inputs, tuple) else inputs
+    flat = values.reshape(-1, values.shape[-1])  # (B * T, d)
     return flat[mask.flatten().bool()] if mask is not None and mask.numel() == len(flat) else flat
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 
 PARTIAL = "STUDIO_PARTIAL"
 
@@ -90,7 +90,7 @@ class PartialLayer(nn.Module, BaseTunerLayer):
         finally:
             base._parameters.update(held)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> Tensor:
         """What the wrapped module computes, with the active adapter's parameters."""
         if self.disable_adapters or self.merged:
             return self.base_layer(*args, **kwargs)
@@ -122,18 +122,18 @@ class PartialModel(BaseTuner):
     tuner_layer_cls = PartialLayer
     target_module_mapping: dict[str, Any] = {}  # noqa: RUF012  PEFT's interface
 
-    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: object, **kwargs: object) -> None:
         """Adds an adapter; one of the same name that was deleted before has left nothing behind."""
         self.__dict__["_known_copies"] = {}  # base tensor -> copy, of the adapter that is being made
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+    def _prepare_adapter_config(self, peft_config: PartialConfig, model_config: dict[str, object]) -> PartialConfig:
         if peft_config.target_modules is None:
             raise ValueError("PartialConfig.target_modules must say which modules to train.")
         return peft_config
 
     def _create_and_replace(
-        self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
+        self, peft_config: PartialConfig, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
         if next(target.parameters(), None) is None:
@@ -146,7 +146,7 @@ class PartialModel(BaseTuner):
             layer.requires_grad_(False)
         layer.set_adapter(self.active_adapters)
 
-    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: object) -> nn.Module:
         with warnings.catch_warnings():  # about tied weights, which the lines below put right
             warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
             model: Any = super()._unload_and_optionally_merge(merge=merge, **kwargs)

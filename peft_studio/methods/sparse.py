@@ -37,7 +37,7 @@ class BeftParams(Params):
     name: Literal["beft"] = "beft"
 
 
-def _random_mask(layer: "nn.Module", r: int, **_: Any) -> "Tensor":
+def _random_mask(layer: "nn.Module", r: int, **_: object) -> "Tensor":
     """A mask of ``r (n + m)`` ones at places that depend on the layer's shape and the seed only."""
     import torch
 

@@ -17,7 +17,7 @@ import torch
 
 from peft_studio.pretraining import probe
 from peft_studio.pretraining.objectives import Denoising, MaskedTokens
-from peft_studio.pretraining.plan import Plan
+from peft_studio.pretraining.plan import PretrainingPlan
 from peft_studio.pretraining.pretrainer import Pretrainer
 from peft_studio.pretraining.readme_card import CardFacts, render_card
 from peft_studio.pretraining.rebuild import rebuild_figures, unigram_loss
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlamaForCausalLM
 
-MODEL_DIR = Path(__file__).parents[1] / "models" / "nano-lm"
-"""Where the embedded decoder lies."""
 PLANS = {
-    "nano-lm": Plan(),
-    "nano-encoder": Plan(tokens=14_000_000, model="nano-encoder"),
-    "nano-seq2seq": Plan(tokens=12_000_000, layers=8, model="nano-seq2seq"),
+    "nano-lm": PretrainingPlan(),
+    "nano-encoder": PretrainingPlan(tokens=14_000_000, model="nano-encoder"),
+    "nano-seq2seq": PretrainingPlan(tokens=12_000_000, layers=8, model="nano-seq2seq"),
 }
 """How each embedded model is made."""
 SAMPLE_PROMPTS = (

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from peft_studio.pretraining.forms import frame_document
-from peft_studio.tasks.small_world import Split
+from peft_studio.tasks.base import Split
 
 WORLD_SHARE = 0.80
 """Share of the characters that come from the small world."""
@@ -39,22 +39,8 @@ class Library:
     code: tuple[str, ...]
 
 
-def strip_docstrings(source: str) -> str:
-    """Removes docstrings and comments from Python source.
-
-    Args:
-        source: A module's text.
-
-    Returns:
-        Equivalent source in one uniform layout.
-
-    Raises:
-        SyntaxError: The text is not Python.
-    """
-    return ast.unparse(_stripped(source))
-
-
 def _stripped(source: str) -> ast.Module:
+    """A module without docstrings; comments are no part of it anyway."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -21,7 +21,7 @@ import torch
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.pretraining import corpus, probe
 from peft_studio.pretraining.objectives import OBJECTIVES
-from peft_studio.pretraining.plan import Plan
+from peft_studio.pretraining.plan import PretrainingPlan
 from peft_studio.pretraining.rebuild import rebuild_figures
 from peft_studio.pretraining.tokenizer import save_tokenizer, train_tokenizer
 
@@ -33,7 +33,7 @@ Log = Callable[[str], None]
 
 
 @dataclass
-class Progress:
+class PretrainingProgress:
     """Where a run stands, all of it restored by a checkpoint."""
 
     seen: int = 0
@@ -44,7 +44,7 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def build_model(plan: Plan) -> "PreTrainedModel":
+def build_model(plan: PretrainingPlan) -> "PreTrainedModel":
     """Makes the model with fresh weights from the plan's seed."""
     torch.manual_seed(plan.seed)
     return OBJECTIVES[plan.model].build(plan)
@@ -77,14 +77,14 @@ class Pretrainer:
         compiled: Whether to compile the training step and run it in bfloat16; needs a C++ compiler.
     """
 
-    def __init__(self, plan: Plan, work: Path, log: Log = print, compiled: bool = True) -> None:
+    def __init__(self, plan: PretrainingPlan, work: Path, log: Log = print, compiled: bool = True) -> None:
         self.plan, self.work, self.log = plan, work, log
         self.objective = OBJECTIVES[plan.model]
         self.fast = compiled and shutil.which("g++") is not None
         work.mkdir(parents=True, exist_ok=True)
         self.tokenizer = self._tokenizer()
         self.model: Any = build_model(plan)
-        self.progress = Progress()
+        self.progress = PretrainingProgress()
         named = self.model.named_parameters()
         inner = [p for name, p in named if p.ndim == 2 and "embed" not in name and "shared" not in name]
         chosen = {id(p) for p in inner}
@@ -232,10 +232,10 @@ class Pretrainer:
             if not (self.work / name).is_file():
                 raise ModelError(f"There is no checkpoint to resume: {self.work / name}.")
             state = torch.load(self.work / name, weights_only=True)
-            same = Plan(**state["plan"]) == self.plan
+            same = PretrainingPlan(**state["plan"]) == self.plan
             if same or state["progress"]["seen"] <= self.plan.decay_start:
                 break
-        if replace(Plan(**state["plan"]), tokens=self.plan.tokens) != self.plan:
+        if replace(PretrainingPlan(**state["plan"]), tokens=self.plan.tokens) != self.plan:
             raise ConfigError(f"The checkpoint was made with another plan: {state['plan']}.")
         if not same and state["progress"]["seen"] > self.plan.decay_start:
             raise ConfigError(
@@ -246,7 +246,7 @@ class Pretrainer:
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.progress = Progress(**state["progress"])
+        self.progress = PretrainingProgress(**state["progress"])
 
     def export(self, folder: Path) -> None:
         """Writes config, float16 weights and tokenizer; ``from_pretrained`` gives float32."""

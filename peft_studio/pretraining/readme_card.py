@@ -42,39 +42,27 @@ class CardFacts:
     machine: str = ""
 
 
-_FRONT = """---
-license: apache-2.0
-language: en
-library_name: transformers
-pipeline_tag: {pipeline}
-tags:
-- tiny
-- peft
----
-"""
-
-
 @dataclass(frozen=True)
-class _Kind:
+class _Wording:
     pipeline: str
     what: str
     architecture: str
     learns: str
 
 
-_KINDS = {
-    "nano-lm": _Kind(
+_WORDINGS = {
+    "nano-lm": _Wording(
         "text-generation", "decoder",
         "tied embeddings, biases on every linear layer. An ordinary Llama: `AutoModelForCausalLM` loads it",
         "It predicts every next token.",
     ),
-    "nano-encoder": _Kind(
+    "nano-encoder": _Wording(
         "fill-mask", "encoder",
         "tied embeddings, biases on every linear layer, full attention. An ordinary ModernBERT: `AutoModelForMaskedLM`"
         "\nand `AutoModelForSequenceClassification` load it",
         "It guesses hidden tokens: 20 % of all, most of them shown as `<mask>`.",
     ),
-    "nano-seq2seq": _Kind(
+    "nano-seq2seq": _Wording(
         "text2text-generation", "encoder-decoder",
         "half of the layers on each side, tied embeddings. An ordinary BART: `AutoModelForSeq2SeqLM` loads it",
         "It writes texts again of which 30 % have fallen into holes of about three tokens, one `<mask>` for each.",
@@ -133,6 +121,8 @@ def _curve(facts: CardFacts) -> str:
 
 def render_card(facts: CardFacts) -> str:
     """Writes the card as Markdown with the Hub's front matter."""
+    from huggingface_hub import ModelCardData  # takes half a second
+
     plan = facts.plan
     samples = "\n\n".join(
         f"> **{prompt}**{'' if facts.probe else ' → '}{text}" for prompt, text in facts.samples.items()
@@ -143,14 +133,21 @@ def render_card(facts: CardFacts) -> str:
     )
     sources = _SOURCES.format(python=platform.python_version()) if plan["library"] else _WORLD_ONLY
     repeats = "library text recurs, the rest is seen once" if plan["library"] else "seen once"
-    kind = _KINDS.get(facts.name, _KINDS["nano-lm"])
+    kind = _WORDINGS.get(facts.name, _WORDINGS["nano-lm"])
     baselines = (
         "Baselines are fitted on the same training text with the same tokenizer; the trigram is interpolated"
         " (Witten-Bell)."
         if facts.probe
         else "The baseline is fitted on the same training text with the same tokenizer."
     )
-    return f"""{_FRONT.format(pipeline=kind.pipeline)}
+    front = ModelCardData(
+        license="apache-2.0", language="en", library_name="transformers", pipeline_tag=kind.pipeline,
+        tags=["tiny", "peft"],
+    )  # fmt: skip
+    return f"""---
+{front.to_yaml()}
+---
+
 # {facts.name}
 
 A small English-like {kind.what} for trying out fine-tuning methods on a laptop: {facts.parameters:,} parameters,

@@ -1,6 +1,6 @@
 """What is measured of an embedded encoder or encoder-decoder: how well it rebuilds held-out text that was broken."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -8,9 +8,14 @@ from numpy.typing import NDArray
 
 from peft_studio.pretraining.objectives import Objective
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 @torch.no_grad()
-def rebuild_figures(model: Any, objective: Objective, rows: NDArray[Any], batch: int = 20) -> dict[str, float]:
+def rebuild_figures(
+    model: "PreTrainedModel", objective: Objective, rows: NDArray[np.integer], batch: int = 20
+) -> dict[str, float]:
     """Loss of broken held-out rows, always broken in the same way.
 
     Args:
@@ -31,7 +36,9 @@ def rebuild_figures(model: Any, objective: Objective, rows: NDArray[Any], batch:
     return {"held_out": float(np.average(losses, weights=sizes))}
 
 
-def unigram_loss(streams: list[NDArray[Any]], rows: NDArray[Any], objective: Objective, vocab: int) -> float:
+def unigram_loss(
+    streams: list[NDArray[np.integer]], rows: NDArray[np.integer], objective: Objective, vocab: int
+) -> float:
     """Loss in nats of the same predictions by token frequencies alone, add-one smoothed."""
     counts = np.bincount(np.concatenate(streams).astype(np.int64), minlength=vocab) + 1
     surprise = -np.log(counts / counts.sum())

@@ -8,9 +8,8 @@ decided by a checksum of the word itself. Pure Python, cheap to import.
 import random
 import re
 import zlib
-from typing import Literal
 
-Split = Literal["train", "validation", "test"]
+from peft_studio.tasks.base import Split
 
 
 def words(text: str) -> tuple[str, ...]:

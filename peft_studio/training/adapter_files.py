@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +21,11 @@ from torch import Tensor, nn
 from peft_studio.errors import StorageError
 from peft_studio.models.layouts import Layout
 from peft_studio.runs.paths import RunPaths
+from peft_studio.training import Model
 from peft_studio.training.quiet import known_warnings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _ATTRIBUTE = "_studio_origin"
 
@@ -45,16 +49,16 @@ class Origin:
         return cls(copy.deepcopy(model, kept).eval().requires_grad_(False))
 
     @staticmethod
-    def known(model: Any) -> "Origin | None":
+    def known(model: Model) -> "Origin | None":
         """The origin that was remembered for a model."""
         return getattr(model, _ATTRIBUTE, None)
 
-    def remember(self, wrapped: Any) -> None:
+    def remember(self, wrapped: "PeftModel") -> None:
         """Keeps the method's initial state, and ties this origin to the model."""
         self.initial = {name: value.clone() for name, value in _adapter_state(wrapped).items()}
         object.__setattr__(wrapped, _ATTRIBUTE, self)  # not as a submodule: it must not be counted or moved
 
-    def begin_again(self, wrapped: Any, initial: Mapping[str, Tensor]) -> None:
+    def begin_again(self, wrapped: "PeftModel", initial: Mapping[str, Tensor]) -> None:
         """Gives a model the start that was computed before, in place of its own.
 
         Args:
@@ -65,19 +69,20 @@ class Origin:
         untouched = dict(self.model.named_parameters())
         for name, module in wrapped.get_base_model().named_modules():
             if f"base_model.model.{name}.lora_A.weight" in initial:
+                # W' = W - s B0 A0, with A0 (r, d_in) and B0 (d_out, r)
                 reader, writer = (initial[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
                 moved = module.scaling[wrapped.active_adapter] * writer @ reader
                 module.get_base_layer().weight.data = untouched[f"{name}.weight"] - moved
 
 
-def _adapter_state(model: Any) -> dict[str, Tensor]:
+def _adapter_state(model: "PeftModel") -> dict[str, Tensor]:
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     return {name: value.detach() for name, value in state.items()}
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def save_adapter(model: "PeftModel", folder: Path) -> None:
     """Writes an adapter that fits the untouched base model.
 
     Args:
@@ -102,13 +107,13 @@ def save_adapter(model: Any, folder: Path) -> None:
 def _with_start(name: str, value: Tensor, initial: Tensor) -> Tensor:
     """``[A; A0]`` and ``[B, -B0]``; other tensors, such as a head, as they are."""
     if ".lora_A." in name:
-        return torch.cat([value, initial])
+        return torch.cat([value, initial])  # (2 r, d_in)
     if ".lora_B." in name:
-        return torch.cat([value, -initial], dim=1)
+        return torch.cat([value, -initial], dim=1)  # (d_out, 2 r)
     return value
 
 
-def _write_config(model: Any, folder: Path) -> None:
+def _write_config(model: "PeftModel", folder: Path) -> None:
     model.active_peft_config.save_pretrained(folder)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text())
@@ -119,7 +124,7 @@ def _write_config(model: Any, folder: Path) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n")
 
 
-def write_adapter(model: Any, paths: RunPaths) -> None:
+def write_adapter(model: "PeftModel", paths: RunPaths) -> None:
     """Saves a run's adapter; it appears under its name when it is complete.
 
     Raises:

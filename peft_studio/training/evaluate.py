@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,16 @@ from torch.nn import functional as F
 from peft_studio import __version__
 from peft_studio.files import open_plain
 from peft_studio.tasks.base import Row, Task
+from peft_studio.training import Model
 from peft_studio.training.formats.formats import Format
 from peft_studio.training.formats.greedy import DECODING
 from peft_studio.training.formats.rows import Example
-from peft_studio.training.load import load_adapter
+from peft_studio.training.load import base_output, load_adapter
 from peft_studio.training.provenance import fingerprint_of, fingerprint_rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Stop = Callable[[], bool]
 
@@ -67,7 +69,7 @@ def measure_loss(model: nn.Module, form: Format, batches: Sequence[dict[str, Any
                 if should_stop():
                     return None
                 moved = {name: part.to(device) for name, part in batch.items() if isinstance(part, Tensor)}
-                logits, targets = form.logits(model, moved)
+                logits, targets = form.logits(model, moved)  # (N, V), (N,)
                 total += F.cross_entropy(logits.float(), targets, reduction="sum")
                 tokens += len(targets)
     finally:
@@ -123,7 +125,9 @@ def loss_of_frequencies(train: Sequence[Row], rows: Sequence[Row]) -> Loss:
     return Loss(total / len(rows), len(rows))
 
 
-def reload_difference(model: Any, base: Any, adapter: Path, form: Format, examples: Sequence[Example]) -> float:
+def reload_difference(
+    model: "PeftModel", base: "PreTrainedModel", adapter: Path, form: Format, examples: Sequence[Example]
+) -> float:
     """Largest difference of a logit between a model and what was saved of it, put on a fresh base model.
 
     Args:
@@ -137,7 +141,7 @@ def reload_difference(model: Any, base: Any, adapter: Path, form: Format, exampl
     reloaded = load_adapter(base, adapter).eval().to(model.device)
     moved = {name: part.to(model.device) for name, part in batch.items()}
     with torch.inference_mode():
-        ours, _ = form.logits(model, moved)
+        ours, _ = form.logits(model, moved)  # (N, V) of all N target tokens; (B, classes) of a classifier
         theirs, _ = form.logits(reloaded, moved)
     return float((ours - theirs).abs().max())
 
@@ -157,10 +161,13 @@ def write_predictions(path: Path, rows: Sequence[Row], answers: Sequence[str], b
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
+Result = TypeVar("Result", Loss, TestResult)
+
+
 class BaseFigures:
     """What the base model itself scores: the same for every run on the same rows, so kept in the cache folder."""
 
-    def __init__(self, cache: Path, model: str, rows: Sequence[Row], settings: dict[str, Any]) -> None:
+    def __init__(self, cache: Path, model: str, rows: Sequence[Row], settings: dict[str, object]) -> None:
         """Names the entry.
 
         Args:
@@ -171,6 +178,22 @@ class BaseFigures:
         """
         key = {"model": model, "rows": fingerprint_rows(rows), "decoding": DECODING, "code": __version__, **settings}
         self._path = cache / "base" / f"{fingerprint_of(key)}.json"
+
+    def of(self, model: Model, measure: Callable[[Model], Result | None], kind: type[Result]) -> Result | None:
+        """The figures of the base model below an adapter, measured if they are not kept.
+
+        Args:
+            model: With the adapter.
+            measure: Gives the figures of a model; None when stopped.
+            kind: The class of the figures.
+        """
+        if stored := self.load():
+            return kind(**stored)
+        with base_output(model) as base:
+            found = measure(base)
+        if found is not None:
+            self.store(vars(found))
+        return found
 
     def load(self) -> dict[str, Any] | None:
         """The stored figures; None when there are none or they cannot be read."""

@@ -7,21 +7,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from peft_studio.config.preflight import check_fit
 from peft_studio.errors import ConfigError, ModelError
-from peft_studio.methods import Params, Site, get_method
+from peft_studio.methods import Method, Params, Site
 from peft_studio.models.catalog import resolve_model
 from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
 from peft_studio.models.lsg_settings import LongText
+from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.formats.greedy import pad_id
 from peft_studio.training.quiet import known_warnings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # While transformers builds a model it changes its own and torch's global state (which weights are tied, the default
 # dtype), so two threads of the engine must not build models at the same time.
@@ -31,7 +36,7 @@ HEAD_SEED = 0  # layers that a checkpoint lacks are random but the same each tim
 HUB_CHECK_SECONDS = 60
 
 
-def load_config(model_id: str) -> Any:
+def load_config(model_id: str) -> "PretrainedConfig":
     """The model's transformers config.
 
     Raises:
@@ -44,7 +49,7 @@ def load_config(model_id: str) -> Any:
 
 def load_base(
     model_id: str, dtype: str = "float32", labels: Sequence[str] = (), lsg: LongText | None = None
-) -> tuple[Any, Any]:
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Loads a base model with its tokenizer, in evaluation mode.
 
     Args:
@@ -54,13 +59,13 @@ def load_base(
         lsg: LSG attention; None leaves the model its own.
 
     Returns:
-        The ``PreTrainedModel`` and its tokenizer.
+        The model and its tokenizer.
 
     Raises:
         ModelError: There is no such model, it has no safetensors weights, or its architecture is not supported.
         ConfigError: The architecture cannot do this kind of task.
     """
-    loader = _loader(load_config(model_id), labels)
+    loader = _loader(load_config(model_id).model_type, labels)
     with torch.random.fork_rng([]):  # layers are made on the CPU; without a list, every GPU would be started
         torch.default_generator.manual_seed(HEAD_SEED)
         model = _from_pretrained(
@@ -76,7 +81,7 @@ def load_base(
     return _with_lsg(linear_everywhere(model).eval(), lsg), tokenizer
 
 
-def _with_lsg(model: Any, lsg: LongText | None) -> Any:
+def _with_lsg(model: "PreTrainedModel", lsg: LongText | None) -> "PreTrainedModel":
     if lsg:
         from peft_studio.training.lsg import enable_lsg, extend_positions
 
@@ -85,10 +90,11 @@ def _with_lsg(model: Any, lsg: LongText | None) -> Any:
     return model
 
 
-def _loader(config: Any, labels: Sequence[str]) -> Any:
+def _loader(model_type: str, labels: Sequence[str]) -> Any:
+    """The auto class of transformers that makes such a model."""
     import transformers
 
-    layout = layout_for(config.model_type, "classification" if labels else "generation")
+    layout = layout_for(model_type, "classification" if labels else "generation")
     if labels:
         return transformers.AutoModelForSequenceClassification
     seq2seq = layout.kind == "encoder-decoder"
@@ -105,33 +111,33 @@ def _label_names(labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def layout_of(model: Any) -> Layout:
+def layout_of(model: Model) -> Layout:
     """The layout of a loaded model, with or without a method."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     purpose: Purpose = "classification" if type(base).__name__.endswith("ForSequenceClassification") else "generation"
     return layout_for(base.config.model_type, purpose)
 
 
-def linear_everywhere(model: Any) -> Any:
+def linear_everywhere(model: "PreTrainedModel") -> "PreTrainedModel":
     """Turns GPT-2's transposed linear layers into ordinary ones, which all methods can handle; logits stay equal."""
     from transformers.pytorch_utils import Conv1D
 
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Conv1D):
-                setattr(parent, name, _as_linear(child))
+                setattr(parent, name, _as_linear(child.weight, child.bias))
     return model
 
 
-def _as_linear(layer: Any) -> nn.Linear:
-    inputs, outputs = layer.weight.shape
+def _as_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    inputs, outputs = weight.shape  # the other way round than nn.Linear's (d_out, d_in)
     linear = nn.Linear(inputs, outputs, device="meta")
-    linear.weight = nn.Parameter(layer.weight.detach().t().contiguous())
-    linear.bias = nn.Parameter(layer.bias.detach())
+    linear.weight = nn.Parameter(weight.detach().t().contiguous())  # (d_out, d_in)
+    linear.bias = nn.Parameter(bias.detach())  # (d_out,)
     return linear
 
 
-def load_tokenizer(model_id: str) -> Any:
+def load_tokenizer(model_id: str) -> "PreTrainedTokenizerBase":
     """The model's tokenizer.
 
     Raises:
@@ -142,7 +148,7 @@ def load_tokenizer(model_id: str) -> Any:
     return _from_pretrained(AutoTokenizer, model_id)
 
 
-def load_meta(model_id: str, labels: Sequence[str] = (), lsg: LongText | None = None) -> Any:
+def load_meta(model_id: str, labels: Sequence[str] = (), lsg: LongText | None = None) -> "PreTrainedModel":
     """The model with parameters on the meta device: shapes only, no weights read.
 
     Raises:
@@ -150,7 +156,7 @@ def load_meta(model_id: str, labels: Sequence[str] = (), lsg: LongText | None = 
         ConfigError: The architecture cannot do this kind of task.
     """
     config = load_config(model_id)
-    loader = _loader(config, labels)
+    loader = _loader(config.model_type, labels)
     for name, value in _label_names(labels).items():
         if name != "num_labels":
             setattr(config, name, value)
@@ -158,7 +164,7 @@ def load_meta(model_id: str, labels: Sequence[str] = (), lsg: LongText | None = 
         return _with_lsg(linear_everywhere(loader.from_config(config, dtype=torch.float32)), lsg)
 
 
-def _from_pretrained(loader: Any, model_id: str, **options: Any) -> Any:
+def _from_pretrained(loader: Any, model_id: str, **options: object) -> Any:
     source = resolve_model(model_id)
     offline = not Path(source).is_dir() and not _hub_answers(int(time.monotonic() // HUB_CHECK_SECONDS))
     try:
@@ -178,22 +184,29 @@ def _hub_answers(_period: int) -> bool:
     return hub_answers()
 
 
-def attach(model: Any, params: Params, steps: int = 1000, batches: Sequence[Mapping[str, Any]] = ()) -> Any:
+def attach(
+    model: "PreTrainedModel",
+    method: Method,
+    params: Params | None = None,
+    steps: int = 1000,
+    batches: Sequence[Mapping[str, Any]] = (),
+) -> "PeftModel":
     """Puts a method on a base model.
 
     Args:
         model: From ``load_base`` or ``load_meta``; some methods change its weights.
-        params: The method's parameters.
+        method: The method.
+        params: Its parameters; the defaults when not given.
         steps: Optimizer steps of the run.
         batches: A few training batches, for methods that look at data.
 
     Returns:
-        A ``PeftModel`` whose adapter is called ``default``.
+        A model whose adapter is called ``default``.
 
     Raises:
         ConfigError: The method does not fit this model, or finds nothing to train in it.
     """
-    method = get_method(params.name)
+    params = method.params(name=method.name) if params is None else params
     layout = layout_of(model)
     check_fit(method, layout)
     nothing = ConfigError(
@@ -215,7 +228,7 @@ def attach(model: Any, params: Params, steps: int = 1000, batches: Sequence[Mapp
     return wrapped
 
 
-def load_adapter(base: Any, folder: Path) -> Any:
+def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
     """Loads a saved adapter onto a base model, for inference.
 
     Raises:
@@ -232,41 +245,14 @@ def load_adapter(base: Any, folder: Path) -> Any:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc
 
 
-def merge(model: Any) -> Any:
-    """Folds an adapter into its base model's weights.
-
-    Args:
-        model: From ``load_adapter``; used up.
-
-    Returns:
-        A plain transformers model that answers as the adapter did.
-
-    Raises:
-        ConfigError: This method cannot be merged, or not into layers without a bias.
-    """
-    from peft.utils import ModulesToSaveWrapper
-
-    if not hasattr(model, "merge_and_unload"):
-        raise ConfigError("Vectors before the text cannot be merged into weights.", "method.name")
-    for name, module in list(model.named_modules()):  # PEFT trips over heads that are more than one layer
-        if isinstance(module, ModulesToSaveWrapper):
-            parent = model.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], module.modules_to_save[module.active_adapters[0]])
-    try:
-        with known_warnings():
-            return model.merge_and_unload()
-    except (ValueError, RuntimeError, NotImplementedError) as exc:
-        raise ConfigError(f"The adapter cannot be merged: {' '.join(str(exc).split())[:300]}", "method.name") from exc
-
-
-def share_base(base: nn.Module) -> Any:
+def share_base(base: "PreTrainedModel") -> "PreTrainedModel":
     """A second model around the very same weights, so that many adapters need one base in memory."""
     tensors = {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())}
     return copy.deepcopy(base, tensors)
 
 
 @contextlib.contextmanager
-def base_output(model: Any) -> Iterator[Any]:
+def base_output(model: Model) -> Iterator[Model]:
     """Yields a model that answers exactly as the base model does (its classification head, if any, untrained).
 
     Prompt methods keep the base model unchanged inside; methods that change base weights have kept a copy of them;
@@ -286,7 +272,7 @@ def base_output(model: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _heads_off(model: Any) -> Iterator[None]:
+def _heads_off(model: "PeftModel") -> Iterator[None]:
     from peft.utils import ModulesToSaveWrapper
 
     heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, get_scheduler, set_seed
 from transformers.trainer_pt_utils import get_parameter_names
 
-from peft_studio.config.run_config import RunConfig, TrainingConfig
-from peft_studio.methods import get_method
+from peft_studio.config.resolved_run import ResolvedRun
+from peft_studio.config.sections import TrainingConfig
 from peft_studio.tasks.batching import LengthGroupedBatches
 from peft_studio.training.fast.frozen_weights import LowPrecision, fused_lora
 from peft_studio.training.fast.llama import FastDecoder, Levers
@@ -28,12 +28,12 @@ NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(
 """Parameters that weight decay leaves alone, as the Trainer of transformers has it."""
 
 
-def optimizer_of(config: RunConfig, model: Any, fused: bool = True) -> Optimizer:
+def optimizer_of(run: ResolvedRun, model: Any, fused: bool = True) -> Optimizer:
     """The optimizer of a run: the method's own, or the one that the training settings name."""
-    training, method = config.training, get_method(config.method.name)
+    training, method = run.config.training, run.method
     rate = training.learning_rate
     if method.optimizer is not None:
-        return method.optimizer(model, config.method, rate, training.weight_decay)
+        return method.optimizer(model, run.config.method, rate, training.weight_decay)
     decayed = set(get_parameter_names(model, [nn.LayerNorm], NO_DECAY))
     named = [(name, part) for name, part in model.named_parameters() if part.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -60,7 +60,7 @@ class StudioTrainer:
 
     Args:
         model: A PEFT model whose trainable parameters are the method's.
-        config: Method and training settings; ``training.max_steps`` counts.
+        run: Method and training settings; ``training.max_steps`` counts.
         examples: Training rows.
         form: How rows meet the model.
         callback: Is told loss, gradient norm and tokens of each step; steps that it has counted already are left out.
@@ -77,7 +77,7 @@ class StudioTrainer:
     def __init__(
         self,
         model: nn.Module,
-        config: RunConfig,
+        run: ResolvedRun,
         examples: Sequence[Example],
         form: Format,
         callback: StepCallback,
@@ -86,10 +86,10 @@ class StudioTrainer:
         levers: Levers | None = None,
     ) -> None:
         levers = LEVERS if levers is None else levers
-        training = config.training
+        training = run.config.training
         set_seed(training.seed)
         self.model = model
-        self.optimizer = optimizer_of(config, model, levers.fused_optimizer)
+        self.optimizer = optimizer_of(run, model, levers.fused_optimizer)
         self.scheduler = scheduler_of(training, self.optimizer)
         self.state = TrainerState(max_steps=training.max_steps)
         self._control = TrainerControl()
@@ -100,7 +100,7 @@ class StudioTrainer:
         self._callbacks: list[TrainerCallback] = [callback, *others]
         self._cuts = cuts
         self._levers = levers
-        self._penalty = get_method(config.method.name).penalty
+        self._penalty = run.method.penalty
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._device = next(model.parameters()).device
         self._bf16 = training.precision == "bf16"

@@ -5,16 +5,18 @@ Which GPU of several it is has been settled before, by what the process can see 
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from peft_studio.errors import ConfigError, OutOfMemoryError
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, MPS
 from peft_studio.machine.memory import memory_limit
+from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
 
+AnyModel = TypeVar("AnyModel", bound=Model)
 DeviceMap = Mapping[str, int | str]
 ROOM = 0.8  # share of a GPU's free memory that weights may take, so that activations have the rest
 
@@ -42,7 +44,7 @@ def device_for(wish: str = AUTO) -> torch.device:
     return torch.device(kind)
 
 
-def place(model: Any, wish: str = AUTO) -> Any:
+def place(model: AnyModel, wish: str = AUTO) -> AnyModel:
     """Moves a model, with or without a method, to where it is to compute.
 
     Args:
@@ -77,7 +79,7 @@ def memory_of(wish: str = AUTO) -> tuple[int, str]:
     return max(sizes[int(number) :][:1] or sizes) if number else max(sizes), "the GPU has"
 
 
-def balanced_map(model: Any) -> dict[str, int | str]:
+def balanced_map(model: Model) -> dict[str, int | str]:
     """Which part of a model goes to which GPU: about as much to each, whole blocks together.
 
     Args:
@@ -105,7 +107,7 @@ def balanced_map(model: Any) -> dict[str, int | str]:
     return found
 
 
-def whole_blocks(model: Any) -> list[str]:
+def whole_blocks(model: Model) -> list[str]:
     """Class names of a model's blocks, which must not be divided: a block adds its input to its output."""
     from peft_studio.training.load import layout_of
 
@@ -114,7 +116,7 @@ def whole_blocks(model: Any) -> list[str]:
     return sorted({type(block).__name__ for block in blocks})
 
 
-def spread(model: Any, device_map: DeviceMap) -> Any:
+def spread(model: AnyModel, device_map: DeviceMap) -> AnyModel:
     """Divides a model among devices by ``accelerate``, whose hooks move what goes from one part to the next.
 
     Args:
@@ -147,10 +149,10 @@ def _gpus() -> range:
     return range(torch.cuda.device_count())
 
 
-def _seen(_model: nn.Module, _inputs: Sequence[Any]) -> None:
+def _seen(_model: nn.Module, _inputs: Sequence[Tensor]) -> None:
     """Changes nothing."""
 
 
-def is_spread(model: Any) -> bool:
+def is_spread(model: Model) -> bool:
     """Whether a model was divided by ``spread``."""
     return hasattr(model, "hf_device_map")

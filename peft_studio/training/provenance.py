@@ -3,10 +3,9 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +24,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def fingerprint_of(value: Any) -> str:
+def fingerprint_of(value: object) -> str:
     """SHA-256 of a JSON-able value, hex, first 16 digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -78,6 +77,12 @@ def peak_memory_bytes() -> int:
     return peak_resident()
 
 
-def folder_bytes(folder: Path) -> int:
-    """Size of all files below a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def with_peak_memory(emit: Callable[..., None]) -> Callable[..., None]:
+    """Adds the peak so far to events that come now and then, so that it can be watched, and told by stage."""
+
+    def emit_with_memory(kind: str, **fields: object) -> None:
+        if kind in ("stage", "eval", "saved"):
+            fields["peak_memory_bytes"] = peak_memory_bytes()
+        emit(kind, **fields)
+
+    return emit_with_memory

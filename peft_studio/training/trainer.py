@@ -5,20 +5,19 @@ The worker calls ``run``; everything it reports goes through ``emit`` into the r
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 import transformers
 
-from peft_studio.config.run_config import RunConfig
-from peft_studio.errors import ModelError, NonFiniteLossError
-from peft_studio.methods import get_method
+from peft_studio.config.resolved_run import ResolvedRun
+from peft_studio.config.sections import TrainingConfig
+from peft_studio.errors import NonFiniteLossError
 from peft_studio.runs.paths import RunPaths
-from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Row, some_rows
-from peft_studio.training import provenance
+from peft_studio.training import Model, provenance
 from peft_studio.training.adapter_files import write_adapter
 from peft_studio.training.checkpoints.checkpoint import Identity
 from peft_studio.training.checkpoints.checkpointing import Keeper
@@ -40,9 +39,9 @@ from peft_studio.training.evaluate import (
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
 from peft_studio.training.formats.rows import Encoded
-from peft_studio.training.formats.target_logits import context_length, virtual_tokens
+from peft_studio.training.formats.target_logits import context_length, longest_row, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
-from peft_studio.training.load import base_output, layout_of, load_base
+from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import StudioTrainer
 from peft_studio.training.placing import device_for, is_spread
 from peft_studio.training.quiet import be_quiet
@@ -53,11 +52,11 @@ CHECK_ROWS = 4
 SAMPLE_BATCHES = 8  # that a method may look at before it starts
 
 
-def run(*, config: RunConfig, paths: RunPaths, emit: Emit, should_stop: Request, threads: int) -> None:
+def run(*, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: Request, threads: int) -> None:
     """Trains, evaluates and saves one run, from its start or from its checkpoint.
 
     Args:
-        config: What to do.
+        resolved: What to do.
         paths: Where the adapter and the predictions go; the cache is ``../../cache`` from the run's folder.
         emit: Takes a kind of event and its fields (see ``runs.events``).
         should_stop: Asked after every step and before every batch of an evaluation, what the run is asked to do:
@@ -69,11 +68,11 @@ def run(*, config: RunConfig, paths: RunPaths, emit: Emit, should_stop: Request,
     """
     torch.set_num_threads(threads)
     be_quiet()
-    device_for(config.resources.device)  # a device that is not there is told before anything takes time
-    transformers.set_seed(config.training.seed)
-    emit = _with_memory(emit)
+    device_for(resolved.config.resources.device)  # a device that is not there is told before anything takes time
+    transformers.set_seed(resolved.config.training.seed)
+    emit = provenance.with_peak_memory(emit)
     emit("stage", name="loading the base model")
-    session = _Session(config, paths, emit, should_stop)
+    session = _Session(resolved, paths, emit, should_stop)
     emit("stage", name="reading data")
     session.announce(threads)
     callback = session.train()
@@ -84,17 +83,6 @@ def run(*, config: RunConfig, paths: RunPaths, emit: Emit, should_stop: Request,
             callback.stopped = not session.test()
     end = "finished" if not callback.stopped else "paused" if course.request == "pause" else "stopped"
     emit(end, step=callback.step, summary=_summary(callback, course.seconds()))
-
-
-def _with_memory(emit: Emit) -> Emit:
-    """Adds the peak so far to events that come now and then, so that it can be watched, and told by stage."""
-
-    def emit_with_memory(kind: str, **fields: Any) -> None:
-        if kind in ("stage", "eval", "saved"):
-            fields["peak_memory_bytes"] = provenance.peak_memory_bytes()
-        emit(kind, **fields)
-
-    return emit_with_memory
 
 
 def _summary(callback: StepCallback, total: float) -> dict[str, float]:
@@ -109,7 +97,7 @@ def _summary(callback: StepCallback, total: float) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Split:
+class _EncodedSplit:
     """Rows of a split with their tokens."""
 
     rows: Sequence[Row]
@@ -123,14 +111,16 @@ ELSEWHERE: dict[str, Any] = {"resources": True, "task": {"train_file", "validati
 class _Session:
     """The state of a run between its stages."""
 
-    def __init__(self, config: RunConfig, paths: RunPaths, emit: Emit, should_stop: Request) -> None:
-        self.config = config
+    def __init__(self, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: Request) -> None:
+        self._resolved = resolved
+        self.config = config = resolved.config
         self.paths = paths
         self.emit = emit
         self._cache = paths.root.parent.parent / "cache"
-        self.course = Course(config, paths, emit, should_stop)
+        self.course = Course(resolved, paths, emit, should_stop)
         self.should_stop = self.course.should_stop
-        self.task = task_of(config.task)
+        self.task = resolved.task
+        self._fresh_base = partial(load_base, config.model.id, labels=self.task.labels, lsg=config.lsg)
         base, self.tokenizer = self._fresh_base()
         self.base_fingerprint = provenance.fingerprint_model(base)
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
@@ -141,12 +131,9 @@ class _Session:
         self.model = self.course.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
 
-    def _fresh_base(self) -> tuple[Any, Any]:
-        return load_base(self.config.model.id, labels=self.task.labels, lsg=self.config.lsg)
-
-    def _sample(self, base: Any) -> list[dict[str, Any]]:
+    def _sample(self, base: Model) -> list[dict[str, Any]]:
         """Training batches for a method that looks at data before it starts; none for others."""
-        if not get_method(self.config.method.name).looks_at_data:
+        if not self._resolved.method.looks_at_data:
             return []
         training = self.config.training
         rows = self.task.load("train")
@@ -158,21 +145,16 @@ class _Session:
     @cached_property
     def max_length(self) -> int:
         """Tokens of a row that fit the model beside the method's virtual tokens."""
-        room = context_length(self.model) - virtual_tokens(self.model)
-        if room < 2:
-            raise ModelError(
-                f"The method puts {virtual_tokens(self.model)} virtual tokens before the text, and the model reads "
-                f"{context_length(self.model)} tokens in all. Fewer virtual tokens are needed."
-            )
-        return min(self.config.training.max_length, room)
+        asked = self.config.training.max_length
+        return longest_row(asked, context_length(self.model), virtual_tokens(self.model))
 
     @cached_property
-    def training_rows(self) -> _Split:
+    def training_rows(self) -> _EncodedSplit:
         """The training split."""
         return self._split(self.task.load("train"))
 
     @cached_property
-    def validation_rows(self) -> _Split:
+    def validation_rows(self) -> _EncodedSplit:
         """The validation rows that are used."""
         return self._split(some_rows(self.task.load("validation"), self.config.training.eval_rows))
 
@@ -182,8 +164,8 @@ class _Session:
         vocabulary = 0 if self.form.classifies else self.model.config.vocab_size
         return evaluation_batches(self.validation_rows.encoded.examples, self.form, vocabulary)
 
-    def _split(self, rows: Sequence[Row]) -> _Split:
-        return _Split(rows, encode_once(self.form, rows, self.max_length, self._cache))
+    def _split(self, rows: Sequence[Row]) -> _EncodedSplit:
+        return _EncodedSplit(rows, encode_once(self.form, rows, self.max_length, self._cache))
 
     def announce(self, threads: int) -> None:
         """Emits ``started`` with everything that identifies the run's figures."""
@@ -213,26 +195,27 @@ class _Session:
     def train(self) -> StepCallback:
         """Runs the optimizer steps; validation losses come on the way."""
         training = self.config.training.model_copy(update={"max_steps": self.course.plan.steps})
-        after_step = get_method(self.config.method.name).after_step
+        after_step = self._resolved.method.after_step
         act = None if after_step is None else lambda step: after_step(self.model, step)
         callback = StepCallback(self.emit, self.should_stop, self.evaluate, training.eval_every, act)
         keeper = self.course.keeper(callback)
         self.emit("stage", name="training")
         if self.course.is_left(callback):
-            self._run_steps(self.config.model_copy(update={"training": training}), callback, keeper)
+            self._run_steps(training, callback, keeper)
         self.course.best.restore(self.model)
         self._trained = (callback.step, callback.tokens, round(callback.elapsed, 4))
         return callback
 
-    def _run_steps(self, config: RunConfig, callback: StepCallback, keeper: Keeper) -> None:
-        if config.training.gradient_checkpointing:
+    def _run_steps(self, training: TrainingConfig, callback: StepCallback, keeper: Keeper) -> None:
+        if training.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         examples, cuts = self.training_rows.encoded.examples, self.course.plan.cuts
         try:
-            StudioTrainer(self.model, config, examples, self.form, callback, [keeper], cuts).train()
+            resolved = replace(self._resolved, config=self.config.model_copy(update={"training": training}))
+            StudioTrainer(self.model, resolved, examples, self.form, callback, [keeper], cuts).train()
         except NonFiniteLossError as exc:
             self.course.keep_last_good(keeper, exc, self.save)
-        if config.training.gradient_checkpointing:
+        if training.gradient_checkpointing:
             self.model.gradient_checkpointing_disable()
 
     def evaluate(self, step: int, tokens: int, elapsed: float) -> bool | None:
@@ -256,16 +239,11 @@ class _Session:
         """The base model's validation loss, measured once per cache."""
         if self.form.classifies:
             return loss_of_frequencies(self.training_rows.rows, self.validation_rows.rows)
-        figures = self._base_figures(self.validation_rows.rows, max_length=self.max_length)
-        if stored := figures.load():
-            return Loss(stored["loss"], stored["tokens"])
-        with base_output(self.model) as base:
-            found = measure_loss(base, self.form, self.validation_batches, self.should_stop)
-        if found is not None:
-            figures.store({"loss": found.loss, "tokens": found.tokens})
-        return found
+        kept = self._base_figures(self.validation_rows.rows, max_length=self.max_length)
+        batches = self.validation_batches
+        return kept.of(self.model, lambda base: measure_loss(base, self.form, batches, self.should_stop), Loss)
 
-    def _base_figures(self, rows: Sequence[Row], **settings: Any) -> BaseFigures:
+    def _base_figures(self, rows: Sequence[Row], **settings: object) -> BaseFigures:
         return BaseFigures(self._cache, self.base_fingerprint, rows, settings)
 
     def save(self, step: int) -> None:
@@ -293,7 +271,7 @@ class _Session:
         rows = some_rows(self.task.load("test"), self.config.training.eval_rows)
         limit = longest_answer(self.tokenizer, self.training_rows.rows)
         limit = max(1, min(limit, room_for(self.model, 1)))
-        found = measure_answers(self.model, self.form, self.task, rows, limit, self.should_stop)
+        found = self._answers(self.model, rows, limit)
         if found is None:
             return False
         self._emit_test("test", found)
@@ -304,6 +282,9 @@ class _Session:
         self._emit_test("base/test", base)
         return True
 
+    def _answers(self, model: Model, rows: Sequence[Row], limit: int) -> TestResult | None:
+        return measure_answers(model, self.form, self.task, rows, limit, self.should_stop)
+
     def _emit_test(self, prefix: str, result: TestResult) -> None:
         metrics = {f"{prefix}/{name}": value for name, value in result.metrics.items()}
         step, tokens, elapsed = self._trained if prefix == "test" else (0, 0, 0.0)
@@ -312,11 +293,5 @@ class _Session:
     def _base_answers(self, rows: Sequence[Row], limit: int) -> TestResult | None:
         if self.form.classifies:
             return always_most_frequent(self.task, self.training_rows.rows, rows)
-        figures = self._base_figures(rows, task=self.task.name, max_new_tokens=limit)
-        if stored := figures.load():
-            return TestResult(stored["metrics"], stored["answers"])
-        with base_output(self.model) as base:
-            found = measure_answers(base, self.form, self.task, rows, limit, self.should_stop)
-        if found is not None:
-            figures.store({"metrics": found.metrics, "answers": found.answers})
-        return found
+        kept = self._base_figures(rows, task=self.task.name, max_new_tokens=limit)
+        return kept.of(self.model, lambda base: self._answers(base, rows, limit), TestResult)

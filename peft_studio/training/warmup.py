@@ -2,7 +2,8 @@
 
 import torch
 
-from peft_studio.config.run_config import DEFAULT_MODEL, RunConfig, parse_config
+from peft_studio.config.resolved_run import ResolvedRun, resolve
+from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS
 from peft_studio.tasks.base import Row
 from peft_studio.training import provenance
@@ -22,14 +23,14 @@ def rehearse() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
-        _start(parse_config({"method": {"name": next(iter(METHODS))}, "training": {}}))
+        _start(resolve(parse_config({"method": {"name": next(iter(METHODS))}})))
     torch.set_num_threads(threads)
 
 
-def _start(config: RunConfig) -> None:
+def _start(run: ResolvedRun) -> None:
     be_quiet()
-    base, tokenizer = load_base(DEFAULT_MODEL)
+    base, tokenizer = load_base(run.config.model.id)
     provenance.fingerprint_model(base)
     provenance.versions()
     format_for(layout_of(base), tokenizer).encode([Row("a", "b")] * 2, 16)
-    attach(base, config.method)
+    attach(base, run.method, run.config.method)

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from peft_studio.config.run_config import TaskConfig, parse_task
+from peft_studio.config.run_config import parse_task
+from peft_studio.config.sections import TaskConfig
 from peft_studio.errors import DataError, StudioError
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS

@@ -48,7 +48,7 @@ def kind_of(info: FieldInfo) -> Any:
     return kinds[0] if NoneType in get_args(info.annotation) and len(kinds) == 1 else info.annotation
 
 
-def control(name: str, info: FieldInfo, value: Any = None, visible: bool = True) -> Any:
+def control(name: str, info: FieldInfo, value: float | None = None, visible: bool = True) -> Any:
     """The control for one field.
 
     Args:
@@ -93,7 +93,7 @@ def controls(model: type[BaseModel], names: Iterable[str]) -> dict[str, Any]:
     return {name: control(name, model.model_fields[name]) for name in names}
 
 
-def read_value(info: FieldInfo, value: Any) -> Any:
+def read_value(info: FieldInfo, value: object) -> object:
     """What a control holds, as the field's type where that is possible; validation is left to the model."""
     kind = kind_of(info)
     if kind is int and isinstance(value, float) and value.is_integer():
@@ -108,7 +108,7 @@ def read_value(info: FieldInfo, value: Any) -> Any:
     return value
 
 
-def read_values(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+def read_values(model: type[BaseModel], values: Mapping[str, object]) -> dict[str, object]:
     """What several controls hold, by field name; empty ones are left out, so that defaults apply."""
     fields = model.model_fields
     return {name: read_value(fields[name], value) for name, value in values.items() if value not in (None, "")}

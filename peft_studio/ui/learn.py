@@ -104,7 +104,7 @@ def matching_on(tier: str, query: str, properties: Sequence[str], family: str) -
     return [name for name in matching(tier, query, properties) if not family or works_on(name, family)]
 
 
-class Library:
+class MethodLibrary:
     """Level, search, filters and tiles of the tab."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ def build(studio: Studio) -> None:
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=3, min_width=240, elem_classes="ps-form"):
             gr.Markdown(INTRO, elem_classes="ps-prose")
-            library = Library()
+            library = MethodLibrary()
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
             with gr.Column(elem_classes="ps-card ps-page"):
                 text = gr.Markdown(

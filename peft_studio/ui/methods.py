@@ -25,7 +25,7 @@ def method_tiles(*args: Any, **options: Any) -> Any:
     return tiles
 
 
-def known(name: Any) -> Any:
+def known(name: object) -> object:
     """The name of a method, as a page sends it."""
     if name not in METHODS:
         raise gr.Error(f"There is no method {name!r}.", print_exception=False)

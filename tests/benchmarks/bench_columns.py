@@ -39,7 +39,7 @@ CHANGE = 0.02  # standard deviation of the noise that makes adapters say differe
 
 def make_adapter(model_id: str, method: str, seed: int, folder: Path) -> None:
     """Saves an adapter with random weights."""
-    model = attach(load_base(model_id)[0], get_method(method).params(name=method))
+    model = attach(load_base(model_id)[0], get_method(method))
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

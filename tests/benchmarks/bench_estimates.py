@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS
@@ -56,13 +57,13 @@ def main() -> None:
                 for name in options.methods.split(",")
             }
             begun = time.process_time()
-            estimate(configs[next(iter(configs))])
+            estimate(resolve(configs[next(iter(configs))]))
             first = time.process_time() - begun
             found = []
             for name, config in configs.items():
                 begun = time.process_time()
                 with contextlib.suppress(ConfigError):  # BitFit: these models have no biases
-                    estimate(config)
+                    estimate(resolve(config))
                 found.append((time.process_time() - begun, name))
         found.sort(reverse=True)
         print(f"{title}: first {first:.2f} s, median {found[len(found) // 2][0]:.2f} s; slowest", end=" ")

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 import transformers
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS
@@ -40,7 +41,7 @@ def learn(config: RunConfig, threads: int) -> list[dict[str, Any]]:
         paths = RunPaths(Path(folder) / "home" / "runs" / "run")
         paths.root.mkdir(parents=True)
         trainer.run(
-            config=config,
+            resolved=resolve(config),
             paths=paths,
             emit=lambda kind, **fields: events.append({"kind": kind, **fields}),
             should_stop=lambda: not classifies and any(event["kind"] == "saved" for event in events),

@@ -71,6 +71,7 @@ def train(model: str, length: int, batch: int, rank: int) -> None:
     """A worker's training, in a process of its own, in turns until it is ended."""
     import torch
 
+    from peft_studio.config.resolved_run import resolve
     from peft_studio.config.run_config import parse_config
     from peft_studio.runs.events import EventWriter
     from peft_studio.runs.paths import RunPaths
@@ -95,7 +96,7 @@ def train(model: str, length: int, batch: int, rank: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = RunPaths(Path(folder) / "runs" / "one")
         paths.root.mkdir(parents=True)
-        session = trainer._Session(config, paths, EventWriter(paths.events).emit, lambda: False)
+        session = trainer._Session(resolve(config), paths, EventWriter(paths.events).emit, lambda: False)
         setattr(session, "evaluate", lambda *_: False)  # noqa: B010
         ids = torch.randint(5, 2000, (8 * batch, length), generator=torch.Generator().manual_seed(0)).tolist()
         examples = Encoded([Example(row, length - length // 4) for row in ids], 0, 0)

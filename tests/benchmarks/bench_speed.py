@@ -133,6 +133,7 @@ def all_logits(form: Any) -> Callable[..., Any]:
 
 def ours(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, int]:
     """A run's session, its events written to a file."""
+    from peft_studio.config.resolved_run import resolve
     from peft_studio.config.run_config import parse_config
     from peft_studio.runs.events import EventWriter
     from peft_studio.runs.paths import RunPaths
@@ -158,7 +159,7 @@ def ours(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, i
         root = Path(folder) / "runs" / "one"
         root.mkdir(parents=True)
         writer = EventWriter(root / "events.jsonl")
-        session = trainer._Session(config, RunPaths(root), writer.emit, lambda: False)
+        session = trainer._Session(resolve(config), RunPaths(root), writer.emit, lambda: False)
         setattr(session, "evaluate", lambda *_: False)  # noqa: B010
         if name.startswith("only") and "targets" not in name:
             setattr(session.form, "loss", all_logits(session.form))  # noqa: B010

@@ -26,6 +26,7 @@ import transformers  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402
 
+from peft_studio.config.resolved_run import resolve  # noqa: E402
 from peft_studio.config.run_config import parse_config  # noqa: E402
 from peft_studio.runs.events import EventWriter  # noqa: E402
 from peft_studio.tasks import get_task  # noqa: E402
@@ -127,7 +128,7 @@ def ours(model: Any, config: Any, examples: Any, form: Any, turns: Turns) -> flo
     with tempfile.TemporaryDirectory() as folder:
         writer = EventWriter(Path(folder) / "events.jsonl")
         callback = StepCallback(writer.emit, lambda: False, lambda *_: False, config.training.max_steps)
-        trainer = StudioTrainer(model, config, examples, form, callback, [turns])
+        trainer = StudioTrainer(model, resolve(config), examples, form, callback, [turns])
         trainer.train()
         writer.close()
     return callback.loss
@@ -136,7 +137,7 @@ def ours(model: Any, config: Any, examples: Any, form: Any, turns: Turns) -> flo
 def make_model(config: Any) -> Any:
     """The model that both train, the adapter's first values included."""
     transformers.set_seed(config.training.seed)
-    return attach(load_base(config.model.id)[0], config.method)
+    return attach(load_base(config.model.id)[0], resolve(config).method, config.method)
 
 
 def batches(config: Any, examples: Any) -> LengthGroupedBatches:

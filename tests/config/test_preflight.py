@@ -111,7 +111,7 @@ def test_it_is_refused_before_there_is_a_run(name: str, manager: JobManager, tmp
 def test_the_command_line_refuses_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"task": {"id": "reviews"}, "method": {"name": "lora"}, "model": {"id": "nano-seq2seq"}}
     preset = put(tmp_path / "x.yaml", json.dumps(data))
-    assert cli.main(["train", preset, "--home", str(tmp_path / "home")], {}) == 2
+    assert cli(["train", preset, "--home", str(tmp_path / "home")], {}) == 2
     assert "has no classification head here" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
 

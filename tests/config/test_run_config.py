@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from peft_studio.config.presets import apply_overrides
-from peft_studio.config.run_config import parse_config
+from peft_studio.config.run_config import parse_config, parse_task
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
 from peft_studio.models.lsg_settings import LongText, LSGConfig
@@ -115,3 +115,23 @@ def test_what_is_no_device_is_refused(device: str) -> None:
     ) as info:
         parse_config({"method": {"name": "lora"}, "training": {}, "resources": {"device": device}})
     assert info.value.path == "resources.device"
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"id": "custom"}, {"id": "bistr"}, {"id": "bistro", "templat": "x"}, {"id": "bistro", "template": "x"},
+        {"id": 3}, {"id": "custom", "train_file": 5}, {"id": "custom", "train_file": "x" * 2000},
+    ],
+)  # fmt: skip
+def test_a_task_by_itself_is_checked_as_in_a_config(task: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as alone:
+        parse_task(task)
+    with pytest.raises(ConfigError) as whole:
+        parse_config({"task": task, "method": {"name": "lora"}})
+    assert (str(alone.value), alone.value.path) == (str(whole.value), whole.value.path)
+
+
+def test_a_task_by_itself_is_that_of_a_config() -> None:
+    task = {"id": "custom", "train_file": "~/rows.csv", "kind": "generation"}
+    assert parse_task(task) == parse_config({"task": task, "method": {"name": "lora"}}).task

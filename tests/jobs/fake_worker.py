@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from peft_studio.config.run_config import RunConfig
+from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.errors import NonFiniteLossError
 from peft_studio.files import atomic_write, read_json
 from peft_studio.runs.paths import RunPaths
@@ -34,7 +34,7 @@ EXCEPTIONS: dict[str, Callable[[], BaseException]] = {
 
 def train(
     *,
-    config: RunConfig,
+    resolved: ResolvedRun,
     paths: RunPaths,
     emit: Callable[..., None],
     should_stop: Callable[[], bool],
@@ -45,7 +45,7 @@ def train(
     plan = json.loads((read_json(paths.config) or {})["name"] or "{}")
     print(plan.get("print", "pretending"))
     _guard(paths)
-    steps = (read_json(paths.extended) or {}).get("max_steps") or config.training.max_steps
+    steps = (read_json(paths.extended) or {}).get("max_steps") or resolved.config.training.max_steps
     emit("stage", name="training")
     emit("started", threads=threads, trainable_params=10, total_params=1000, max_steps=steps)
     stopped = paused = False

@@ -36,12 +36,12 @@ def test_method_trains_and_switches_off(name: str, model_type: str) -> None:
     rows = torch.randint(2, 100, (2, 8))
     with torch.no_grad():
         before = base(input_ids=rows).logits
-    params = get_method(name).params(name=name)
+    method = get_method(name)
     if name == "bitfit":
         with pytest.raises(ConfigError, match="nothing to train"):
-            attach(base, params)
+            attach(base, method)
         return
-    model = attach(base, params)
+    model = attach(base, method)
     loss = model(input_ids=rows).logits[:, -8:].square().mean()
     loss.backward()
     assert all((parameter.grad is not None) == parameter.requires_grad for parameter in model.parameters())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS, get_method
 from peft_studio.training.adapter_files import save_adapter
@@ -96,11 +97,11 @@ def per_layer_form(name: str, params: Any) -> int:
 
 def build(name: str, folder: Path) -> Any:
     model, _ = load_base(str(folder))
-    return attach(model, get_method(name).params(name=name))
+    return attach(model, get_method(name))
 
 
 def config_for(name: str, folder: Path) -> Any:
-    return parse_config({"model": {"id": str(folder)}, "method": {"name": name}, "training": {}})
+    return resolve(parse_config({"model": {"id": str(folder)}, "method": {"name": name}, "training": {}}))
 
 
 def tokens(seed: int = 0) -> torch.Tensor:

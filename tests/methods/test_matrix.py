@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.utils import ModulesToSaveWrapper
 
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
@@ -22,7 +23,8 @@ from peft_studio.training.adapter_files import save_adapter
 from peft_studio.training.estimates.estimate import attach_to_shapes
 from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.formats.formats import format_for
-from peft_studio.training.load import attach, base_output, layout_of, load_adapter, load_base, merge
+from peft_studio.training.load import attach, base_output, layout_of, load_adapter, load_base
+from peft_studio.training.quiet import known_warnings
 
 MATRIX = Path(__file__).resolve().parents[2] / "peft_studio" / "methods" / "matrix.json"
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "opt", "bert", "roberta", "distilbert", "modernbert", "t5", "bart")
@@ -55,7 +57,7 @@ class Case:
         self.batch = self.form.inputs(self.form.encode(self.rows, 100).examples)
         self.base = copy.deepcopy(base)
         torch.manual_seed(0)
-        self.model = attach(base, self.params, STEPS, [self.batch] * 2)
+        self.model = attach(base, self.method, self.params, STEPS, [self.batch] * 2)
 
     def load(self) -> tuple[Any, Any]:
         base, tokenizer = load_base(str(self.folder), labels=self.labels)
@@ -106,7 +108,7 @@ def test_method_on_architecture(
 
 def check(case: Case, folder: Path) -> str:
     """Goes through a method's life; returns what the matrix says of it."""
-    shapes, _ = attach_to_shapes((str(case.folder), case.labels, None), case.params, STEPS)
+    shapes, _ = attach_to_shapes((str(case.folder), case.labels, None), case.method, case.params, STEPS)
     assert count_parameters(shapes) == count_parameters(case.model)
     first, last = case.train()
     assert last < first
@@ -124,10 +126,20 @@ def check(case: Case, folder: Path) -> str:
         return "yes"
     try:
         merged = merge(reloaded)
-    except ConfigError:
+    except (ValueError, RuntimeError, NotImplementedError):
         return "yes, not mergeable"
     torch.testing.assert_close(case.logits(merged), trained, atol=1e-3, rtol=1e-3)
     return "yes"
+
+
+def merge(model: Any) -> Any:
+    """Folds an adapter into its base model's weights; the model is used up."""
+    for name, module in list(model.named_modules()):  # PEFT trips over heads that are more than one layer
+        if isinstance(module, ModulesToSaveWrapper):
+            parent = model.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], module.modules_to_save[module.active_adapters[0]])
+    with known_warnings():
+        return model.merge_and_unload()
 
 
 def test_config_uses_the_rate_for_the_models_size(families: dict[str, Path]) -> None:

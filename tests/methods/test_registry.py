@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from peft_studio import methods
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.load import attach, load_base
@@ -57,9 +58,9 @@ def test_one_file_and_one_line_add_a_method(tiny_model: Path, tmp_path: Path, mo
     spec.loader.exec_module(module)
     monkeypatch.setitem(methods.METHODS, "key_lora", module.KEY_LORA)  # the one line
 
-    config = parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "key_lora"}, "training": {}})
-    assert config.training.learning_rate == 1e-2
-    model = attach(load_base(str(tiny_model))[0], config.method)
-    figures = estimate(config)
+    run = resolve(parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "key_lora"}, "training": {}}))
+    assert run.config.training.learning_rate == 1e-2
+    model = attach(load_base(str(tiny_model))[0], run.method)
+    figures = estimate(run)
     assert figures["trainable_params"] == model.get_nb_trainable_parameters()[0] == 2 * 4 * (32 + 32)
     assert list(controls(module.KeyLoraParams, ["rank"])) == ["rank"]

@@ -20,7 +20,7 @@ def make_adapted(folder: Path, name: str) -> tuple[Any, Any]:
 
     model, tokenizer = load_base(str(folder))
     if name != "base":
-        model = attach(model, get_method(name).params(name=name))
+        model = attach(model, get_method(name))
         torch.manual_seed(1)
         with torch.no_grad():
             for parameter in model.parameters():

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.runs.paths import RunPaths
 from peft_studio.training import trainer
@@ -52,7 +53,7 @@ def make_config(model: Path, method: str | dict[str, Any] = "lora", task: str = 
 def train(config: Any, paths: RunPaths, log: Log | None = None) -> Log:
     """One process's share of a run."""
     log = log or Log()
-    trainer.run(config=config, paths=paths, emit=log.emit, should_stop=log.ask, threads=1)
+    trainer.run(resolved=resolve(config), paths=paths, emit=log.emit, should_stop=log.ask, threads=1)
     return log
 
 

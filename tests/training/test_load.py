@@ -28,7 +28,7 @@ ROWS = torch.arange(2, 14).reshape(2, 6)
 
 def adapter(name: str, base: Any, folder: Path) -> torch.Tensor:
     """Saves a changed adapter of a method; returns what the model says with it."""
-    model = attach(base, METHODS[name].params(name=name))
+    model = attach(base, METHODS[name])
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -104,7 +104,7 @@ def test_two_adapters_share_one_base(name: str, tiny_model: Path, tmp_path: Path
 @pytest.mark.parametrize("name", [name for name in sorted(METHODS) if not METHODS[name].changes_base])
 def test_second_adapter_is_added_deleted_and_added_again(name: str, tiny_model: Path, tmp_path: Path) -> None:
     said = adapter(name, load_base(str(tiny_model))[0], tmp_path)
-    model = attach(load_base(str(tiny_model))[0], METHODS[name].params(name=name)).eval()
+    model = attach(load_base(str(tiny_model))[0], METHODS[name]).eval()
     for _ in range(2):
         with known_warnings():
             model.load_adapter(str(tmp_path), "other")

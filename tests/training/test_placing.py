@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from peft_studio.config.preflight import check_run
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError, OutOfMemoryError
 from peft_studio.methods import get_method
@@ -68,7 +69,7 @@ def test_whose_memory_counts(gpus: Callable[..., None]) -> None:
 @pytest.fixture
 def model(tiny_model: Path) -> Any:
     """A tiny Llama with LoRA."""
-    return attach(load_base(str(tiny_model))[0], get_method("lora").params(name="lora"))
+    return attach(load_base(str(tiny_model))[0], get_method("lora"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_gpus_get_about_as_much_and_whole_blocks(
     name: str, labels: tuple[str, ...], method: str, gpus: Callable[..., None]
 ) -> None:
     """The map that GPUs would get; the parts of the model then talk to each other, all of them on the CPU."""
-    model = attach(load_base(name, labels=labels)[0], get_method(method).params(name=method)).eval()
+    model = attach(load_base(name, labels=labels)[0], get_method(method)).eval()
     ids = torch.arange(5, 25).reshape(2, 10)
     batch = {"input_ids": ids, **({} if name != "nano-seq2seq" else {"decoder_input_ids": ids})}
     size = sum(item.nbytes for item in model.parameters())
@@ -134,7 +135,7 @@ def run_of(folder: Path, tiny_model: Path, precision: str, device: str = "auto")
     paths.root.mkdir(parents=True, exist_ok=True)
     events: list[dict[str, Any]] = []
     trainer.run(
-        config=config, paths=paths, threads=1, should_stop=lambda: "",
+        resolved=resolve(config), paths=paths, threads=1, should_stop=lambda: "",
         emit=lambda kind, **fields: events.append({"kind": kind, **fields}),
     )  # fmt: skip
     metrics = {key: value for event in events for key, value in event.get("metrics", {}).items()}
@@ -171,7 +172,7 @@ def test_a_checkpoint_fits_whatever_device_a_run_is_moved_to(tmp_path: Path, tin
 
 def test_methods_that_keep_a_second_base_are_not_spread(tiny_model: Path) -> None:
     base = load_base(str(tiny_model))[0]
-    model = attach(base, get_method("pissa").params(name="pissa"))
+    model = attach(base, get_method("pissa"))
     with pytest.raises(ConfigError, match="cannot be spread"):
         spread(model, parts(model))
     config = {"model": {"id": str(tiny_model)}, "method": {"name": "pissa"}, "resources": {"device": "all"}}
@@ -181,7 +182,7 @@ def test_methods_that_keep_a_second_base_are_not_spread(tiny_model: Path) -> Non
 
 def test_a_moved_model_takes_its_untouched_base_along(tiny_model: Path) -> None:
     """The meta device stands for a GPU: what stayed behind would be on the CPU."""
-    model = attach(load_base(str(tiny_model))[0], get_method("pissa").params(name="pissa"))
+    model = attach(load_base(str(tiny_model))[0], get_method("pissa"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placing, "device_for", lambda _wish: torch.device("meta"))
         placing.place(model)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import NonFiniteLossError, StorageError
 from peft_studio.runs.paths import RunPaths
@@ -61,7 +62,7 @@ def run(tiny_model: Path, tmp_path: Path, cache: Path) -> Callable[..., tuple[Lo
         def should_stop() -> bool:
             return stop_at is not None and len(log.of("step")) >= stop_at
 
-        trainer.run(config=config, paths=paths, emit=log.emit, should_stop=should_stop, threads=1)
+        trainer.run(resolved=resolve(config), paths=paths, emit=log.emit, should_stop=should_stop, threads=1)
         return log, paths
 
     return train

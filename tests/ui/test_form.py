@@ -5,12 +5,13 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from peft_studio.config.run_config import ResourcesConfig, TrainingConfig, parse_config
+from peft_studio.config.run_config import parse_config
 from peft_studio.config.sampling import Sampling
+from peft_studio.config.sections import ResourcesConfig, TrainingConfig
 from peft_studio.machine.devices import Devices, Gpu
 from peft_studio.methods import METHODS
 from peft_studio.ui.form import bounds, control, read_values, show_number, show_value
-from peft_studio.ui.train import TrainForm
+from peft_studio.ui.train_form import TrainForm
 
 
 @pytest.mark.parametrize("name", METHODS)

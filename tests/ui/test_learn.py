@@ -10,7 +10,7 @@ from peft_studio.methods import METHODS, Method
 from peft_studio.methods.not_offered import NOT_OFFERED
 from peft_studio.settings import Settings
 from peft_studio.ui.form import show_number
-from peft_studio.ui.learn import ANY, Library, matching_on, page
+from peft_studio.ui.learn import ANY, MethodLibrary, matching_on, page
 from peft_studio.ui.matrix import FAMILIES, NO_PARAMETERS, library, outcomes, works_on
 from peft_studio.ui.methods import ALL
 from peft_studio.ui.routes import routes
@@ -37,7 +37,7 @@ def test_filters_by_architecture() -> None:
 
 
 def test_says_where_else_to_look(blocks: gr.Blocks) -> None:
-    library = Library()
+    library = MethodLibrary()
     assert (
         library.narrow("common", "PiSSA", (), ANY, "lora")[1]
         == "Nothing here matches. Under All there is 1 that would."
@@ -46,7 +46,7 @@ def test_says_where_else_to_look(blocks: gr.Blocks) -> None:
 
 
 def test_narrowing_keeps_the_chosen_method(blocks: gr.Blocks) -> None:
-    shown_library = Library()
+    shown_library = MethodLibrary()
     tiles, hint = shown_library.narrow("more", None, None, None, "lora")
     names = [name for _, name in tiles["choices"]]
     assert names[0] == "lora" and "boft" in names and hint.startswith("10 of")

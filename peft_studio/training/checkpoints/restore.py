@@ -11,7 +11,7 @@ from torch import Tensor
 from peft_studio.errors import CheckpointError, ConfigError
 from peft_studio.files import open_plain
 from peft_studio.machine.devices import AUTO
-from peft_studio.methods import Params, get_method
+from peft_studio.methods import Method, Params
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.checkpoints.checkpoint import Checkpoint
 from peft_studio.training.checkpoints.training_state import Changing, check_trained, own_constants, put_back
@@ -75,7 +75,8 @@ class Prepared:
 
     Args:
         base: From ``load_base``; changed.
-        params: The method's.
+        method: The method.
+        params: Its parameters.
         steps: That schedules inside the method are made for.
         batches: Gives training batches to a method that looks at data; not asked when there is a checkpoint.
         resumed: The checkpoint.
@@ -93,6 +94,7 @@ class Prepared:
     def __init__(
         self,
         base: Any,
+        method: Method,
         params: Params,
         steps: int,
         batches: Callable[[], Sequence[Mapping[str, Any]]],
@@ -100,14 +102,14 @@ class Prepared:
         device: str = AUTO,
     ) -> None:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
-        self.model: Any = attach(base, params, steps, () if resumed else batches())
+        self.model: Any = attach(base, method, params, steps, () if resumed else batches())
         self._own = own_constants(self.model, held)
         if resumed is not None:
             self._restore_start(resumed)
         place(self.model, device)
         self.changing = Changing(self.model)  # of this place: moving a model makes new buffers
         if resumed is not None:
-            self._restore_weights(params, resumed)
+            self._restore_weights(method, resumed)
 
     def constants(self) -> dict[str, Tensor]:
         """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
@@ -126,10 +128,9 @@ class Prepared:
                 raise CheckpointError("it lacks the start of the method")
             origin.begin_again(self.model, initial)
 
-    def _restore_weights(self, params: Params, resumed: Checkpoint) -> None:
+    def _restore_weights(self, method: Method, resumed: Checkpoint) -> None:
         weights = resumed.part("model/")
         check_trained(self.model, weights)
         put_back(self.model, weights)
-        restore = get_method(params.name).restore
-        if restore is not None:
-            restore(self.model, resumed.part("method/"))
+        if method.restore is not None:
+            method.restore(self.model, resumed.part("method/"))

@@ -8,9 +8,8 @@ from typing import Any
 import transformers
 from torch import Tensor
 
-from peft_studio.config.run_config import RunConfig
+from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.errors import CheckpointError, NonFiniteLossError, StorageError
-from peft_studio.methods import get_method
 from peft_studio.runs.paths import RunPaths
 from peft_studio.training import provenance
 from peft_studio.training.checkpoints.checkpoint import (
@@ -34,7 +33,7 @@ class Course:
     """What connects the processes that work on one run, one after the other.
 
     Args:
-        config: What to do.
+        run: What to do.
         paths: The run's folder.
         emit: Takes events.
         ask: Tells what the run is asked to do.
@@ -52,14 +51,15 @@ class Course:
     plan: Plan
     model: Any
 
-    def __init__(self, config: RunConfig, paths: RunPaths, emit: Callable[..., None], ask: Request) -> None:
+    def __init__(self, run: ResolvedRun, paths: RunPaths, emit: Callable[..., None], ask: Request) -> None:
         self._begun = time.perf_counter()
-        self._config = config
+        self._config = run.config
+        self._method = run.method
         self._paths = paths
         self._emit = emit
         self._ask = ask
         self.request = ""
-        self.best = BestWeights(config.training.early_stopping)
+        self.best = BestWeights(run.config.training.early_stopping)
         self.base_told = False
 
     def begin(self, base: Any, identity: Identity, steps: int, fresh_base: Callable[[], Any], batches: Batches) -> Any:
@@ -89,7 +89,9 @@ class Course:
         self.resumed = resumed
         self.plan = plan_for(steps, self._paths.extended, resumed)
         wish = self._config.resources.device
-        prepared = Prepared(base, self._config.method, self.plan.method_steps, lambda: batches(base), resumed, wish)
+        prepared = Prepared(
+            base, self._method, self._config.method, self.plan.method_steps, lambda: batches(base), resumed, wish
+        )
         self.model = prepared.model
         self._changing = prepared.changing
         self._writer = CheckpointWriter(self._paths.checkpoint, self._identity, prepared.constants())
@@ -143,7 +145,7 @@ class Course:
     def _rest(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What a checkpoint holds beside the state of the loop."""
         best, weights = self.best.state()
-        state = get_method(self._config.method.name).state
+        state = self._method.state
         own = state(self.model) if state is not None else {}
         plain = {
             "max_steps": self.plan.steps,

@@ -1,32 +1,40 @@
-"""What a run would cost, told before it starts: exact counts and file size, an estimated memory ledger, and a map.
+"""What a run would cost, told before it starts: exact counts and file size, an estimate of memory, and a map.
 
 Counts come from the very function that training uses to attach a method, run on shapes only (PyTorch's meta device),
 so they are exact by construction.
 """
 
+import contextlib
+import gc
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import ModelError
 from peft_studio.machine.devices import CPU, MPS
-from peft_studio.methods import get_method
-from peft_studio.methods.base import Params
+from peft_studio.methods.base import Method, Params
+from peft_studio.methods.partial import FULL
 from peft_studio.models.layouts import Layout
 from peft_studio.models.lsg_settings import LongText
-from peft_studio.tasks import task_of
 from peft_studio.tasks.base import Task
-from peft_studio.training.estimates.memory import BYTES, Rows, Weights, memory_ledger
+from peft_studio.training.estimates.memory import BYTES, RowLengths, Weights, memory_by_purpose
 from peft_studio.training.estimates.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.estimates.safetensors_size import adapter_file_bytes
 from peft_studio.training.fast.frozen_weights import frozen_matrices
 from peft_studio.training.fast.llama import FastDecoder, Levers
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.placing import memory_of
-from peft_studio.training.shapes_only import no_collections, shapes_only
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SAMPLE = 256  # rows that are tokenized to learn how long they are
 LONG = 32  # one row in so many is as long as those of the longest batches
@@ -66,28 +74,28 @@ class Facts:
     map: list[dict[str, Any]]
 
 
-def estimate(config: RunConfig) -> dict[str, Any]:
+def estimate(run: ResolvedRun) -> dict[str, Any]:
     """Everything the form shows while it is filled in, as plain values.
 
     Args:
-        config: The run that would be started.
+        run: The run that would be started.
 
     Returns:
         ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
-        ``memory`` (bytes; see ``ledger.memory_ledger``), ``tokens_per_row``, ``map``, ``warnings``, and under
+        ``memory`` (bytes; see ``memory.memory_by_purpose``), ``tokens_per_row``, ``map``, ``warnings``, and under
         ``full`` the same figures for full fine-tuning.
 
     Raises:
         ModelError: The model cannot be read.
         ConfigError: The method does not fit the model.
     """
-    task = task_of(config.task)
+    config, task = run.config, run.task
     place = (config.model.id, task.labels, config.lsg)
-    facts = _facts(place, config.method, config.training.max_steps)
+    facts = _facts(place, run.method, config.method, config.training.max_steps)
     lengths = _typical_lengths(config.model.id, task)
     rows = len(task.load("train"))
     figures = _figures(config, place, facts, lengths, rows)
-    full = _figures(config, place, _facts(place, get_method("full").params(name="full"), 1), lengths, rows)
+    full = _figures(config, place, _facts(place, FULL, FULL.params(name=FULL.name), 1), lengths, rows)
     return {
         **figures,
         "full": full,
@@ -114,7 +122,7 @@ def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> l
     return warnings
 
 
-def _figures(config: RunConfig, place: Place, facts: Facts, lengths: Rows, count: int) -> dict[str, Any]:
+def _figures(config: RunConfig, place: Place, facts: Facts, lengths: RowLengths, count: int) -> dict[str, Any]:
     rows, base = lengths.within(config.training.max_length), _meta_base(*place)
     held = Weights(
         facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.fast, facts.frozen_head,
@@ -127,19 +135,19 @@ def _figures(config: RunConfig, place: Place, facts: Facts, lengths: Rows, count
         "base_params": facts.base,
         "trainable_share": facts.trainable / facts.total,
         "adapter_bytes": facts.adapter_bytes,
-        "memory": memory_ledger(held, base.config, layout_of(base), config.training, rows, on_gpu),
+        "memory": memory_by_purpose(held, base.config, layout_of(base), config.training, rows, on_gpu),
         "tokens_per_row": rows.prompt + rows.answer,
     }
 
 
 @lru_cache(maxsize=256)
-def _facts(place: Place, params: Params, steps: int) -> Facts:
+def _facts(place: Place, method: Method, params: Params, steps: int) -> Facts:
     with no_collections():
-        return _count(place, params, steps)
+        return _count(place, method, params, steps)
 
 
-def _count(place: Place, params: Params, steps: int) -> Facts:
-    model, base = attach_to_shapes(place, params, steps)
+def _count(place: Place, method: Method, params: Params, steps: int) -> Facts:
+    model, base = attach_to_shapes(place, method, params, steps)
     layout = layout_of(base)
     trainable, total = count_parameters(model)
     fast = FastDecoder(model, Levers()) if FastDecoder.fits(model) else None
@@ -149,7 +157,7 @@ def _count(place: Place, params: Params, steps: int) -> Facts:
         total=total,
         base=sum(parameter.numel() for parameter in base.parameters()),
         held=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
-        adapter_bytes=adapter_file_bytes(model, get_method(params.name).changes_base),
+        adapter_bytes=adapter_file_bytes(model, method.changes_base),
         blocks=trained_blocks(model, base, layout),
         copies=sum(2 * part.numel() for part in frozen_matrices(model)),
         fast=fast is not None,
@@ -159,7 +167,7 @@ def _count(place: Place, params: Params, steps: int) -> Facts:
     )
 
 
-def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
+def trained_blocks(model: "PeftModel", base: "PreTrainedModel", layout: Layout) -> int:
     """How many blocks the backward pass goes through: all from the lowest that trains upwards.
 
     Args:
@@ -180,12 +188,13 @@ def trained_blocks(model: Any, base: Any, layout: Layout) -> int:
     return sum(depths) - lowest
 
 
-def attach_to_shapes(place: Place, params: Params, steps: int) -> tuple[Any, Any]:
+def attach_to_shapes(place: Place, method: Method, params: Params, steps: int) -> "tuple[PeftModel, PreTrainedModel]":
     """A model with a method and the same model without, both on the meta device.
 
     Args:
         place: The base model.
-        params: The method's parameters.
+        method: The method.
+        params: Its parameters.
         steps: Optimizer steps of the run.
 
     Raises:
@@ -194,32 +203,77 @@ def attach_to_shapes(place: Place, params: Params, steps: int) -> tuple[Any, Any
     """
     base = _meta_base(*place)
     with shapes_only():
-        return attach(share_base(base), params, steps), base
+        return attach(share_base(base), method, params, steps), base
 
 
 @lru_cache(maxsize=8)
-def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg: LongText | None = None) -> Any:
+def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg: LongText | None = None) -> "PreTrainedModel":
     return load_meta(model_id, labels, lsg)
 
 
-def _typical_lengths(model_id: str, task: Task) -> Rows:
+def _typical_lengths(model_id: str, task: Task) -> RowLengths:
     """Tokens of rows, over a sample; round numbers without a tokenizer to ask."""
     try:
         return _lengths(model_id, tuple((row.prompt, row.target) for row in task.load("train")[:SAMPLE]))
     except ModelError:
-        return Rows(64, 64, 128, 64)
+        return RowLengths(64, 64, 128, 64)
 
 
 @lru_cache(maxsize=64)
-def _lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> Rows:
+def _lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> RowLengths:
     tokenizer = _tokenizer(model_id)
     prompts, answers = (tokenizer(list(texts), verbose=False)["input_ids"] for texts in zip(*rows, strict=True))
     pairs = [(len(prompt), len(answer) + 1) for prompt, answer in zip(prompts, answers, strict=True)]
     longest = sorted(pairs, key=sum)[-max(1, len(pairs) // LONG) :]
     mean, tail = ([sum(column) / len(chosen) for column in zip(*chosen, strict=True)] for chosen in (pairs, longest))
-    return Rows(round(mean[0]), round(mean[1]), round(sum(tail)), round(tail[1]))
+    return RowLengths(round(mean[0]), round(mean[1]), round(sum(tail)), round(tail[1]))
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(model_id: str) -> Any:
+def _tokenizer(model_id: str) -> "PreTrainedTokenizerBase":
     return load_tokenizer(model_id)
+
+
+class _SkipInitialisation(TorchFunctionMode):
+    """Leaves out what only fills in numbers; the meta device would go through most of it step by step, in Python."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func in (torch.triu_indices, torch.tril_indices):
+            return _triangle(func, *args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _triangle(func: Callable[..., Any], row: int, col: int, offset: int = 0, **options: object) -> Tensor:
+    """Indices of a triangle of a matrix, ``(2, N)``."""
+    lower = offset if func is torch.tril_indices else offset - 1  # the last diagonal of the lower part
+    below = sum(min(max(number + lower + 1, 0), col) for number in range(row))
+    count = below if func is torch.tril_indices else row * col - below
+    return torch.empty(2, count, dtype=options.get("dtype", torch.int64), device=options.get("device"))
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within it, new tensors are on the meta device and are not initialised. For the calling thread alone."""
+    with torch.device("meta"), _SkipInitialisation():
+        yield
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Within it, garbage is not looked for: among so many new objects that stay, that is a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

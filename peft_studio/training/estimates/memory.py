@@ -7,17 +7,20 @@ what real workers needed.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from peft_studio.config.run_config import TrainingConfig
+from peft_studio.config.sections import TrainingConfig
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.models.layouts import Layout
 from peft_studio.training.fast.kernels import HEAD_BYTES, SHORT
 from peft_studio.training.fast.llama import MEMORY_BYTES
 from peft_studio.training.formats.formats import ANSWER_ROWS, evaluation_tokens
 from peft_studio.training.formats.greedy import cache_bytes, rows_together
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 BYTES = 4  # float32
 STATES = {"adamw": 2, "adafactor": 0, "sgd": 0}  # numbers that an optimizer keeps for each trained one, about
@@ -26,7 +29,7 @@ SLACK = 1.15  # what the allocator takes for a byte that is asked for, when size
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowLengths:
     """Tokens of a row.
 
     Attributes:
@@ -41,10 +44,10 @@ class Rows:
     long: int
     long_answer: int
 
-    def within(self, limit: int) -> "Rows":
+    def within(self, limit: int) -> "RowLengths":
         """The same with rows cut to a length."""
         answer, long_answer = min(self.answer, limit), min(self.long_answer, limit)
-        return Rows(min(self.prompt, limit - answer), answer, min(self.long, limit), long_answer)
+        return RowLengths(min(self.prompt, limit - answer), answer, min(self.long, limit), long_answer)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Widths:
     writers: int = 0
 
     @classmethod
-    def of(cls, config: Any, layout: Layout) -> "Widths":
+    def of(cls, config: "PretrainedConfig", layout: Layout) -> "Widths":
         """Reads them off a transformers config."""
         hidden, heads = config.hidden_size, config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or hidden // heads
@@ -114,10 +117,15 @@ class Widths:
         return 10 * self.hidden + 2 * self.keys + 4 * self.inner + 2 * self.heads * length
 
 
-def memory_ledger(
-    weights: Weights, config: Any, layout: Layout, training: TrainingConfig, rows: Rows, on_gpu: bool = False
+def memory_by_purpose(
+    weights: Weights,
+    config: "PretrainedConfig",
+    layout: Layout,
+    training: TrainingConfig,
+    rows: RowLengths,
+    on_gpu: bool = False,
 ) -> dict[str, int]:
-    """The lines, in bytes.
+    """Bytes of each line, by its name.
 
     Args:
         weights: Of the model with its method.
@@ -148,7 +156,7 @@ def memory_ledger(
     }
 
 
-def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig, rows: Rows) -> int:
+def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig, rows: RowLengths) -> int:
     """What the forward pass keeps for the backward pass, in the longest batches.
 
     Per token and block: ``10 d + 2 k + 4 f`` numbers (norms, projections, residuals of width ``d``, keys and values of
@@ -177,14 +185,14 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
     return number * kept + head + min(remembered, MEMORY_BYTES)
 
 
-def validation_bytes(widths: Widths, training: TrainingConfig, rows: Rows) -> int:
+def validation_bytes(widths: Widths, training: TrainingConfig, rows: RowLengths) -> int:
     """What one batch of a validation needs: a block's numbers for each token, and the logits of all answers."""
     tokens = min(evaluation_tokens(widths.vocabulary), training.eval_rows * rows.long)
     answers = tokens * rows.answer // max(1, rows.answer + rows.prompt)
     return BYTES * (tokens * widths.passing + 3 * answers * widths.vocabulary)
 
 
-def answer_bytes(config: Any, widths: Widths, training: TrainingConfig, rows: Rows) -> int:
+def answer_bytes(config: "PretrainedConfig", widths: Widths, training: TrainingConfig, rows: RowLengths) -> int:
     """What answering the test rows needs: keys and values of all rows that are decoded together, and their texts."""
     if not widths.vocabulary:
         return BYTES * min(ANSWER_ROWS, training.eval_rows) * rows.long * widths.passing

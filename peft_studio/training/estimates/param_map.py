@@ -1,15 +1,20 @@
 """Which parameters train, and where they are: counts and the layer-by-layer map that the Train page draws."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from peft_studio.models.layouts import Layout
+from peft_studio.training import Model
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 WRAPPER = "base_model.model."
 
 
-def count_parameters(model: Any) -> tuple[int, int]:
+def count_parameters(model: Model) -> tuple[int, int]:
     """Trainable parameters, and all parameters that take part when the adapter is on.
 
     A private copy of a base parameter takes that parameter's place, so full fine-tuning trains 100 % of its model.
@@ -27,7 +32,7 @@ def count_parameters(model: Any) -> tuple[int, int]:
     return trainable, sum(parameter.numel() for parameter in effective.values())
 
 
-def _replacing_modules(model: Any) -> dict[str, dict[str, nn.Parameter]]:
+def _replacing_modules(model: Model) -> dict[str, dict[str, nn.Parameter]]:
     """Base modules some of whose parameters are replaced by copies: full name -> parameter name -> copy."""
     from peft.utils import ModulesToSaveWrapper
 
@@ -44,7 +49,7 @@ def _replacing_modules(model: Any) -> dict[str, dict[str, nn.Parameter]]:
     return replaced
 
 
-def draw_map(model: Any, base: Any, layout: Layout) -> list[dict[str, Any]]:
+def draw_map(model: "PeftModel", base: "PreTrainedModel", layout: Layout) -> list[dict[str, Any]]:
     """The model from input to output.
 
     Args:
@@ -65,7 +70,7 @@ def draw_map(model: Any, base: Any, layout: Layout) -> list[dict[str, Any]]:
     return _assemble(model, base, cells, layout)
 
 
-def _owners(base: Any) -> list[tuple[str, int]]:
+def _owners(base: "PreTrainedModel") -> list[tuple[str, int]]:
     """Modules that own parameters, with how many; tied ones once."""
     seen: set[int] = set()
     found = []
@@ -95,7 +100,7 @@ def _kind_outside(name: str, layout: Layout) -> str:
     return "norm" if name in (layout.final_norm, *layout.outer_norms) else "embedding"
 
 
-def _spread(model: Any, base: Any, cells: dict[str, dict[str, Any]]) -> int:
+def _spread(model: "PeftModel", base: "PreTrainedModel", cells: dict[str, dict[str, Any]]) -> int:
     """Adds every new parameter to the cell it belongs to; returns how many stand in front of the text."""
     in_front = 0
     known = {id(parameter) for parameter in base.parameters()}
@@ -127,7 +132,7 @@ def _owner(path: str, cells: dict[str, dict[str, Any]]) -> str | None:
     return None
 
 
-def _blocks(base: Any, layout: Layout) -> list[list[dict[str, Any]]]:
+def _blocks(base: "PreTrainedModel", layout: Layout) -> list[list[dict[str, Any]]]:
     """For each stack its empty blocks."""
     names = ["layers"] if len(layout.blocks) == 1 else ["encoder", "decoder"]
     return [
@@ -136,7 +141,9 @@ def _blocks(base: Any, layout: Layout) -> list[list[dict[str, Any]]]:
     ]
 
 
-def _assemble(model: Any, base: Any, cells: dict[str, dict[str, Any]], layout: Layout) -> list[dict[str, Any]]:
+def _assemble(
+    model: "PeftModel", base: "PreTrainedModel", cells: dict[str, dict[str, Any]], layout: Layout
+) -> list[dict[str, Any]]:
     in_front = _spread(model, base, cells)
     before: list[dict[str, Any]] = []
     stacks = _blocks(base, layout)
@@ -156,7 +163,9 @@ def _assemble(model: Any, base: Any, cells: dict[str, dict[str, Any]], layout: L
     return [*before, *blocks, *after]
 
 
-def _place_virtual_tokens(model: Any, count: int, before: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> None:
+def _place_virtual_tokens(
+    model: "PeftModel", count: int, before: list[dict[str, Any]], blocks: list[dict[str, Any]]
+) -> None:
     """Vectors before the text stand before the model; key-value prefixes are shared out among the last blocks."""
     from peft import PeftType
 

@@ -6,17 +6,20 @@ training uses, so what is shown as cut is what training cuts.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.config.run_config import RunConfig
-from peft_studio.errors import DataError, ModelError
-from peft_studio.models.layouts import layout_for
-from peft_studio.tasks import CUSTOM, custom_data, task_of
+from peft_studio.errors import DataError
+from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.formats.rows import Encoded, Example
-from peft_studio.training.formats.target_logits import context_of
+from peft_studio.training.formats.target_logits import context_of, longest_row
 from peft_studio.training.load import load_config, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SHOWN_ROWS = 5
 SHOWN_TOKENS = 1500  # of one row; enough to see how it is made, and no burden for a page
@@ -25,11 +28,11 @@ BINS = 24
 _ENDLESS = 1 << 30
 
 
-def preview(config: RunConfig) -> dict[str, Any]:
+def preview(run: ResolvedRun) -> dict[str, Any]:
     """Shows what training would see, as plain values.
 
     Args:
-        config: The run that would be started.
+        run: The run that would be started.
 
     Returns:
         ``splits`` (per split: ``rows``, ``used``, ``encoded``, ``cut``, ``dropped``), ``rows`` (the first training
@@ -43,11 +46,12 @@ def preview(config: RunConfig) -> dict[str, Any]:
         DataError: A file cannot be used, or no row fits.
         ModelError: The model cannot be read.
     """
-    task = task_of(config.task)
+    config, task = run.config, run.task
     model = load_config(config.model.id)
-    layout = layout_for(model.model_type, task.kind)
+    layout = run.layout_of_type(model.model_type)
     form = format_for(layout, load_tokenizer(config.model.id), task.labels)
-    length = longest_row(config, model)
+    context = config.lsg.length if config.lsg else context_of(model)
+    length = longest_row(config.training.max_length, context, getattr(config.method, "virtual_tokens", 0))
     rows = {split: task.load(split) for split in SPLITS}
     used = {
         split: some_rows(found, MAX_ROWS if split == "train" else config.training.eval_rows)
@@ -65,22 +69,6 @@ def preview(config: RunConfig) -> dict[str, Any]:
         "labels": _labels(task, rows),
         **_notes(config),
     }
-
-
-def longest_row(config: RunConfig, model: Any) -> int:
-    """Tokens of a row that fit a model, given by its transformers config, beside the method's virtual tokens.
-
-    Raises:
-        ModelError: Nothing fits.
-    """
-    virtual = getattr(config.method, "virtual_tokens", 0)
-    room = (config.lsg.length if config.lsg else context_of(model)) - virtual
-    if room < 2:
-        raise ModelError(
-            f"The method puts {virtual} virtual tokens before the text, and the model reads {context_of(model)} "
-            "tokens in all. Fewer virtual tokens are needed."
-        )
-    return min(config.training.max_length, room)
 
 
 def _counts(rows: Sequence[Row], used: Sequence[Row], encoded: Encoded) -> dict[str, int]:
@@ -184,7 +172,7 @@ def _parts(form: Format, whole: Example, kept: Example) -> Iterator[tuple[list[i
         yield kept.ids[kept.prompt_length :], "target"
 
 
-def _segments(tokenizer: Any, ids: Sequence[int], part: str) -> list[dict[str, Any]]:
+def _segments(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], part: str) -> list[dict[str, Any]]:
     """Tokens as texts; tokens that only together make a character share one segment."""
     found: list[dict[str, Any]] = []
     start = 0
@@ -197,7 +185,7 @@ def _segments(tokenizer: Any, ids: Sequence[int], part: str) -> list[dict[str, A
     return found
 
 
-def _text(tokenizer: Any, ids: Sequence[int], start: int, end: int) -> str:
+def _text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], start: int, end: int) -> str:
     """What some tokens add to the one before them, which decides whether they begin with a space."""
     before = tokenizer.decode(ids[start - 1 : start]) if start else ""
     both = tokenizer.decode(ids[max(start - 1, 0) : end])

@@ -5,9 +5,12 @@ Source: https://github.com/huggingface/safetensors#format
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _NAMES = {
     torch.int64: "I64",
@@ -26,7 +29,7 @@ _ORDER = list(_NAMES)
 _ALIGNMENT = 8
 
 
-def adapter_file_bytes(model: Any, converted: bool = False) -> int:
+def adapter_file_bytes(model: "PeftModel", converted: bool = False) -> int:
     """Bytes of ``adapter_model.safetensors`` for a PEFT model, which may be on the meta device.
 
     Args:
@@ -48,13 +51,13 @@ def _doubled(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return tensor if side is None else torch.cat([tensor, tensor], dim=side)
 
 
-def _prompt_tensors(model: Any) -> dict[str, torch.Tensor]:
+def _prompt_tensors(model: "PeftModel") -> dict[str, torch.Tensor]:
     """What a prompt method saves: the finished vectors under one name, without what made them; and heads."""
     encoder = model.prompt_encoder["default"]
     rows, width = encoder.embedding.weight.shape
     if getattr(encoder, "prefix_projection", False):
         width = encoder.transform[-1].out_features
-    tensors = {"prompt_embeddings": torch.empty(rows, width, device="meta")}
+    tensors = {"prompt_embeddings": torch.empty(rows, width, device="meta")}  # (virtual tokens, d)
     for name, tensor in model.state_dict().items():
         if ".modules_to_save.default." in name:
             tensors[name.replace("modules_to_save.default.", "")] = tensor

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from peft_studio.errors import ModelError
 from peft_studio.training.formats.rows import IGNORED
 
 
@@ -59,6 +60,25 @@ def target_logits(model: nn.Module, input_ids: Tensor, labels: Tensor) -> tuple[
 def _can_choose(model: nn.Module) -> bool:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "logits_to_keep" in inspect.signature(type(base).forward).parameters
+
+
+def longest_row(asked: int, context: int, virtual: int) -> int:
+    """Tokens of a row that fit a model beside a method's virtual tokens.
+
+    Args:
+        asked: ``training.max_length``.
+        context: What the model reads.
+        virtual: The method's virtual tokens.
+
+    Raises:
+        ModelError: Nothing fits.
+    """
+    if context - virtual < 2:
+        raise ModelError(
+            f"The method puts {virtual} virtual tokens before the text, and the model reads {context} tokens in all. "
+            "Fewer virtual tokens are needed."
+        )
+    return min(asked, context - virtual)
 
 
 def context_length(model: nn.Module, default: int = 1 << 30) -> int:

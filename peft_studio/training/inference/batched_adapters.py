@@ -7,7 +7,7 @@ mixed batches loop over the adapters in every layer, so they gain little.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.ia3.layer import Linear as IA3Linear
@@ -17,10 +17,14 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from peft_studio.methods.bottleneck_tuner import Bottleneck, BottleneckLayer
+from peft_studio.training import Model
 from peft_studio.training.load import share_base
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def can_share(model: Any, base: nn.Module) -> bool:
+
+def can_share(model: Model, base: "PreTrainedModel") -> bool:
     """Whether a model differs from the base only in layers that can stand in a batch with others.
 
     Args:
@@ -40,7 +44,7 @@ def can_share(model: Any, base: nn.Module) -> bool:
     return {id(tensor) for tensor in (*inner.parameters(), *inner.buffers())} <= known | own
 
 
-def adapted_layers(model: Any) -> dict[str, nn.Module]:
+def adapted_layers(model: Model) -> dict[str, nn.Module]:
     """The outermost layers that an adapter has put in place of the base model's, by name."""
     if not hasattr(model, "get_base_model"):
         return {}
@@ -62,7 +66,7 @@ def _stands_alone(layer: nn.Module) -> bool:
     return next(plain.children(), None) is None
 
 
-def together(models: Sequence[Any], base: nn.Module) -> Any:
+def batch_adapters(models: Sequence[Model], base: "PreTrainedModel") -> "PreTrainedModel":
     """One model whose row ``i`` answers as ``models[i]`` does.
 
     Args:
@@ -76,11 +80,11 @@ def together(models: Sequence[Any], base: nn.Module) -> Any:
     shared = share_base(base)
     for name in dict.fromkeys(name for found in layers for name in found):
         plain = shared.get_submodule(name)
-        shared.set_submodule(name, Rows(plain, [found.get(name) for found in layers]))
+        shared.set_submodule(name, MixedLayer(plain, [found.get(name) for found in layers]))
     return shared.eval()
 
 
-class Rows(nn.Module):
+class MixedLayer(nn.Module):
     """A layer whose rows belong to different adapters.
 
     Args:
@@ -92,18 +96,13 @@ class Rows(nn.Module):
         super().__init__()
         self.plain = plain
         self._count = len(owners)
-        self._stacks: list[_Stack] = []
-        self._alone = {row: owner for row, owner in enumerate(owners) if owner is not None}
+        self._stacks: list[_Stack] = []  # adapters computed for all rows at once
+        self._alone = {row: owner for row, owner in enumerate(owners) if owner is not None}  # asked one by one
         for kind in (_InputScales, _OutputScales, _LowRank, _Bottlenecks):
             mine = {row: owner for row, owner in self._alone.items() if kind.fits(owner)}
             if mine:
                 self._stacks.append(kind(mine, self._count))
                 self._alone = {row: owner for row, owner in self._alone.items() if row not in mine}
-
-    @property
-    def asks_rows(self) -> bool:
-        """Whether some adapted layer has to be asked for its own row."""
-        return bool(self._alone)
 
     def __getattr__(self, name: str) -> Any:
         """Attributes of the plain layer, which some models read (``weight.dtype``)."""
@@ -116,26 +115,27 @@ class Rows(nn.Module):
         """``(B, ...)`` or, where a model flattens it, ``(B * T, ...)`` -> the same with the layer's output."""
         if len(self._alone) == self._count:
             return torch.cat([self._ask(row, args, kwargs) for row in range(self._count)])
-        output = self._stacked(args[0]) if self._stacks else self.plain(*args, **kwargs)
+        output = self._stacked(args[0]) if self._stacks else self.plain(*args, **kwargs)  # (B, ...)
         for row in self._alone:
             self._part(output, row).copy_(self._ask(row, args, kwargs))
         return output
 
     def _stacked(self, hidden: Tensor) -> Tensor:
-        rows = scaled = hidden.reshape(self._count, -1, hidden.shape[-1])
+        rows = scaled = hidden.reshape(self._count, -1, hidden.shape[-1])  # (B, T, d_in)
         for stack in self._stacks:
             scaled = stack.before(scaled)
-        output: Tensor = self.plain(scaled)
+        output: Tensor = self.plain(scaled)  # (B, T, d_out)
         for stack in self._stacks:
             output = stack.after(rows, output)
-        return output.reshape(*hidden.shape[:-1], output.shape[-1])
+        return output.reshape(*hidden.shape[:-1], output.shape[-1])  # as it came: (B, T, d_out) or (B * T, d_out)
 
-    def _ask(self, row: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _ask(self, row: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """What the owner of a row says to its part of the input."""
         own = [self._part(value, row) for value in args]
         return self._alone[row](*own, **{name: self._part(value, row) for name, value in kwargs.items()})
 
     def _part(self, value: Any, row: int) -> Any:
+        """The part of an argument that belongs to a row: ``(B * n, ...)`` -> ``(n, ...)``; others as they are."""
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] % self._count or not len(value):
             return value
         size = value.shape[0] // self._count
@@ -151,7 +151,7 @@ class _Stack(ABC):
     """
 
     @abstractmethod
-    def __init__(self, owners: Mapping[int, Any], count: int) -> None: ...
+    def __init__(self, owners: Mapping[int, nn.Module], count: int) -> None: ...
 
     @staticmethod
     @abstractmethod
@@ -167,7 +167,7 @@ class _Stack(ABC):
         return output
 
 
-def _at_work(owner: Any) -> str:
+def _at_work(owner: BaseTunerLayer) -> str:
     """Name of the one adapter that is switched on and not merged; empty when there is no such one."""
     busy = owner.merged or owner.disable_adapters or len(owner.active_adapters) != 1
     return "" if busy else str(owner.active_adapters[0])
@@ -182,8 +182,9 @@ class _LowRank(_Stack):
         up = {row: owners[row].lora_B[name].weight * owners[row].scaling[name] for row, name in names.items()}
         rank = max(weight.shape[0] for weight in down.values())
         one, other = next(iter(down.values())), next(iter(up.values()))
-        self._down = one.new_zeros(count, one.shape[1], rank)
-        self._up = one.new_zeros(count, rank, other.shape[0])
+        # Zeros beyond an adapter's own rank, and in rows without one, add nothing.
+        self._down = one.new_zeros(count, one.shape[1], rank)  # (B, d_in, r)
+        self._up = one.new_zeros(count, rank, other.shape[0])  # (B, r, d_out)
         for row in owners:
             self._down[row, :, : down[row].shape[0]] = down[row].T
             self._up[row, : up[row].shape[1]] = up[row].T
@@ -198,7 +199,8 @@ class _LowRank(_Stack):
 
     def after(self, inputs: Tensor, output: Tensor) -> Tensor:
         """Inputs ``(B, T, d_in)`` and the plain layer's output ``(B, T, d_out)``."""
-        return output + torch.bmm(torch.bmm(inputs.to(self._down.dtype), self._down), self._up).to(output.dtype)
+        low = torch.bmm(inputs.to(self._down.dtype), self._down)  # (B, T, r)
+        return output + torch.bmm(low, self._up).to(output.dtype)  # (B, T, d_out)
 
 
 class _Scales(_Stack):
@@ -207,7 +209,7 @@ class _Scales(_Stack):
     def __init__(self, owners: Mapping[int, IA3Linear], count: int) -> None:
         factors = {row: owner.ia3_l[owner.active_adapters[0]].flatten() for row, owner in owners.items()}
         one = next(iter(factors.values()))
-        self._factors = one.new_ones(count, 1, len(one))
+        self._factors = one.new_ones(count, 1, len(one))  # (B, 1, d); rows without an adapter keep their 1
         for row, factor in factors.items():
             self._factors[row, 0] = factor
 
@@ -247,8 +249,8 @@ class _Bottlenecks(_Stack):
         one = next(iter(nets.values()))
         width, features = max(len(net.down.bias) for net in nets.values()), len(one.up.bias)
         make = one.down.weight.new_zeros
-        self._down, self._bias = make(count, features, width), make(count, 1, width)
-        self._up, self._shift = make(count, width, features), make(count, 1, features)
+        self._down, self._bias = make(count, features, width), make(count, 1, width)  # (B, d, w), (B, 1, w)
+        self._up, self._shift = make(count, width, features), make(count, 1, features)  # (B, w, d), (B, 1, d)
         for row, net in nets.items():
             size = len(net.down.bias)
             self._down[row, :, :size], self._bias[row, 0, :size] = net.down.weight.T, net.down.bias
@@ -263,7 +265,7 @@ class _Bottlenecks(_Stack):
 
     def after(self, inputs: Tensor, output: Tensor) -> Tensor:
         """The plain layer's output ``(B, T, d_out)``."""
-        inner = self._activation(torch.baddbmm(self._bias, output, self._down))
+        inner = self._activation(torch.baddbmm(self._bias, output, self._down))  # (B, T, w)
         return output + torch.baddbmm(self._shift, inner, self._up)
 
 

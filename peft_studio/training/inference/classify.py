@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from peft_studio.errors import ConfigError
+from peft_studio.training import Model
 from peft_studio.training.formats.formats import Labelling, format_for
+from peft_studio.training.inference.generate import Column
 from peft_studio.training.load import layout_of
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ NO_HEAD = "The base model has no head for this task, so it gives no label."
 
 
 def label_columns(
-    models: Sequence[tuple[str, Any]], tokenizer: "PreTrainedTokenizerBase", text: str, labels: Sequence[str]
+    models: Sequence[Column], tokenizer: "PreTrainedTokenizerBase", text: str, labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What classifiers say of a text.
 
@@ -39,7 +41,7 @@ def label_columns(
 
 
 def _column(
-    name: str, model: Any, tokenizer: "PreTrainedTokenizerBase", text: str, labels: Sequence[str]
+    name: str, model: Model, tokenizer: "PreTrainedTokenizerBase", text: str, labels: Sequence[str]
 ) -> dict[str, Any]:
     state = {"name": name, "text": NO_HEAD, "done": True, "tokens": 0, "seconds": 0.0, "labels": []}
     if name == "base":
@@ -47,7 +49,7 @@ def _column(
     begun = time.perf_counter()
     form = format_for(layout_of(model), tokenizer, labels)
     assert isinstance(form, Labelling)
-    shares = form.probabilities(model, [text])[0].tolist()
+    shares = form.probabilities(model, [text])[0].tolist()  # (1, classes) -> one number per class
     best = sorted(zip(labels, shares, strict=True), key=lambda pair: -pair[1])[:SHOWN]
     seconds = round(time.perf_counter() - begun, 3)
     listing = "\n".join(f"{label}  {share:.1%}" for label, share in best)

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,18 +29,21 @@ from transformers.generation.streamers import BaseStreamer
 
 from peft_studio.config.sampling import Sampling
 from peft_studio.errors import ConfigError
+from peft_studio.training import Model
 from peft_studio.training.formats.greedy import DECODING, completion_text, is_encoder_decoder, pad_id, room_for
 from peft_studio.training.formats.rows import encode_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Column: TypeAlias = tuple[str, Model]
+"""A column's name and what answers in it."""
 INTERVAL = 0.08  # seconds between two states of a stream
-_locks: "weakref.WeakKeyDictionary[Any, threading.Lock]" = weakref.WeakKeyDictionary()
+_locks: "weakref.WeakKeyDictionary[Model, threading.Lock]" = weakref.WeakKeyDictionary()
 _INCOMPLETE = "\ufffd"  # what a character decodes to while some of its bytes are still to come
 
 
-def _exclusive(models: Sequence[Any]) -> contextlib.ExitStack:
+def _exclusive(models: Sequence[Model]) -> contextlib.ExitStack:
     # PEFT swaps methods of the model for the time of a generation, so an adapter serves one request at a time.
     stack = contextlib.ExitStack()
     for model in sorted(models, key=id):  # always in the same order, or two requests could wait for each other
@@ -71,27 +74,30 @@ class SeededSampler(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Takes token ids ``(B, T)`` and logits ``(B, V)``; returns ``(B, V)``, with the same noise in every row."""
         for step in self._steps:
-            scores = step(input_ids, scores)
+            scores = step(input_ids, scores)  # (B, V)
         if not self._random:
             return scores
+        # (1, V): one draw for all rows, so that equal columns say the same. In float64, because float32's steps of
+        # 2^-24 would end the noise's tail at 16.6.
         uniform = torch.rand(scores[:1].shape, generator=self._generator, device=self._place, dtype=torch.float64)
         noisy = scores.to(self._place).double() - torch.log(-torch.log(uniform.clamp_min(1e-300)))
         return noisy if self._place == scores.device else noisy.float().to(scores.device)
 
 
-class _Stop(StoppingCriteria):
+class _StopWhenAsked(StoppingCriteria):
     """Ends generation when asked; before each token, lets more urgent work go first."""
 
     def __init__(self, stop: threading.Event, pause: Callable[[], None]) -> None:
         self._stop = stop
         self._pause = pause
 
-    def __call__(self, input_ids: Tensor, _scores: Tensor, **_kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, _scores: Tensor, **_kwargs: object) -> Tensor:
         self._pause()
-        return torch.full((input_ids.shape[0],), self._stop.is_set(), dtype=torch.bool, device=input_ids.device)
+        stopped = self._stop.is_set()
+        return torch.full((input_ids.shape[0],), stopped, dtype=torch.bool, device=input_ids.device)  # (B,)
 
 
-class _Tokens(BaseStreamer):
+class _TokenStreamer(BaseStreamer):
     """Collects new tokens of each row as they come; the first call hands over the prompt."""
 
     def __init__(self, rows: int, eos: int | None) -> None:
@@ -103,7 +109,7 @@ class _Tokens(BaseStreamer):
     def put(self, value: Tensor) -> None:
         """Takes the next token of each row; a row that has ended gets padding, which is not kept."""
         if self._prompt_seen:
-            for row, token in enumerate(value.reshape(-1).tolist()):
+            for row, token in enumerate(value.reshape(-1).tolist()):  # (B,)
                 if self.ended[row] is None:
                     self.ids[row].append(token)
                     if token == self._eos:
@@ -115,7 +121,7 @@ class _Tokens(BaseStreamer):
 
 
 @dataclass(frozen=True)
-class Request:
+class GenerationRequest:
     """What all columns continue.
 
     Attributes:
@@ -128,8 +134,8 @@ class Request:
 
 
 def make_request(
-    model: Any, tokenizer: "PreTrainedTokenizerBase", prompt: str, sampling: Sampling, name: str = "base"
-) -> Request:
+    model: Model, tokenizer: "PreTrainedTokenizerBase", prompt: str, sampling: Sampling, name: str = "base"
+) -> GenerationRequest:
     """Checks a prompt against a model's context.
 
     Raises:
@@ -149,7 +155,7 @@ def make_request(
             + (f"writes {room} at most. {fits}" if apart else f"reads {room + len(ids)} in all. {fits}"),
             "sampling.max_new_tokens",
         )
-    return Request(ids, sampling)
+    return GenerationRequest(ids, sampling)
 
 
 @dataclass(frozen=True)
@@ -163,8 +169,8 @@ class Group:
     """
 
     names: tuple[str, ...]
-    models: tuple[Any, ...]
-    model: Any
+    models: tuple[Model, ...]
+    model: Model
 
 
 class _Writer:
@@ -174,7 +180,7 @@ class _Writer:
         self,
         group: Group,
         tokenizer: "PreTrainedTokenizerBase",
-        request: Request,
+        request: GenerationRequest,
         stop: threading.Event,
         pause: Callable[[], None],
     ) -> None:
@@ -182,8 +188,8 @@ class _Writer:
         self._group = group
         self._tokenizer = tokenizer
         self._request = request
-        self._stop = _Stop(stop, pause)
-        self._tokens = _Tokens(len(group.names), tokenizer.eos_token_id)
+        self._stop = _StopWhenAsked(stop, pause)
+        self._tokens = _TokenStreamer(len(group.names), tokenizer.eos_token_id)
         self._thread = threading.Thread(target=self._write, name=f"column-{'-'.join(group.names)}", daemon=True)
         self._begun = time.perf_counter()
         self._ended = 0.0
@@ -218,7 +224,7 @@ class _Writer:
 
     def _generate(self) -> None:
         model = self._group.model
-        ids = torch.tensor([self._request.ids] * len(self._group.names), device=model.device)
+        ids = torch.tensor([self._request.ids] * len(self._group.names), device=model.device)  # (B, T)
         sampling = self._request.sampling
         with _exclusive(self._group.models), torch.inference_mode():
             model.generate(
@@ -235,7 +241,7 @@ class _Writer:
 
 
 def stream_columns(
-    models: Sequence[tuple[str, Any]],
+    models: Sequence[Column],
     tokenizer: "PreTrainedTokenizerBase",
     prompt: str,
     sampling: Sampling,

@@ -2,29 +2,31 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from peft_studio.config.run_config import RunConfig
+from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.errors import ConfigError, JobError
 from peft_studio.models.lsg_settings import LongText
-from peft_studio.tasks import task_of
-from peft_studio.training.inference.batched_adapters import can_share, together
-from peft_studio.training.inference.generate import Group
+from peft_studio.training import Model
+from peft_studio.training.inference.batched_adapters import batch_adapters, can_share
+from peft_studio.training.inference.generate import Column, Group
 from peft_studio.training.load import load_adapter, load_base, share_base
 from peft_studio.training.placing import place
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a base model is loaded for.
+class BaseVariant:
+    """In which form a base model is loaded.
 
     Attributes:
         labels: Class names, for a model with a classification head.
@@ -35,18 +37,18 @@ class Kind:
     lsg: LongText | None = None
 
 
-_PLAIN = Kind()
+_PLAIN = BaseVariant()
 
 
-class Recent(Generic[Value]):
+class LRUCache(Generic[Key, Value]):
     """The most recently used values, made on demand. Thread-safe; a value is made by one thread only."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._values: OrderedDict[Any, Value] = OrderedDict()
+        self._values: OrderedDict[Key, Value] = OrderedDict()
         self._lock = threading.RLock()
 
-    def get(self, key: Any, make: Callable[[], Value]) -> Value:
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value of a key; ``make`` is called when it is not there."""
         with self._lock:
             if key not in self._values:
@@ -67,34 +69,36 @@ class ModelPool:
     """
 
     def __init__(self, bases: int = 2, adapters: int = 12, groups: int = 4) -> None:
-        self._bases: Recent[tuple[PreTrainedModel, PreTrainedTokenizerBase]] = Recent(bases)
-        self._adapters: Recent[Any] = Recent(adapters)
-        self._groups: Recent[tuple[tuple[Any, ...], Any]] = Recent(groups)
+        self._bases: LRUCache[tuple[str, BaseVariant], tuple[PreTrainedModel, PreTrainedTokenizerBase]] = LRUCache(
+            bases
+        )
+        self._adapters: LRUCache[tuple[str, BaseVariant, str, int], PeftModel] = LRUCache(adapters)
+        self._groups: LRUCache[tuple[int, ...], tuple[tuple[Model, ...], PreTrainedModel]] = LRUCache(groups)
 
-    def base(self, model_id: str, kind: Kind = _PLAIN) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    def base(self, model_id: str, variant: BaseVariant = _PLAIN) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """A base model in evaluation mode, and its tokenizer.
 
         Args:
             model_id: Catalogue name, folder or Hub id.
-            kind: Head and attention.
+            variant: Head and attention.
 
         Raises:
             ModelError: There is no such model.
         """
 
         def make() -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-            model, tokenizer = load_base(model_id, labels=kind.labels, lsg=kind.lsg)
+            model, tokenizer = load_base(model_id, labels=variant.labels, lsg=variant.lsg)
             return place(model).eval().requires_grad_(False), tokenizer
 
-        return self._bases.get((model_id, kind), make)
+        return self._bases.get((model_id, variant), make)
 
-    def adapter(self, model_id: str, folder: Path, kind: Kind = _PLAIN) -> Any:
+    def adapter(self, model_id: str, folder: Path, variant: BaseVariant = _PLAIN) -> "PeftModel":
         """An adapter on a copy of its base model that shares the base's weights.
 
         Args:
             model_id: The base model it was trained on.
             folder: As ``save_pretrained`` wrote it.
-            kind: Head and attention.
+            variant: Head and attention.
 
         Raises:
             JobError: Nothing was saved there.
@@ -104,28 +108,28 @@ class ModelPool:
             saved = weights.stat().st_mtime_ns
         except OSError:
             raise JobError(f"The run {folder.parent.name} has not saved an adapter.") from None
-        base, _ = self.base(model_id, kind)
+        base, _ = self.base(model_id, variant)
 
-        def make() -> Any:
+        def make() -> "PeftModel":
             return load_adapter(share_base(base), folder).to(base.device).eval()
 
-        return self._adapters.get((model_id, kind, str(folder), saved), make)
+        return self._adapters.get((model_id, variant, str(folder), saved), make)
 
-    def groups(self, columns: Sequence[tuple[str, Any]], model_id: str, kind: Kind = _PLAIN) -> list[Group]:
+    def groups(self, columns: Sequence[Column], model_id: str, variant: BaseVariant = _PLAIN) -> list[Group]:
         """Which columns can be written as one batch: one group of those that share, and each other one alone.
 
         Args:
             columns: From ``columns_of``.
             model_id: Their base model.
-            kind: Head and attention.
+            variant: Head and attention.
         """
-        base, _ = self.base(model_id, kind)
+        base, _ = self.base(model_id, variant)
         sharing = [(name, model) for name, model in columns if can_share(model, base)]
         if len(sharing) < 2:
             return [Group((name,), (model,), model) for name, model in columns]
         names, models = zip(*sharing, strict=True)
         key = tuple(id(model) for model in models)  # the value holds the models, so no id is used again
-        _, shared = self._groups.get(key, lambda: (models, together(models, base)))
+        _, shared = self._groups.get(key, lambda: (models, batch_adapters(models, base)))
         return [
             Group(names, models, shared),
             *(Group((name,), (model,), model) for name, model in columns if name not in names),
@@ -133,15 +137,15 @@ class ModelPool:
 
 
 def columns_of(
-    pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]], kind: Kind = _PLAIN
-) -> list[tuple[str, Any]]:
+    pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]], variant: BaseVariant = _PLAIN
+) -> list[Column]:
     """The columns of a comparison: the base model first, then adapters.
 
     Args:
         pool: Where models come from.
         model_id: The base model.
         adapters: Name, base model and folder of each.
-        kind: Head and attention, the same for all.
+        variant: Head and attention, the same for all.
 
     Raises:
         ConfigError: An adapter belongs to another base model, or the same one is asked for twice.
@@ -154,22 +158,22 @@ def columns_of(
             raise ConfigError(
                 f"The run {name} was trained on {other!r}, so it cannot stand beside {model_id!r}.", "runs"
             )
-    columns: list[tuple[str, Any]] = [("base", pool.base(model_id, kind)[0])]
-    return columns + [(name, pool.adapter(model_id, folder, kind)) for name, _, folder in adapters]
+    columns: list[Column] = [("base", pool.base(model_id, variant)[0])]
+    return columns + [(name, pool.adapter(model_id, folder, variant)) for name, _, folder in adapters]
 
 
-def common_kind(configs: Sequence[RunConfig]) -> Kind:
-    """What the base models of several runs have in common.
+def common_variant(runs: Sequence[ResolvedRun]) -> BaseVariant:
+    """The form of the base model that several runs have in common.
 
     Raises:
         ConfigError: They answer in different ways.
         DataError: The labels come from a file that cannot be read any more.
     """
-    kinds = {Kind(task_of(config.task).labels, config.lsg) for config in configs}
-    if len(kinds) > 1:
+    variants = {BaseVariant(run.task.labels, run.config.lsg) for run in runs}
+    if len(variants) > 1:
         raise ConfigError(
             "The chosen runs answer differently: all must write, or choose among the same labels, with the same "
             "attention.",
             "runs",
         )
-    return next(iter(kinds), Kind())
+    return next(iter(variants), BaseVariant())

@@ -1,6 +1,7 @@
 """The estimate: exact where it says so, quick, and sensible where it estimates."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,23 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS
 from peft_studio.models.catalog import MODELS
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.training import placing
-from peft_studio.training.estimates.estimate import estimate
+from peft_studio.training.estimates.estimate import estimate, shapes_only
 from peft_studio.training.estimates.safetensors_size import safetensors_bytes
 from peft_studio.training.fast.llama import MEMORY_BYTES
 
 
 def figures(method: str = "lora", model: str | Path = "nano-lm", params: dict | None = None, **training: Any) -> Any:
     data = {"model": {"id": str(model)}, "method": {"name": method, **(params or {})}, "training": training}
-    return estimate(parse_config(data))
+    return estimate(resolve(parse_config(data)))
 
 
 @pytest.mark.parametrize("count", [1, 7, 40])
@@ -125,3 +128,25 @@ def test_a_run_that_is_larger_than_the_memory_is_told(monkeypatch: pytest.Monkey
     assert any("Training needs about" in warning for warning in figures()["warnings"])
     monkeypatch.setattr(placing, "memory_limit", lambda: needed)
     assert figures()["warnings"] == []
+
+
+@pytest.mark.parametrize("options", [(4, 4, 1), (4, 4), (5, 3, -1), (3, 5, 2), (3, 3, 9), (3, 3, -9)])
+@pytest.mark.parametrize("make", [torch.triu_indices, torch.tril_indices])
+def test_triangles_have_as_many_indices(make, options: tuple[int, ...]) -> None:  # type: ignore[no-untyped-def]
+    with shapes_only():
+        shape = make(*options)
+    real = make(*options)
+    assert (shape.shape, shape.dtype, shape.is_meta) == (real.shape, real.dtype, True)
+
+
+def test_layers_are_made_without_numbers_in_this_thread_only() -> None:
+    elsewhere = []
+    with shapes_only():
+        layer = nn.Linear(3, 5)
+        assert nn.init.ones_(layer.bias) is layer.bias
+        other = threading.Thread(target=lambda: elsewhere.append(nn.init.ones_(nn.Linear(3, 5).bias)))
+        other.start()
+        other.join()
+    assert layer.weight.is_meta and layer.weight.shape == (5, 3)
+    assert torch.equal(elsewhere[0], torch.ones(5))
+    assert nn.Linear(3, 5).weight.abs().sum() > 0

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from peft_studio.config.run_config import RunConfig, parse_config
+from peft_studio.config.resolved_run import ResolvedRun, resolve
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.models.layouts import layout_for
 from peft_studio.tasks import get_task
@@ -17,11 +18,12 @@ from peft_studio.training.formats.formats import Labelling, SourceTarget, format
 from peft_studio.training.load import load_tokenizer
 
 
-def config(
+def run_of(
     model: Path | str, task: str | dict[str, Any] = "bistro", method: str = "lora", **training: Any
-) -> RunConfig:
+) -> ResolvedRun:
     held = {"id": task} if isinstance(task, str) else task
-    return parse_config({"model": {"id": str(model)}, "task": held, "method": {"name": method}, "training": training})
+    data = {"model": {"id": str(model)}, "task": held, "method": {"name": method}, "training": training}
+    return resolve(parse_config(data))
 
 
 def texts(row: dict[str, Any], *parts: str) -> str:
@@ -30,7 +32,7 @@ def texts(row: dict[str, Any], *parts: str) -> str:
 
 @pytest.fixture(scope="module")
 def seen(tiny_model: Path) -> dict[str, Any]:
-    return preview(config(tiny_model, max_length=512))
+    return preview(run_of(tiny_model, max_length=512))
 
 
 def test_tokens_join_to_the_row(seen: dict[str, Any]) -> None:
@@ -50,7 +52,7 @@ def test_counts_and_lengths(seen: dict[str, Any]) -> None:
 
 
 def test_long_prompts_are_cut_on_the_left(tiny_model: Path) -> None:
-    found = preview(config(tiny_model, max_length=150, eval_rows=20))
+    found = preview(run_of(tiny_model, max_length=150, eval_rows=20))
     row, shown = get_task("bistro").load("train")[0], found["rows"][0]
     assert shown["tokens"]["cut"] > 0
     assert texts(shown, "cut") + texts(shown, "prompt") == row.prompt
@@ -60,18 +62,18 @@ def test_long_prompts_are_cut_on_the_left(tiny_model: Path) -> None:
 
 
 def test_rows_that_do_not_fit_are_shown_as_left_out(tiny_model: Path) -> None:
-    found = preview(config(tiny_model, max_length=100))
+    found = preview(run_of(tiny_model, max_length=100))
     dropped = [shown for shown in found["rows"] if shown["dropped"]]
     assert dropped and found["splits"]["train"]["dropped"] > 0
     assert {segment["part"] for segment in dropped[0]["segments"]} == {"cut"}
 
 
 def test_virtual_tokens_take_room(tiny_model: Path) -> None:
-    assert preview(config(tiny_model, method="prefix", max_length=512, eval_rows=2))["max_length"] == 512 - 20
+    assert preview(run_of(tiny_model, method="prefix", max_length=512, eval_rows=2))["max_length"] == 512 - 20
 
 
 def test_labels_are_counted(tiny_model: Path) -> None:
-    found = preview(config(tiny_model, "reviews"))
+    found = preview(run_of(tiny_model, "reviews"))
     task = get_task("reviews")
     assert list(found["labels"]) == list(task.labels) and found["kind"] == "classification"
     for split in ("train", "validation", "test"):
@@ -82,9 +84,9 @@ def test_labels_are_counted(tiny_model: Path) -> None:
 def test_rows_skipped_in_own_files_are_told(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("question,answer\n" + "".join(f"你好 {i},é {i}\n" for i in range(30)) + ",x\n", encoding="utf-8")
-    found = preview(config(tiny_model, {"id": "custom", "train_file": str(path)}))
+    found = preview(run_of(tiny_model, {"id": "custom", "train_file": str(path)}))
     assert found["skipped"] == {"an empty input": 1} and found["notes"] == []
-    twice = preview(config(tiny_model, {"id": "custom", "train_file": str(path), "test_file": str(path)}))
+    twice = preview(run_of(tiny_model, {"id": "custom", "train_file": str(path), "test_file": str(path)}))
     assert twice["notes"] == ["27 test rows have a prompt that is also in the training rows."]
     shown = found["rows"][0]
     assert "你好" in texts(shown, "prompt") and "\ufffd" not in texts(shown, "prompt", "target")
@@ -109,10 +111,10 @@ def test_sources_and_texts_are_cut_before_their_end_mark(tiny_model: Path) -> No
 
 def test_wrong_models_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
-        preview(config(tmp_path / "nothing"))
+        preview(run_of(tmp_path / "nothing"))
     folder = tmp_path / "bert"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     (folder / "model.safetensors").touch()
     with pytest.raises(ConfigError, match="cannot write text"):
-        preview(config(folder))
+        preview(run_of(folder))

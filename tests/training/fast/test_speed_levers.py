@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS, get_method
 from peft_studio.tasks import batching
@@ -87,8 +88,8 @@ def test_each_lever_alone_changes_nothing(lever: str, tiny_model: Path) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_frozen_blocks_are_remembered_exactly(layers: int, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, tokenizer = load_base(str(tiny_model))
-    params: Any = get_method("top_layers").params
-    model = attach(base, params(name="top_layers", layers=layers))
+    method: Any = get_method("top_layers")
+    model = attach(base, method, method.params(name="top_layers", layers=layers))
     batch, fast = a_batch(tokenizer), FastDecoder(model, Levers())
     depth = len(base.model.layers)
     assert fast.frozen == depth - layers
@@ -153,7 +154,8 @@ def test_lora_layers_of_other_models_are_fused_and_given_back(tiny_model: Path) 
 def test_layers_that_are_no_plain_lora_are_left_alone(tiny_model: Path) -> None:
     for params in ({"dropout": 0.1}, {"dora": True}):
         base, _ = load_base(str(tiny_model))
-        model = attach(base, get_method("lora").params(name="lora", **params))
+        lora: Any = get_method("lora")
+        model = attach(base, lora, lora.params(name="lora", **params))
         assert not any(kernels.lora_parts(module) for module in model.modules())
 
 
@@ -183,10 +185,10 @@ def test_all_frozen_matrices_are_cast_for_lora(tiny_model: Path) -> None:
 
 def losses(model_id: Path, levers: Levers, **training: Any) -> list[float]:
     settings = {"max_steps": 5, "batch_size": 2, "warmup_steps": 0, "learning_rate": 1e-3} | training
-    config = parse_config({"model": {"id": str(model_id)}, "method": {"name": "lora"}, "training": settings})
+    run = resolve(parse_config({"model": {"id": str(model_id)}, "method": {"name": "lora"}, "training": settings}))
     torch.manual_seed(0)
     base, tokenizer = load_base(str(model_id))
-    model = attach(base, config.method)
+    model = attach(base, run.method, run.config.method)
     form = Continuation(tokenizer, tokenizer.pad_token_id)
     seen: list[float] = []
 
@@ -194,7 +196,7 @@ def losses(model_id: Path, levers: Levers, **training: Any) -> list[float]:
         seen.append(event["loss"])
 
     callback = StepCallback(emit, lambda: False, lambda *_: False, 10**6)
-    StudioTrainer(model, config, form.encode(ROWS, 256).examples, form, callback, levers=levers).train()
+    StudioTrainer(model, run, form.encode(ROWS, 256).examples, form, callback, levers=levers).train()
     return seen
 
 
@@ -258,7 +260,7 @@ def test_steps_are_those_of_the_stock_trainer(
 
     torch.manual_seed(0)
     base, tokenizer = load_base(str(tiny_model))
-    model = attach(base, get_method("lora").params(name="lora"))
+    model = attach(base, get_method("lora"))
     examples = encode_rows(ROWS, tokenizer, 256).examples
     arguments = TrainingArguments(
         output_dir=str(tmp_path), max_steps=5, per_device_train_batch_size=3, learning_rate=rate, warmup_steps=1,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError, DataError
 from peft_studio.methods import METHODS
@@ -56,7 +57,7 @@ def do(tmp_path: Path) -> Callable[[RunConfig], list[dict[str, Any]]]:
         paths = RunPaths(tmp_path / "runs" / "run")
         paths.root.mkdir(parents=True, exist_ok=True)
         trainer.run(
-            config=config,
+            resolved=resolve(config),
             paths=paths,
             emit=lambda kind, **fields: events.append({"kind": kind, **fields}),
             should_stop=lambda: False,
@@ -79,7 +80,7 @@ def test_padding_does_not_change_the_classes(family: str, method: str, families:
     form = format_for(layout_of(base), tokenizer, LABELS)
     assert isinstance(form, Labelling)
     torch.manual_seed(0)
-    model = attach(base, METHODS[method].params(name=method)).eval()
+    model = attach(base, METHODS[method]).eval()
     short, long = "Good.", "The food is good, and so is the room with a view of the river."
     together = form.probabilities(model, [short, long])
     alone = torch.cat([form.probabilities(model, [short]), form.probabilities(model, [long])])

@@ -9,7 +9,7 @@ import torch
 from peft_studio.config.sampling import Sampling
 from peft_studio.methods import METHODS, get_method
 from peft_studio.training.adapter_files import save_adapter
-from peft_studio.training.inference.batched_adapters import Rows, can_share, together
+from peft_studio.training.inference.batched_adapters import MixedLayer, batch_adapters, can_share
 from peft_studio.training.inference.generate import stream_columns
 from peft_studio.training.inference.model_pool import ModelPool, columns_of
 from peft_studio.training.load import attach, load_base
@@ -24,7 +24,7 @@ def saved(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """An adapter of every method with random weights, by method."""
     home = tmp_path_factory.mktemp("adapters")
     for seed, name in enumerate(METHODS):
-        model = attach(load_base(str(tiny_model))[0], get_method(name).params(name=name))
+        model = attach(load_base(str(tiny_model))[0], get_method(name))
         torch.manual_seed(seed)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -56,7 +56,7 @@ def test_each_row_is_answered_by_its_own_adapter(
     if name in ALONE:
         return
     models = [base, model, other, model] if name != "lora" else [base, model]
-    shared = together(models, base)
+    shared = batch_adapters(models, base)
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     found = logits(shared, ids.expand(len(models), -1))
     for row, one in zip(found, models, strict=True):
@@ -68,9 +68,9 @@ def test_common_kinds_are_computed_for_all_rows_at_once(
     pool: ModelPool, tiny_model: Path, saved: dict[str, Path]
 ) -> None:
     base, _ = pool.base(str(tiny_model))
-    shared = together([pool.adapter(str(tiny_model), saved[name]) for name in STACKED], base)
-    layers = [module for module in shared.modules() if isinstance(module, Rows)]
-    assert layers and not any(layer.asks_rows for layer in layers)
+    shared = batch_adapters([pool.adapter(str(tiny_model), saved[name]) for name in STACKED], base)
+    layers = [module for module in shared.modules() if isinstance(module, MixedLayer)]
+    assert layers and not any(layer._alone for layer in layers)
 
 
 def test_texts_are_those_of_each_alone(pool: ModelPool, tiny_model: Path, saved: dict[str, Path]) -> None:

@@ -1,0 +1,205 @@
+"""The sections of a run's config, strict and frozen: model, task, training, resources."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from peft_studio.errors import ConfigError
+from peft_studio.models.lsg_settings import LSGConfig, Sparsity
+from peft_studio.tasks import CUSTOM, TASKS, get_task
+
+DEFAULT_MODEL = "nano-lm"
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys, other types and infinite numbers are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """Which base model: a catalogue name, a local directory or a Hub id."""
+
+    id: str = Field(
+        DEFAULT_MODEL, min_length=1, max_length=500, description="Catalogue name, local directory or Hub id."
+    )
+    attention: Literal["full", "lsg"] = Field(
+        "full",
+        description="lsg (local, sparse, global) lets an encoder read texts of training.max_length tokens, however "
+        "short the texts it was made for, in time that grows with the length only.",
+    )
+    lsg_block_size: int = Field(
+        64,
+        ge=8,
+        le=512,
+        multiple_of=8,
+        title="Block size",
+        description="A token sees all of its own block and of the two next to it; without lsg this does nothing.",
+    )
+    lsg_sparse_block_size: int = Field(
+        64,
+        ge=0,
+        le=512,
+        multiple_of=8,
+        title="Sparse block size",
+        description="Thinned-out keys beyond these, on either side, as a multiple of block size / sparsity factor.",
+    )
+    lsg_sparsity_factor: int = Field(
+        4,
+        ge=1,
+        le=16,
+        title="Sparsity factor",
+        description="One sparse key stands for this many tokens; must divide the block size.",
+    )
+    lsg_sparsity: Sparsity = Field(
+        "stride",
+        title="Sparse keys",
+        description="norm: the longest keys of a block; pooling: means of neighbours; stride: every so many tokens.",
+    )
+    lsg_global_tokens: int = Field(
+        1,
+        ge=0,
+        le=64,
+        title="Global tokens",
+        description="How many of the first tokens see, and are seen by, all others.",
+    )
+
+    @model_validator(mode="after")
+    def _blocks_line_up(self) -> "ModelConfig":
+        if self.attention == "lsg":
+            self.lsg_settings()
+        return self
+
+    def lsg_settings(self) -> LSGConfig:
+        """What a token sees with LSG attention.
+
+        Raises:
+            ConfigError: Blocks and sparse keys do not line up.
+        """
+        return LSGConfig(**{name: getattr(self, f"lsg_{name}") for name in LSGConfig.__dataclass_fields__})
+
+
+def _known_task(name: object) -> object:
+    return get_task(name).name if isinstance(name, str) and name != CUSTOM else name
+
+
+def _whole_path(file: str) -> str:
+    return str(Path(file).expanduser().absolute()) if file else ""
+
+
+DataFile = Annotated[str, AfterValidator(_whole_path), Field(max_length=1000)]
+ColumnName = Annotated[str, Field(max_length=500)]
+
+
+class TaskConfig(Section):
+    """Which task. All fields but ``id`` belong to ``custom``, a task made from the user's own files."""
+
+    id: Annotated[str, BeforeValidator(_known_task)] = Field(
+        next(iter(TASKS)), description="Name of a built-in task, or custom for your own files."
+    )
+    kind: Literal["generation", "classification"] | None = Field(
+        None, description="Answer with text, or choose a label; guessed from the target column when not given."
+    )
+    train_file: DataFile = Field("", description="CSV, TSV, JSON, JSONL or Parquet file with the training rows.")
+    validation_file: DataFile = Field(
+        "", description="Validation rows; set aside from the training rows if not given."
+    )
+    test_file: DataFile = Field("", description="Test rows; set aside from the training rows if not given.")
+    input_column: ColumnName = Field("", description="What the model is given; guessed when not given.")
+    target_column: ColumnName = Field("", description="What it should answer; guessed when not given.")
+    references_column: ColumnName = Field("", description="More accepted answers, for the metrics.")
+    template: str = Field("", max_length=10_000, description="The prompt, with {column} in place of a column's text.")
+
+    @model_validator(mode="after")
+    def _files_where_they_belong(self) -> "TaskConfig":
+        given = [name for name in type(self).model_fields if name != "id" and getattr(self, name)]
+        if self.id == CUSTOM and not self.train_file:
+            raise ConfigError(
+                "task.id = 'custom' needs task.train_file, a file with the training rows.", "task.train_file"
+            )
+        if self.id != CUSTOM and given:
+            raise ConfigError(
+                f"task.{given[0]} belongs to task.id = {CUSTOM!r}, but the task is {self.id!r}.", f"task.{given[0]}"
+            )
+        return self
+
+
+class TrainingConfig(Section):
+    """How to train. ``learning_rate`` is always set: the method's recommendation fills it in when not given."""
+
+    max_steps: int = Field(300, ge=1, le=1_000_000, title="Steps", description="Optimizer steps.")
+    epochs: int = Field(
+        0, ge=0, le=1000, description="Passes over the training rows; 0 leaves it to the number of steps."
+    )
+    batch_size: int = Field(16, ge=1, le=128, description="Rows per forward pass.")
+    gradient_accumulation: int = Field(
+        1, ge=1, le=64, description="Batches per optimizer step; their gradients add up to those of one large batch."
+    )
+    learning_rate: float = Field(
+        gt=0, le=10, description="Peak learning rate; the method's recommendation by default."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same machine: same losses.")
+    scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="How the learning rate falls.")
+    warmup_steps: int = Field(
+        10, ge=0, le=100_000, description="Steps over which the learning rate rises to its peak."
+    )
+    optimizer: Literal["adamw", "adafactor", "sgd"] = Field(
+        "adamw", description="Update rule; a method with an optimizer of its own keeps that."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Pull of the weights towards zero.")
+    max_grad_norm: float = Field(1.0, ge=0, le=1000, description="Gradient clipping by norm; 0 switches it off.")
+    eval_every: int = Field(50, ge=1, le=1_000_000, description="Steps between validation losses.")
+    eval_rows: int = Field(300, ge=1, le=100_000, description="Validation and test rows used at most.")
+    early_stopping: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Evaluations without a better validation loss after which training ends with the best weights; "
+        "0 trains to the end.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 computes in 16 bits with 32-bit weights; it is fast on hardware made for it."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: less memory, more time."
+    )
+    max_length: int = Field(
+        256,
+        ge=8,
+        le=8192,
+        description="Longest row in tokens; longer ones are cut on the left of the prompt.",
+    )
+
+    def repeats(self, rows: int) -> bool:
+        """Whether a run reads some of so many training rows more than once."""
+        return self.steps_for(rows) * self.batch_size * self.gradient_accumulation > rows
+
+    def steps_for(self, rows: int) -> int:
+        """Optimizer steps of a run on so many training rows."""
+        return math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)) or self.max_steps
+
+
+def _known_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda|cuda:\d{1,3}|all", name):
+        raise ConfigError(
+            f"resources.device = {name!r} is not a device. Allowed: auto, cpu, mps, cuda, cuda:0 and so on, all.",
+            "resources.device",
+        )
+    return name
+
+
+class ResourcesConfig(Section):
+    """Where a run trains, and what it takes of a cluster's node: nothing that its results should depend on."""
+
+    device: Annotated[str, AfterValidator(_known_device)] = Field(
+        "auto", description="auto takes a GPU if there is one; all spreads a model that is too large over all GPUs."
+    )
+    cpus: float | None = Field(
+        None, ge=0, le=1024, title="CPUs", description="On a Ray cluster, or a part; empty: the app's default."
+    )
+    gpus: float | None = Field(
+        None, ge=0, le=64, title="GPUs", description="On a Ray cluster, or a part; empty: the app's default."
+    )
