@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from peft_studio.config.presets import apply_overrides
-from peft_studio.config.run_config import parse_config
+from peft_studio.config.run_config import parse_config, parse_task
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
 from peft_studio.models.lsg_settings import LongText, LSGConfig
@@ -115,3 +115,15 @@ def test_what_is_no_device_is_refused(device: str) -> None:
     ) as info:
         parse_config({"method": {"name": "lora"}, "training": {}, "resources": {"device": device}})
     assert info.value.path == "resources.device"
+
+
+@pytest.mark.parametrize(
+    "task", [{"id": "bistr"}, {"id": "custom"}, {"id": "custom", "train_fle": "a.csv"}, {"id": "custom", "kind": "x"}]
+)
+def test_a_task_alone_is_refused_in_the_same_words(task: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as alone:
+        parse_task(task)
+    with pytest.raises(ConfigError) as whole:
+        parse_config({"task": task, "method": {"name": "lora"}})
+    assert (str(alone.value), alone.value.path) == (str(whole.value), whole.value.path)
+    assert parse_task({"id": "custom", "train_file": "/a.csv"}).train_file == "/a.csv"
