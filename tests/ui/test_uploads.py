@@ -10,6 +10,9 @@ import pytest
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import DataError
 from peft_studio.runs.store import RunStore
+from peft_studio.tasks import kept_rows
+from peft_studio.tasks.custom import table_facts
+from peft_studio.tasks.reading import table_cache
 from peft_studio.ui.uploads import KEEP_DAYS, clean_uploads, keep_upload, safe_name
 
 WEEK = KEEP_DAYS * 24 * 3600
@@ -66,6 +69,19 @@ def test_old_uploads_go_unless_a_run_names_them(tmp_path: Path, table: Path) -> 
     assert used.is_file() and not unused.parent.exists() and (home / "uploads" / "mine").is_dir()
     store.delete(run)
     assert clean_uploads(home, store.root, later) == [used.parent]
+
+
+def test_what_was_read_of_an_upload_goes_with_it(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    kept = keep_upload(table, home)
+    monkeypatch.setattr(kept_rows, "_folder", [home / "cache"])
+    monkeypatch.setattr(table_cache, "_reads_here", [True])
+    table_facts(kept)
+    table_facts(table)
+    assert len(list((home / "cache" / "tables").glob("*/summary.json"))) == 2
+    clean_uploads(home, home / "runs", time.time() + WEEK + 60)
+    (left,) = (home / "cache" / "tables").glob("*/summary.json")
+    assert str(table) in left.read_text()
 
 
 def test_an_upload_brought_again_is_new_again(tmp_path: Path, table: Path) -> None:
