@@ -28,7 +28,7 @@ _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunIdentity:
     """What a checkpoint belongs to, as fingerprints: it fits no other config, base model or data."""
 
     config: str
@@ -69,7 +69,7 @@ class CheckpointWriter:
         constants: Tensors that never change; written once.
     """
 
-    def __init__(self, folder: Path, identity: Identity, constants: Mapping[str, Tensor]) -> None:
+    def __init__(self, folder: Path, identity: RunIdentity, constants: Mapping[str, Tensor]) -> None:
         self._folder = folder
         self._identity = identity
         self._constants = constants
@@ -157,7 +157,7 @@ def _tidy(folder: Path) -> None:
                 path.unlink()
 
 
-def read_checkpoint(folder: Path, identity: Identity) -> Checkpoint | None:
+def read_checkpoint(folder: Path, identity: RunIdentity) -> Checkpoint | None:
     """Reads a run's checkpoint.
 
     Returns:
@@ -210,7 +210,7 @@ def set_aside(folder: Path) -> None:
         folder.rename(aside)
 
 
-class Pace:
+class Throttle:
     """When to write: not too often, and at a small share of the time.
 
     Args:

@@ -14,13 +14,19 @@ from peft_studio.machine.devices import AUTO
 from peft_studio.methods import Params, get_method
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.checkpoints.checkpoint import Checkpoint
-from peft_studio.training.checkpoints.training_state import Changing, check_trained, own_constants, put_back
+from peft_studio.training.checkpoints.training_state import (
+    ChangedTensors,
+    all_tensors,
+    check_trained,
+    load_tensors,
+    method_constants,
+)
 from peft_studio.training.load import attach
 from peft_studio.training.placing import place
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """How long a run trains.
 
     A run that was made longer keeps the batches that it has seen. The learning rate follows the configured schedule
@@ -38,7 +44,7 @@ class Plan:
     cuts: tuple[int, ...] = ()
 
 
-def plan_for(asked: int, extended: Path, resumed: Checkpoint | None) -> Plan:
+def plan_steps(asked: int, extended: Path, resumed: Checkpoint | None) -> StepPlan:
     """How long to train.
 
     Args:
@@ -51,10 +57,10 @@ def plan_for(asked: int, extended: Path, resumed: Checkpoint | None) -> Plan:
     """
     steps = _extended_steps(extended) or asked
     if resumed is None:
-        return Plan(steps, steps)
+        return StepPlan(steps, steps)
     before = int(resumed.state["max_steps"])
     cuts = [*resumed.state["cuts"], *([before] if before != steps else [])]
-    return Plan(max(steps, resumed.step), int(resumed.state["method_steps"]), tuple(cuts))
+    return StepPlan(max(steps, resumed.step), int(resumed.state["method_steps"]), tuple(cuts))
 
 
 def _extended_steps(path: Path) -> int | None:
@@ -70,7 +76,7 @@ def _extended_steps(path: Path) -> int | None:
     return steps
 
 
-class Prepared:
+class PreparedModel:
     """A base model with its method, as at the start or where a checkpoint left it, on the device that trains.
 
     Args:
@@ -83,7 +89,7 @@ class Prepared:
 
     Attributes:
         model: A ``PeftModel``.
-        changing: Which of its tensors training changes.
+        changed: Which of its tensors training changes.
 
     Raises:
         CheckpointError: The checkpoint does not fit the model.
@@ -101,24 +107,24 @@ class Prepared:
     ) -> None:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
         self.model: Any = attach(base, params, steps, () if resumed else batches())
-        self._own = own_constants(self.model, held)
+        self._own = method_constants(self.model, held)
         if resumed is not None:
             self._restore_start(resumed)
         place(self.model, device)
-        self.changing = Changing(self.model)  # of this place: moving a model makes new buffers
+        self.changed = ChangedTensors(self.model)  # of this place: moving a model makes new buffers
         if resumed is not None:
             self._restore_weights(params, resumed)
 
     def constants(self) -> dict[str, Tensor]:
         """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
-        own = {name: item for name, item in (*self.model.named_parameters(), *self.model.named_buffers())}
+        own = all_tensors(self.model)
         found = {f"own/{name}": own[name] for name in self._own}
         origin = Origin.known(self.model)
         return found | {f"start/{name}": value for name, value in (origin.initial if origin else {}).items()}
 
     def _restore_start(self, resumed: Checkpoint) -> None:
         constants = resumed.constants
-        put_back(self.model, {name.removeprefix("own/"): v for name, v in constants.items() if name[:4] == "own/"})
+        load_tensors(self.model, {name.removeprefix("own/"): v for name, v in constants.items() if name[:4] == "own/"})
         origin = Origin.known(self.model)
         if origin is not None:
             initial = {name.removeprefix("start/"): v for name, v in constants.items() if name[:6] == "start/"}
@@ -129,7 +135,7 @@ class Prepared:
     def _restore_weights(self, params: Params, resumed: Checkpoint) -> None:
         weights = resumed.part("model/")
         check_trained(self.model, weights)
-        put_back(self.model, weights)
+        load_tensors(self.model, weights)
         restore = get_method(params.name).restore
         if restore is not None:
             restore(self.model, resumed.part("method/"))

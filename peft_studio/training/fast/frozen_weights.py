@@ -54,6 +54,11 @@ def frozen_matrices(model: nn.Module) -> list[nn.Parameter]:
     return [part for part in found.values() if not part.requires_grad and part.dtype == torch.float32]
 
 
+def fusible_layers(model: nn.Module) -> list[nn.Module]:
+    """The plain LoRA layers, which can compute in fewer passes."""
+    return [module for module in model.modules() if lora_parts(module) is not None]
+
+
 @contextmanager
 def fused_lora(model: nn.Module) -> Iterator[None]:
     """Lets plain LoRA layers compute in fewer passes for a while; others, and what is switched off, as ever."""

@@ -18,7 +18,7 @@ from peft_studio.tasks.base import Row
 from peft_studio.training.formats import rows as data
 from peft_studio.training.formats import target_logits as loss
 from peft_studio.training.formats.greedy import cut_right, greedy_answers, pad_id
-from peft_studio.training.formats.rows import IGNORED, Encoded, Example, batches_by_length, pad_rows
+from peft_studio.training.formats.rows import IGNORED, EncodedExample, EncodedRows, batches_by_length, pad_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +44,7 @@ class Format(ABC):
         self.padding = padding
 
     @abstractmethod
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """Tokenizes rows.
 
         Raises:
@@ -53,7 +53,7 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
         """Pads examples to the longest of them: tensors, and ``tokens``, how many positions are no padding."""
 
     def answers(
@@ -71,7 +71,7 @@ class Format(ABC):
         logits, targets = self.logits(model, batch)
         return F.cross_entropy(logits.float(), targets, reduction=reduction)
 
-    def inputs(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+    def inputs(self, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
         """A batch as the model's own ``forward`` takes it, for methods that look at data before they start."""
         batch = self.collate(examples)
         batch.pop("tokens")
@@ -81,11 +81,11 @@ class Format(ABC):
 class Continuation(Format):
     """Prompt and target as one text, for decoders."""
 
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """See ``data.encode_rows``."""
         return data.encode_rows(rows, self.tokenizer, max_length)
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
         """``input_ids`` and ``labels``, both ``(B, T)``."""
         return data.collate(examples, self.padding)
 
@@ -97,7 +97,7 @@ class Continuation(Format):
 class SourceTarget(Format):
     """Prompt for the encoder, target for the decoder."""
 
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """Tokenizes prompts and targets as two texts of at most ``max_length`` tokens each.
 
         Longer prompts are cut on the right, where summaries miss them least; rows whose target is too long or empty
@@ -117,16 +117,16 @@ class SourceTarget(Format):
                 dropped += 1
                 continue
             cut += len(source) > max_length
-            examples.append(Example(cut_right(source, max_length) + target, min(len(source), max_length)))
+            examples.append(EncodedExample(cut_right(source, max_length) + target, min(len(source), max_length)))
         if not examples:
             shortest = min(map(len, targets))
             raise DataError(
                 f"None of the {len(rows)} rows can be used: the shortest target needs {shortest} tokens, "
                 f"and at most {max_length} are allowed."
             )
-        return Encoded(examples, cut, dropped)
+        return EncodedRows(examples, cut, dropped)
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
         """``input_ids`` and ``attention_mask`` ``(B, S)``, ``labels`` ``(B, T)``."""
         sources = [example.ids[: example.prompt_length] for example in examples]
         targets = [example.ids[example.prompt_length :] for example in examples]
@@ -169,7 +169,7 @@ class Labelling(Format):
         self.labels = tuple(labels)
         self.by_last_token = by_last_token
 
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """Tokenizes texts as the model expects them; longer ones are cut on the right.
 
         ``prompt_length`` of an example is its whole text, and its last id the class number.
@@ -185,12 +185,12 @@ class Labelling(Format):
             if text:
                 cut += len(text) > max_length
                 kept = cut_right(text, max_length)
-                examples.append(Example([*kept, numbers[row.target]], len(kept)))
+                examples.append(EncodedExample([*kept, numbers[row.target]], len(kept)))
         if not examples:
             raise DataError(f"None of the {len(rows)} rows can be used: all texts are empty.")
-        return Encoded(examples, cut, len(rows) - len(examples))
+        return EncodedRows(examples, cut, len(rows) - len(examples))
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
         """``input_ids`` and ``attention_mask`` ``(B, T)``, ``labels`` ``(B,)``."""
         ids, mask = pad_rows([example.ids[:-1] for example in examples], self.padding)
         labels = torch.tensor([example.ids[-1] for example in examples])
@@ -251,7 +251,7 @@ def evaluation_tokens(vocabulary: int) -> int:
     return min(EVALUATION_TOKENS, max(512, LOGIT_BYTES // (4 * max(1, vocabulary))))
 
 
-def evaluation_batches(examples: Sequence[Example], form: Format, vocabulary: int = 0) -> list[dict[str, Any]]:
+def evaluation_batches(examples: Sequence[EncodedExample], form: Format, vocabulary: int = 0) -> list[dict[str, Any]]:
     """Collates all examples once, so that repeated evaluations only run the model.
 
     Args:

@@ -20,7 +20,7 @@ IGNORED = -100  # label of positions that do not count, as PyTorch's cross entro
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class EncodedExample:
     """One tokenized row.
 
     Attributes:
@@ -38,7 +38,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRows:
     """Tokenized rows, with what had to be given up.
 
     Attributes:
@@ -47,7 +47,7 @@ class Encoded:
         dropped: Rows whose target alone does not fit.
     """
 
-    examples: list[Example]
+    examples: list[EncodedExample]
     cut: int
     dropped: int
 
@@ -65,7 +65,7 @@ def encode_prompts(prompts: Sequence[str], tokenizer: "PreTrainedTokenizerBase")
     return [ids or [start] for ids in trimmed]
 
 
-def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Encoded:
+def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> EncodedRows:
     """Tokenizes rows for training or for a loss.
 
     Prompt and target are tokenized apart, so that the boundary is the same as in generation.
@@ -94,17 +94,17 @@ def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_l
             continue
         cut += len(prompt) > room
         kept = prompt[-room:]
-        examples.append(Example([*kept, *target, eos], len(kept)))
+        examples.append(EncodedExample([*kept, *target, eos], len(kept)))
     if not examples:
         shortest = min(map(len, targets)) + 2
         raise DataError(
             f"None of the {len(rows)} rows can be used: the shortest needs {shortest} tokens, "
             f"and at most {max_length} are allowed."
         )
-    return Encoded(examples, cut, dropped)
+    return EncodedRows(examples, cut, dropped)
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, Any]:
     """Pads examples on the right to the longest of them.
 
     Returns:
@@ -140,9 +140,9 @@ def pad_rows(rows: Sequence[Sequence[int]], padding: int, left: bool = False) ->
     return torch.tensor(ids), torch.tensor(mask)
 
 
-def batches_by_length(examples: Sequence[Example], max_tokens: int = 4096) -> list[list[Example]]:
+def batches_by_length(examples: Sequence[EncodedExample], max_tokens: int = 4096) -> list[list[EncodedExample]]:
     """Groups all examples for an evaluation: sorted by length, at most ``max_tokens`` padded positions a batch."""
-    batches: list[list[Example]] = []
+    batches: list[list[EncodedExample]] = []
     for example in sorted(examples, key=lambda example: len(example.ids)):
         if not batches or (len(batches[-1]) + 1) * len(example.ids) > max_tokens:
             batches.append([])
