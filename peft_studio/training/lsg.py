@@ -225,26 +225,3 @@ def _band(block: int, reach: int, device: torch.device) -> Tensor:
 def _never_empty(mask: Tensor) -> Tensor:
     """Lets queries that see nothing, which are all padding, see everything: a softmax over nothing is not a number."""
     return mask | ~mask.any(-1, keepdim=True)
-
-
-def dense_mask(length: int, settings: LSGConfig, padding: Tensor | None = None, head: int = 0) -> Tensor:
-    """Which keys each query sees with ``stride``, spelt out: a reference for tests, quadratic in length.
-
-    Args:
-        length: ``T``.
-        settings: What a token sees.
-        padding: The attention mask ``(B, T)``, true for real tokens; None for one row without padding.
-        head: Whose stride; heads take different tokens.
-
-    Returns:
-        ``(B, T, T)``, true where the query of dimension 1 sees the key of dimension 2.
-    """
-    place = torch.arange(length)
-    start = place[:, None] // settings.block_size * settings.block_size  # of the query's block
-    after, before = place - (start + 2 * settings.block_size), start - settings.block_size - 1 - place  # (T, T)
-    near = (after < 0) & (before < 0)
-    reach = settings.sparse_block_size * settings.sparsity_factor
-    far = (after < reach) & (before < reach) & (place % settings.sparsity_factor == head % settings.sparsity_factor)
-    is_global = place < settings.global_tokens
-    real = torch.ones(1, length, dtype=torch.bool) if padding is None else padding.cpu().bool()
-    return (near | far | is_global | is_global[:, None]) & real[:, None]

@@ -56,8 +56,18 @@ class Checkpoint:
         return int(self.state["step"])
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors below a prefix such as ``model/``, which is cut off."""
-        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+        """See ``below``."""
+        return below(prefix, self.tensors)
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix such as ``model/``, which is cut off."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with a prefix such as ``model/`` before their names."""
+    return {prefix + name: value for name, value in tensors.items()}
 
 
 class CheckpointWriter:

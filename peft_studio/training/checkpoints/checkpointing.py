@@ -1,7 +1,7 @@
 """What keeps a run safe while it trains: checkpoints now and then, going on from one, and the last good weights."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from peft_studio.errors import StorageError
-from peft_studio.training.checkpoints.checkpoint import Checkpoint, CheckpointWriter, Throttle
+from peft_studio.training.checkpoints.checkpoint import Checkpoint, CheckpointWriter, Throttle, prefixed
 from peft_studio.training.checkpoints.training_state import (
     ChangedTensors,
     PlainState,
@@ -114,18 +114,12 @@ class Checkpointer:
             "learning_rates": list(self._scheduler.get_last_lr()),
             "random": random,
         }
-        self._writer.write(
-            state,
-            _below("model", weights) | _below("optimizer", moments) | _below("random", generators) | tensors,
-        )
+        loop = prefixed("model/", weights) | prefixed("optimizer/", moments) | prefixed("random/", generators)
+        self._writer.write(state, loop | tensors)
 
     def restore_last_good(self) -> int | None:
         """Puts the last weights back whose loss was finite; their step, or None when there is no such copy."""
         return self._good.restore()
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": value for name, value in tensors.items()}
 
 
 class LastGoodWeights:

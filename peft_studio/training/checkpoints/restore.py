@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from peft_studio.files import open_plain
 from peft_studio.machine.devices import AUTO
 from peft_studio.methods import Params, get_method
 from peft_studio.training.adapter_files import Origin
-from peft_studio.training.checkpoints.checkpoint import Checkpoint
+from peft_studio.training.checkpoints.checkpoint import Checkpoint, below, prefixed
 from peft_studio.training.checkpoints.training_state import (
     ChangedTensors,
     all_tensors,
@@ -23,6 +23,10 @@ from peft_studio.training.checkpoints.training_state import (
 )
 from peft_studio.training.load import attach
 from peft_studio.training.placing import place
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class PreparedModel:
         device: The run's ``resources.device``.
 
     Attributes:
-        model: A ``PeftModel``.
+        model: The model.
         changed: Which of its tensors training changes.
 
     Raises:
@@ -98,7 +102,7 @@ class PreparedModel:
 
     def __init__(
         self,
-        base: Any,
+        base: "PreTrainedModel",
         params: Params,
         steps: int,
         batches: Callable[[], Sequence[Mapping[str, Any]]],
@@ -106,7 +110,7 @@ class PreparedModel:
         device: str = AUTO,
     ) -> None:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
-        self.model: Any = attach(base, params, steps, () if resumed else batches())
+        self.model: PeftModel = attach(base, params, steps, () if resumed else batches())
         self._own = method_constants(self.model, held)
         if resumed is not None:
             self._restore_start(resumed)
@@ -117,17 +121,15 @@ class PreparedModel:
 
     def constants(self) -> dict[str, Tensor]:
         """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
-        own = all_tensors(self.model)
-        found = {f"own/{name}": own[name] for name in self._own}
-        origin = Origin.known(self.model)
-        return found | {f"start/{name}": value for name, value in (origin.initial if origin else {}).items()}
+        everything, origin = all_tensors(self.model), Origin.known(self.model)
+        own = {name: everything[name] for name in self._own}
+        return prefixed("own/", own) | prefixed("start/", origin.initial if origin else {})
 
     def _restore_start(self, resumed: Checkpoint) -> None:
-        constants = resumed.constants
-        load_tensors(self.model, {name.removeprefix("own/"): v for name, v in constants.items() if name[:4] == "own/"})
+        load_tensors(self.model, below("own/", resumed.constants))
         origin = Origin.known(self.model)
         if origin is not None:
-            initial = {name.removeprefix("start/"): v for name, v in constants.items() if name[:6] == "start/"}
+            initial = below("start/", resumed.constants)
             if initial.keys() != origin.initial.keys():
                 raise CheckpointError("it lacks the start of the method")
             origin.begin_again(self.model, initial)

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transformers
 from torch import Tensor
@@ -17,6 +17,7 @@ from peft_studio.training.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointWriter,
     RunIdentity,
+    prefixed,
     read_checkpoint,
     set_aside,
 )
@@ -26,8 +27,12 @@ from peft_studio.training.checkpoints.restore import PreparedModel, StepPlan, pl
 from peft_studio.training.checkpoints.training_state import load_tensors
 from peft_studio.training.step_events import Emit, StepCallback, write_note
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 StopRequest = Callable[[], bool | str]  # "stop", "pause" or nothing; True means "stop"
-SampleBatches = Callable[[Any], Sequence[Mapping[str, Any]]]
+SampleBatches = Callable[["PreTrainedModel"], Sequence[Mapping[str, Any]]]
 
 
 class ResumableRun:
@@ -50,7 +55,7 @@ class ResumableRun:
 
     resumed: Checkpoint | None
     plan: StepPlan
-    model: Any
+    model: "PeftModel"
 
     def __init__(self, config: RunConfig, paths: RunPaths, emit: Emit, ask: StopRequest) -> None:
         self._begun = time.perf_counter()
@@ -63,8 +68,13 @@ class ResumableRun:
         self.base_reported = False
 
     def begin(
-        self, base: Any, identity: RunIdentity, steps: int, fresh_base: Callable[[], Any], batches: SampleBatches
-    ) -> Any:
+        self,
+        base: "PreTrainedModel",
+        identity: RunIdentity,
+        steps: int,
+        fresh_base: "Callable[[], PreTrainedModel]",
+        batches: SampleBatches,
+    ) -> "PeftModel":
         """Puts the method on a base model, as the checkpoint has it if there is a good one.
 
         Args:
@@ -87,7 +97,9 @@ class ResumableRun:
             self._prepare(fresh_base(), steps, batches, None)
         return self.model
 
-    def _prepare(self, base: Any, steps: int, batches: SampleBatches, resumed: Checkpoint | None) -> None:
+    def _prepare(
+        self, base: "PreTrainedModel", steps: int, batches: SampleBatches, resumed: Checkpoint | None
+    ) -> None:
         self.resumed = resumed
         self.plan = plan_steps(steps, self._paths.extended, resumed)
         wish = self._config.resources.device
@@ -155,8 +167,7 @@ class ResumableRun:
             "best": best,
             "versions": provenance.versions(),
         }
-        named = {f"best/{name}": value for name, value in weights.items()}
-        return plain, named | {f"method/{name}": value for name, value in own.items()}
+        return plain, prefixed("best/", weights) | prefixed("method/", own)
 
     def _on_failure(self, reason: StorageError) -> None:
         """A checkpoint less is no reason to end a run, unless it is to be paused."""

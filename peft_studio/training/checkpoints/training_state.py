@@ -104,9 +104,10 @@ def optimizer_state(optimizer: Optimizer, model: nn.Module) -> tuple[dict[str, T
     tensors: dict[str, Tensor] = {}
     plain: PlainState = {"class": type(optimizer).__name__, "values": {}, "by_name": []}
     for owner, values in optimizer.state.items():
-        name = names[id(owner)] if isinstance(owner, Tensor) else str(owner)
-        if not isinstance(owner, Tensor):
-            plain["by_name"].append(name)
+        if isinstance(owner, Tensor):
+            name = names[id(owner)]
+        else:
+            plain["by_name"].append(name := str(owner))
         for key, value in values.items():
             if isinstance(value, Tensor):
                 tensors[f"{key}/{name}"] = value

@@ -3,7 +3,7 @@
 Rows of similar length share a batch, so that little is padding; the order is a pure function of the seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,42 @@ class EncodedRows:
     cut: int
     dropped: int
 
+    def checked(self, why: str) -> "EncodedRows":
+        """These rows, or the reason why there are none.
+
+        Raises:
+            DataError: No row can be used.
+        """
+        if not self.examples:
+            raise DataError(f"None of the {self.dropped} rows can be used: {why}.")
+        return self
+
+
+def require_rows(rows: Sequence[Row]) -> None:
+    """Refuses a task without rows.
+
+    Raises:
+        DataError: There are none.
+    """
+    if not rows:
+        raise DataError("The task has no rows.")
+
+
+def end_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The id of the token that ends an answer.
+
+    Raises:
+        ModelError: The tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError("The model's tokenizer has no end-of-text token, so the end of an answer cannot be learnt.")
+    return int(tokenizer.eos_token_id)
+
+
+def shortest_needs(tokens: Iterable[int], max_length: int) -> str:
+    """Why no row fits: how long they are at least, and how long they may be."""
+    return f"the shortest needs {min(tokens, default=0)} tokens, and at most {max_length} are allowed"
+
 
 def encode_prompts(prompts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     """Tokenizes prompts as the model expects a text to begin, never with an end-of-text token behind them.
@@ -79,29 +115,23 @@ def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_l
         ModelError: The tokenizer has no end-of-text token.
         DataError: No row can be used.
     """
-    eos = tokenizer.eos_token_id
-    if eos is None:
-        raise ModelError("The model's tokenizer has no end-of-text token, so the end of an answer cannot be learnt.")
-    if not rows:
-        raise DataError("The task has no rows.")
+    eos = end_of_text(tokenizer)
+    require_rows(rows)
     prompts = encode_prompts([row.prompt for row in rows], tokenizer)
+    # Without special tokens: a beginning-of-text token must not stand in the middle of prompt and target.
     targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
     examples, cut, dropped = [], 0, 0
     for prompt, target in zip(prompts, targets, strict=True):
-        room = max_length - len(target) - 1
+        room = max_length - len(target) - 1  # for the prompt, beside the end-of-text token
         if room < 1 or not target:
             dropped += 1
             continue
         cut += len(prompt) > room
-        kept = prompt[-room:]
+        kept = prompt[-room:]  # what stands just before the answer matters most
         examples.append(EncodedExample([*kept, *target, eos], len(kept)))
-    if not examples:
-        shortest = min(map(len, targets)) + 2
-        raise DataError(
-            f"None of the {len(rows)} rows can be used: the shortest needs {shortest} tokens, "
-            f"and at most {max_length} are allowed."
-        )
-    return EncodedRows(examples, cut, dropped)
+    # One token more on either side: the end, and a prompt of at least one.
+    why = shortest_needs((len(target) + 2 for target in targets), max_length)
+    return EncodedRows(examples, cut, dropped).checked(why)
 
 
 def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, Any]:
@@ -111,16 +141,11 @@ def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, Any]:
         ``input_ids`` and ``labels``, both ``(B, T)`` int64, labels being ``IGNORED`` on prompt and padding; and
         ``tokens``, how many of the positions are not padding.
     """
-    width = max(len(example.ids) for example in examples)
-    ids, labels = [], []
-    for example in examples:
-        padding = width - len(example.ids)
-        ids.append(example.ids + [pad_id] * padding)
-        target = example.ids[example.prompt_length :]
-        labels.append([IGNORED] * example.prompt_length + target + [IGNORED] * padding)
+    # A label is the token at its own position; who computes a loss compares it with the logits one position before.
+    labels = [[IGNORED] * example.prompt_length + example.ids[example.prompt_length :] for example in examples]
     return {
-        "input_ids": torch.tensor(ids),
-        "labels": torch.tensor(labels),
+        "input_ids": pad_rows([example.ids for example in examples], pad_id)[0],  # (B, T)
+        "labels": pad_rows(labels, IGNORED)[0],  # (B, T)
         "tokens": sum(len(example.ids) for example in examples),
     }
 
@@ -131,13 +156,13 @@ def pad_rows(rows: Sequence[Sequence[int]], padding: int, left: bool = False) ->
     Returns:
         The rows, and a mask of what is no padding: both ``(B, T)`` int64.
     """
-    width = max(map(len, rows))
+    width = max(map(len, rows))  # T
     ids, mask = [], []
     for row in rows:
         fill = width - len(row)
         ids.append([padding] * fill + [*row] if left else [*row] + [padding] * fill)
         mask.append([0] * fill + [1] * len(row) if left else [1] * len(row) + [0] * fill)
-    return torch.tensor(ids), torch.tensor(mask)
+    return torch.tensor(ids), torch.tensor(mask)  # (B, T), (B, T)
 
 
 def batches_by_length(examples: Sequence[EncodedExample], max_tokens: int = 4096) -> list[list[EncodedExample]]:
