@@ -1,7 +1,7 @@
 """AdaLoRA: low-rank updates whose ranks are shared out among the layers while training."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -44,13 +44,14 @@ def _attach(model: "PreTrainedModel", params: AdaLoraParams, site: Site) -> "Pef
     )
 
 
-def _orthogonality(model: Any) -> "Tensor":
+def _orthogonality(model: "PeftModel") -> "Tensor":
     """How far the two outer matrices are from having orthonormal rows and columns (equation 4 of the paper)."""
     import torch
 
     distances = []
     for name, matrix in model.named_parameters():
         if ".lora_A." in name or ".lora_B." in name:
+            # (r, r) both: rows of A and columns of B are r vectors each
             product = matrix @ matrix.T if ".lora_A." in name else matrix.T @ matrix
             distances.append(torch.linalg.matrix_norm(product - torch.eye(len(product), device=product.device)))
     return _ORTHOGONALITY * torch.stack(distances).mean()

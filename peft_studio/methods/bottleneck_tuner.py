@@ -17,6 +17,7 @@ from typing import Any
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers.activations import ACT2FN
 from transformers.pytorch_utils import Conv1D
 
@@ -70,7 +71,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """What is to be added, in the input's dtype."""
-        inner = self.activation(self.down(hidden.to(self.down.weight.dtype)))
+        inner = self.activation(self.down(hidden.to(self.down.weight.dtype)))  # (..., bottleneck_dim)
         return (self.scaling * self.up(self.dropout(inner))).to(hidden.dtype)
 
 
@@ -94,7 +95,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self._block_input: Tensor | None = None
-        self._hook: Any = None
+        self._hook: RemovableHandle | None = None
 
     def update_layer(self, adapter: str, config: BottleneckConfig, source: nn.Module | None) -> None:
         """Adds an adapter.
@@ -170,7 +171,7 @@ class BottleneckModel(BaseTuner):
     tuner_layer_cls = BottleneckLayer
     target_module_mapping: dict[str, Any] = {}  # noqa: RUF012  PEFT's interface
 
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+    def _prepare_adapter_config(self, peft_config: BottleneckConfig, model_config: dict[str, Any]) -> BottleneckConfig:
         if peft_config.target_modules is None:
             raise ValueError("BottleneckConfig.target_modules must say behind which layers the adapters sit.")
         return peft_config
@@ -181,7 +182,7 @@ class BottleneckModel(BaseTuner):
         return key.replace(f".bottleneck_net.{adapter_name}.", ".bottleneck_net.")
 
     def _create_and_replace(
-        self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
+        self, peft_config: BottleneckConfig, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
         source = self._source(peft_config, current_key)
@@ -229,5 +230,7 @@ class BottleneckModel(BaseTuner):
                 hook.remove()
 
 
-def _pass(names: list[str], _module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _pass(
+    names: list[str], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return args, {**kwargs, "adapter_names": names}

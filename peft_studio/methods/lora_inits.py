@@ -1,5 +1,6 @@
-"""LoRA with a better start: PiSSA and OLoRA from the weights, EVA, CorDA and LoRA-GA from the data."""
+"""LoRA with another initialisation: PiSSA and OLoRA from the weights, EVA, CorDA and LoRA-GA from the data."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -54,8 +55,8 @@ class LoraGAParams(LowRankParams):
 
 
 def _attach_from_weights(model: "PreTrainedModel", params: PissaParams | OloraParams, site: Site) -> "PeftModel":
-    start = True if next(model.parameters()).is_meta else params.name  # PEFT calls both starts as we do
-    return wrap(model, site, "LoraConfig", init_lora_weights=start, **lora_fields(params, site))
+    init = True if next(model.parameters()).is_meta else params.name  # PEFT calls both as we do
+    return wrap(model, site, "LoraConfig", init_lora_weights=init, **lora_fields(params, site))
 
 
 def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "PeftModel":
@@ -76,10 +77,10 @@ def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "Pef
     return wrapped
 
 
-def _positions(inputs: Any, mask: "Tensor | None", _name: str) -> "Tensor":
+def _positions(inputs: "Tensor | Sequence[Tensor]", mask: "Tensor | None", _name: str) -> "Tensor":
     """A layer's inputs as rows ``(N, d)``, padding left out where the mask is of this layer's sequence."""
-    values: Tensor = inputs if hasattr(inputs, "shape") else inputs[0]
-    flat = values.reshape(-1, values.shape[-1])
+    values: Tensor = inputs if hasattr(inputs, "shape") else inputs[0]  # (B, T, d)
+    flat = values.reshape(-1, values.shape[-1])  # (B T, d)
     return flat[mask.flatten().bool()] if mask is not None and mask.numel() == len(flat) else flat
 
 
@@ -93,7 +94,7 @@ def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> 
     from peft.tuners.lora.corda import preprocess_corda
 
     corda = CordaConfig(corda_method="kpm" if params.keep == "knowledge" else "ipm")
-    start: dict[str, Any] = {"init_lora_weights": "corda", "corda_config": corda}
+    init: dict[str, Any] = {"init_lora_weights": "corda", "corda_config": corda}
 
     def look() -> None:
         with torch.no_grad():
@@ -101,8 +102,8 @@ def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> 
                 for row in range(len(batch["input_ids"])):  # CorDA's statistics take one text at a time
                     model(**{name: part[row : row + 1] for name, part in batch.items()})
 
-    preprocess_corda(model, LoraConfig(**start, **fields), run_model=look)
-    return wrap(model, site, "LoraConfig", **start, **fields)
+    preprocess_corda(model, LoraConfig(**init, **fields), run_model=look)
+    return wrap(model, site, "LoraConfig", **init, **fields)
 
 
 def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) -> "PeftModel":
@@ -113,15 +114,15 @@ def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) 
     from peft.tuners.lora.config import LoraGAConfig
     from peft.tuners.lora.loraga import preprocess_loraga
 
-    start: dict[str, Any] = {"init_lora_weights": "lora_ga", "lora_ga_config": LoraGAConfig()}
+    init: dict[str, Any] = {"init_lora_weights": "lora_ga", "lora_ga_config": LoraGAConfig()}
 
     def backward() -> None:
         for batch in site.batches:
             model(**batch).loss.backward()
 
-    preprocess_loraga(model, LoraConfig(**start, **fields), train_step=backward)
+    preprocess_loraga(model, LoraConfig(**init, **fields), train_step=backward)
     model.eval()
-    return wrap(model, site, "LoraConfig", **start, **fields)
+    return wrap(model, site, "LoraConfig", **init, **fields)
 
 
 PISSA = Method(

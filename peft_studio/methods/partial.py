@@ -1,7 +1,7 @@
 """Methods that train the base model's own parameters, all or some: full, top layers, BitFit."""
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -47,7 +47,7 @@ def wrap_partial(model: "PreTrainedModel", site: Site, modules: str, parameters:
     return get_peft_model(model, config)
 
 
-def _owners(model: Any, parameters: tuple[str, ...], site: Site) -> list[str]:
+def _owners(model: "PreTrainedModel", parameters: tuple[str, ...], site: Site) -> list[str]:
     """Names of all modules that own a parameter of one of these names; new heads train anyway."""
     heads = site.layout.trained_heads
     return [
@@ -63,7 +63,7 @@ def any_of(names: list[str]) -> str:
     return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
-def _all_names(model: Any) -> tuple[str, ...]:
+def _all_names(model: "PreTrainedModel") -> tuple[str, ...]:
     return tuple(sorted({name.rpartition(".")[2] for name, _ in model.named_parameters()}))
 
 

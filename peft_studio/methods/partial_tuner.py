@@ -127,13 +127,13 @@ class PartialModel(BaseTuner):
         self.__dict__["_known_copies"] = {}  # base tensor -> copy, of the adapter that is being made
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
-    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+    def _prepare_adapter_config(self, peft_config: PartialConfig, model_config: dict[str, Any]) -> PartialConfig:
         if peft_config.target_modules is None:
             raise ValueError("PartialConfig.target_modules must say which modules to train.")
         return peft_config
 
     def _create_and_replace(
-        self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
+        self, peft_config: PartialConfig, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
         if next(target.parameters(), None) is None:
@@ -149,7 +149,7 @@ class PartialModel(BaseTuner):
     def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
         with warnings.catch_warnings():  # about tied weights, which the lines below put right
             warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
-            model: Any = super()._unload_and_optionally_merge(merge=merge, **kwargs)
+            model = super()._unload_and_optionally_merge(merge=merge, **kwargs)
         head = model.get_output_embeddings()
         if merge and head is not None and head.weight is not model.get_input_embeddings().weight:
             model.config.tie_word_embeddings = False  # or a saved copy would load with the embedding as its head

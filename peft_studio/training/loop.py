@@ -27,15 +27,12 @@ from peft_studio.training.fast.compare import Measured, describe_difference, los
 from peft_studio.training.fast.frozen_weights import LowPrecision, fused_lora, fusible_layers
 from peft_studio.training.fast.llama import FastDecoder, Levers
 from peft_studio.training.formats.formats import Continuation, Format
-from peft_studio.training.formats.rows import IGNORED, EncodedExample
+from peft_studio.training.formats.rows import IGNORED, Batch, EncodedExample
 from peft_studio.training.step_events import StepCallback, StepListener
 
 LEVERS = Levers()
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 """Parameters that weight decay leaves alone, as the Trainer of transformers has it."""
-
-Batch = dict[str, Any]
-"""Tensors as a format collates them, ``tokens`` (how many positions are no padding) and ``rows`` (their numbers)."""
 
 
 def optimizer_of(config: RunConfig, model: Model, fused: bool = True) -> Optimizer:
@@ -219,7 +216,7 @@ class TrainingLoop:
         return {name: part.to(self._device) if isinstance(part, Tensor) else part for name, part in batch.items()}
 
     def _batches(self) -> Iterator[Batch]:
-        """All batches of the run, from the first step that is left."""
+        """All batches of the run, from the first step that is left; with the numbers of their ``rows``."""
         training, accumulated = self._training, self._training.gradient_accumulation
         lengths = [len(example.ids) for example in self._examples]
         order = LengthGroupedBatches(

@@ -23,6 +23,8 @@ from peft_studio.files import open_plain, remove
 from peft_studio.training.provenance import fingerprint_of
 
 FORMAT = 1
+PlainState = dict[str, Any]
+"""Values that JSON can say."""
 _STATE = "state.json"
 _CHUNK = 1 << 22
 
@@ -46,7 +48,7 @@ class Checkpoint:
         constants: Tensors of the method that do not change and are not the base model's.
     """
 
-    state: dict[str, Any]
+    state: PlainState
     tensors: dict[str, Tensor]
     constants: dict[str, Tensor]
 
@@ -83,9 +85,9 @@ class CheckpointWriter:
         self._folder = folder
         self._identity = identity
         self._constants = constants
-        self._constant_file: dict[str, Any] | None = None
+        self._constant_file: PlainState | None = None
 
-    def write(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def write(self, state: PlainState, tensors: Mapping[str, Tensor]) -> None:
         """Writes a checkpoint.
 
         Args:
@@ -108,7 +110,7 @@ class CheckpointWriter:
             _tidy(target)
             raise StorageError(f"The checkpoint could not be written in {self._folder.parent}: {exc}.") from exc
 
-    def _write_into(self, folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def _write_into(self, folder: Path, state: PlainState, tensors: Mapping[str, Tensor]) -> None:
         suffix = f"{state['step']:08d}-{os.urandom(3).hex()}.safetensors"  # never the name of a file that counts
         files = {"tensors": _save(folder / f"step-{suffix}", tensors)}
         if self._constants and self._constant_file is None:
@@ -126,7 +128,7 @@ class CheckpointWriter:
         _tidy(folder)
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> PlainState:
     save_file({name: _plain(value) for name, value in tensors.items()}, path)
     path.chmod(0o644)
     with path.open("rb") as file:
@@ -189,7 +191,7 @@ def read_checkpoint(folder: Path, identity: RunIdentity) -> Checkpoint | None:
     return Checkpoint(state, _load(folder, files["tensors"]), constants)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> PlainState:
     try:
         with open_plain(path) as file:
             state = json.loads(file.read())
@@ -201,7 +203,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def _load(folder: Path, file: Mapping[str, Any]) -> dict[str, Tensor]:
+def _load(folder: Path, file: PlainState) -> dict[str, Tensor]:
     path = folder / file["name"]
     try:
         whole = path.stat().st_size == file["bytes"] and _checksum(path) == file["crc32"]

@@ -9,10 +9,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from peft_studio.errors import StorageError
-from peft_studio.training.checkpoints.checkpoint import Checkpoint, CheckpointWriter, Throttle, prefixed
+from peft_studio.training.checkpoints.checkpoint import Checkpoint, CheckpointWriter, PlainState, Throttle, prefixed
 from peft_studio.training.checkpoints.training_state import (
     ChangedTensors,
-    PlainState,
     all_finite,
     load_optimizer_state,
     optimizer_state,

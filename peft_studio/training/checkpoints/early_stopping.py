@@ -1,10 +1,11 @@
 """Early stopping: the weights with the lowest validation loss, and when to give up looking for better ones."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from peft_studio.training.checkpoints.checkpoint import PlainState
 
 
 class EarlyStopping:
@@ -32,11 +33,11 @@ class EarlyStopping:
             self._worse += 1
         return self._worse >= self._patience
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def state(self) -> tuple[PlainState, dict[str, Tensor]]:
         """For a checkpoint: plain values and the weights."""
         return {"loss": self._loss if math.isfinite(self._loss) else None, "worse": self._worse}, self._weights
 
-    def load(self, plain: dict[str, Any], weights: dict[str, Tensor], device: torch.device) -> None:
+    def load(self, plain: PlainState, weights: dict[str, Tensor], device: torch.device) -> None:
         """Puts ``state`` back."""
         self._loss, self._worse = math.inf if plain["loss"] is None else plain["loss"], plain["worse"]
         self._weights = {name: value.to(device) for name, value in weights.items()}

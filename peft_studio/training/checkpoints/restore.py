@@ -1,10 +1,10 @@
 """How a run begins: from the start, from a checkpoint, or from a finished run that is to train longer."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from peft_studio.training.checkpoints.training_state import (
     load_tensors,
     method_constants,
 )
+from peft_studio.training.formats.rows import Batch
 from peft_studio.training.load import attach
 from peft_studio.training.placing import place
 
@@ -105,7 +106,7 @@ class PreparedModel:
         base: "PreTrainedModel",
         params: Params,
         steps: int,
-        batches: Callable[[], Sequence[Mapping[str, Any]]],
+        batches: Callable[[], Sequence[Batch]],
         resumed: Checkpoint | None,
         device: str = AUTO,
     ) -> None:

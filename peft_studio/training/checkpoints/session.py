@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import transformers
 from torch import Tensor
@@ -16,6 +16,7 @@ from peft_studio.training import provenance
 from peft_studio.training.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointWriter,
+    PlainState,
     RunIdentity,
     prefixed,
     read_checkpoint,
@@ -25,6 +26,7 @@ from peft_studio.training.checkpoints.checkpointing import Checkpointer
 from peft_studio.training.checkpoints.early_stopping import EarlyStopping
 from peft_studio.training.checkpoints.restore import PreparedModel, StepPlan, plan_steps
 from peft_studio.training.checkpoints.training_state import load_tensors
+from peft_studio.training.formats.rows import Batch
 from peft_studio.training.step_events import Emit, StepCallback, write_note
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 StopRequest = Callable[[], bool | str]  # "stop", "pause" or nothing; True means "stop"
-SampleBatches = Callable[["PreTrainedModel"], Sequence[Mapping[str, Any]]]
+SampleBatches = Callable[["PreTrainedModel"], Sequence[Batch]]
 
 
 class ResumableRun:
@@ -153,7 +155,7 @@ class ResumableRun:
             self.model, self._changed, callback, self._writer, self._extra_state, self._on_failure, self.resumed
         )
 
-    def _extra_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _extra_state(self) -> tuple[PlainState, dict[str, Tensor]]:
         """What a checkpoint holds beside the state of the loop."""
         best, weights = self.early_stopping.state()
         state = get_method(self._config.method.name).state

@@ -6,7 +6,6 @@ Parameters, optimizer and schedule, random states. Exactly restored, a run goes 
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from peft_studio.errors import CheckpointError
 from peft_studio.training.adapter_files import Origin
-
-PlainState = dict[str, Any]
+from peft_studio.training.checkpoints.checkpoint import PlainState
 
 
 def all_tensors(model: nn.Module) -> dict[str, Tensor]:

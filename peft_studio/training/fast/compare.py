@@ -5,12 +5,13 @@ model with something of its own may still make the two differ, and then the libr
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from peft_studio.training.formats.rows import Batch
 
 SHARE = 4  # one row in so many: rows do not see each other, and a check must cost little time and memory
 
@@ -39,7 +40,7 @@ class Tolerance:
 TOLERANCES = {torch.float32: Tolerance(1e-4, 1e-2, 1e-4), torch.bfloat16: Tolerance(0.02, 0.0, 1.5)}
 
 
-def rows_to_check(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+def rows_to_check(batch: Batch) -> dict[str, Tensor]:
     """The first rows of a batch, as wide as all of it."""
     tensors = {name: part for name, part in batch.items() if isinstance(part, Tensor)}
     return {name: part[: max(1, len(part) // SHARE)] for name, part in tensors.items()}  # each (B / SHARE, ...)

@@ -3,11 +3,10 @@
 All treat the base model's weights as frozen: no gradient of them is ever made.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from peft_studio.training.formats.rows import IGNORED
@@ -26,7 +25,7 @@ class LoraLinears(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *layers: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: FunctionCtx, x: Tensor, scales: tuple[float, ...], *layers: Tensor | None) -> tuple[Tensor, ...]:
         """Takes weight, bias (or None), A and B of each layer, one layer after the other."""
         weights, biases = layers[::4], layers[1::4]
         assert weights[0] is not None
@@ -47,7 +46,7 @@ class LoraLinears(Function):
         return tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the input, of every A and of every B."""
         rows, thin, down, *held = ctx.saved_tensors
         weights, ups = held[: len(held) // 2], held[len(held) // 2 :]
@@ -71,7 +70,7 @@ class RmsNorm(Function):
     """Root mean square norm with a frozen weight, computed in float32 as transformers does."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """``x`` is ``(..., d)``."""
         wide = x.float()  # (..., d)
         # 1 / sqrt(mean of squares + epsilon), (..., 1); the backward pass needs it again, and it is small.
@@ -80,7 +79,7 @@ class RmsNorm(Function):
         return (wide * scale).mul_(weight).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The input's gradient."""
         x, weight, scale = ctx.saved_tensors
         wide = x.float()
@@ -94,13 +93,13 @@ class Rotary(Function):
     """Rotary positions: ``(B, T, H, D)`` to contiguous ``(B, H, T, D)``, with cosines and sines ``(T, D / 2)``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Turns pairs of numbers by angles that grow with the position."""
         ctx.save_for_backward(cosines, sines)
         return _turn(x.transpose(1, 2), cosines, sines)  # (B, H, T, D)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Turns them back."""
         cosines, sines = ctx.saved_tensors
         return _turn(grads[0], cosines, -sines).transpose(1, 2), None, None  # a turn's transpose is the turn back
@@ -113,7 +112,7 @@ class FrozenHeadLoss(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """``hidden`` is ``(N, d)``, ``weight`` ``(V, d)``, ``targets`` ``(N,)`` or IGNORED; the sum is in nats."""
         total = torch.zeros((), device=hidden.device)
         gradient = torch.empty_like(hidden)  # (N, d)
@@ -131,7 +130,7 @@ class FrozenHeadLoss(Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The hidden states' gradient."""
         (gradient,) = ctx.saved_tensors
         return gradient * grads[0].to(gradient.dtype), None, None

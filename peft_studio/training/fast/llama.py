@@ -9,9 +9,8 @@ Modules that it does not know, such as other methods' layers, are called as they
 are wrapped is left to the plain path.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from peft_studio.training.fast.kernels import (
     causal_attention,
     lora_parts,
 )
-from peft_studio.training.formats.rows import IGNORED
+from peft_studio.training.formats.rows import IGNORED, Batch
 from peft_studio.training.formats.target_logits import base_of
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class FastDecoder:
         hooked = hooked or any(_hooks(part) for block in decoder.layers for part in (block.self_attn, block.mlp))
         return type(decoder) is llama.LlamaModel and known and plain and not hooked
 
-    def loss(self, batch: Mapping[str, Any]) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """Summed cross entropy of a batch's targets, in nats: a scalar.
 
         Args:

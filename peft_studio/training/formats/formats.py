@@ -5,8 +5,8 @@ else knows what kind of model is being trained.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from peft_studio.training import Model
 from peft_studio.training.formats import rows as data
 from peft_studio.training.formats import target_logits as loss
 from peft_studio.training.formats.greedy import cut_right, greedy_answers, pad_id
-from peft_studio.training.formats.rows import IGNORED, EncodedExample, EncodedRows, batches_by_length, pad_rows
+from peft_studio.training.formats.rows import IGNORED, Batch, EncodedExample, EncodedRows, batches_by_length, pad_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """Pads examples to the longest of them: tensors, and ``tokens``, how many positions are no padding."""
 
     def answers(
@@ -64,10 +64,10 @@ class Format(ABC):
         return greedy_answers(model, self.tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
 
     @abstractmethod
-    def logits(self, model: Model, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits ``(N, C)`` of everything that is to be predicted in a batch, and the ``N`` right answers."""
 
-    def loss(self, model: Model, batch: Mapping[str, Any], reduction: str = "mean") -> Tensor:
+    def loss(self, model: Model, batch: Batch, reduction: str = "mean") -> Tensor:
         """Cross entropy of what is to be predicted, in nats: a scalar."""
         logits, targets = self.logits(model, batch)  # (N, C), (N,)
         # In float32 whatever the model computes in: a softmax over thousands of values loses too much in 16 bits.
@@ -75,9 +75,7 @@ class Format(ABC):
 
     def inputs(self, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
         """A batch as the model's own ``forward`` takes it, for methods that look at data before they start."""
-        batch = self.collate(examples)
-        batch.pop("tokens")
-        return batch
+        return {name: part for name, part in self.collate(examples).items() if isinstance(part, Tensor)}
 
 
 class Continuation(Format):
@@ -87,11 +85,11 @@ class Continuation(Format):
         """See ``data.encode_rows``."""
         return data.encode_rows(rows, self.tokenizer, max_length)
 
-    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """``input_ids`` and ``labels``, both ``(B, T)``."""
         return data.collate(examples, self.padding)
 
-    def logits(self, model: Model, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         """See ``loss.target_logits``."""
         return loss.target_logits(model, batch["input_ids"], batch["labels"])
 
@@ -120,7 +118,7 @@ class SourceTarget(Format):
         why = "of the targets, " + data.shortest_needs(map(len, targets), max_length)
         return EncodedRows(examples, cut, dropped).checked(why)
 
-    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """``input_ids`` and ``attention_mask`` ``(B, S)``, ``labels`` ``(B, T)``."""
         sources = [example.ids[: example.prompt_length] for example in examples]
         targets = [example.ids[example.prompt_length :] for example in examples]
@@ -129,7 +127,7 @@ class SourceTarget(Format):
         tokens = sum(len(example.ids) for example in examples)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
 
-    def logits(self, model: Model, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits ``(N, V)`` at the target's positions."""
         labels = batch["labels"]  # (B, T)
         # The decoder reads the target shifted right by one, so position t predicts label t: no shift further down.
@@ -182,18 +180,18 @@ class Labelling(Format):
                 examples.append(EncodedExample([*kept, numbers[row.target]], len(kept)))
         return EncodedRows(examples, cut, len(rows) - len(examples)).checked("all texts are empty")
 
-    def collate(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """``input_ids`` and ``attention_mask`` ``(B, T)``, ``labels`` ``(B,)``."""
         ids, mask = pad_rows([example.ids[:-1] for example in examples], self.padding)  # (B, T)
         labels = torch.tensor([example.ids[-1] for example in examples])  # (B,)
         tokens = sum(example.prompt_length for example in examples)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
 
-    def logits(self, model: Model, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits ``(B, C)`` of the classes."""
         return self.class_logits(model, batch), batch["labels"]
 
-    def class_logits(self, model: Model, batch: Mapping[str, Any]) -> Tensor:
+    def class_logits(self, model: Model, batch: Batch) -> Tensor:
         """Logits ``(B, C)`` of ``input_ids`` with their ``attention_mask``.
 
         A decoder's are those at the last real token. transformers looks for it by the padding token, which may also
@@ -244,7 +242,7 @@ def evaluation_tokens(vocabulary: int) -> int:
     return min(EVALUATION_TOKENS, max(512, LOGIT_BYTES // (4 * max(1, vocabulary))))
 
 
-def evaluation_batches(examples: Sequence[EncodedExample], form: Format, vocabulary: int = 0) -> list[dict[str, Any]]:
+def evaluation_batches(examples: Sequence[EncodedExample], form: Format, vocabulary: int = 0) -> list[Batch]:
     """Collates all examples once, so that repeated evaluations only run the model.
 
     Args:

@@ -16,6 +16,8 @@ from peft_studio.tasks.base import Row
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Batch = dict[str, Any]
+"""What a format makes of rows: tensors such as ``input_ids`` ``(B, T)``, and ``tokens``, how many are no padding."""
 IGNORED = -100  # label of positions that do not count, as PyTorch's cross entropy knows it
 
 
@@ -134,7 +136,7 @@ def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_l
     return EncodedRows(examples, cut, dropped).checked(why)
 
 
-def collate(examples: Sequence[EncodedExample], pad_id: int) -> dict[str, Any]:
+def collate(examples: Sequence[EncodedExample], pad_id: int) -> Batch:
     """Pads examples on the right to the longest of them.
 
     Returns:

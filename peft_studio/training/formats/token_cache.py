@@ -128,7 +128,7 @@ def _write(file: Path, encoded: EncodedRows) -> None:
             draft.unlink()
 
 
-def _checksum(counts: tuple[int, int], *arrays: Any) -> str:
+def _checksum(counts: tuple[int, int], *arrays: np.ndarray) -> str:
     digest = hashlib.sha256(repr(counts).encode())
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())
