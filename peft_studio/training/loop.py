@@ -63,7 +63,7 @@ def scheduler_of(training: TrainingConfig, optimizer: Optimizer) -> LambdaLR:
 
 
 class TrainingLoop:
-    """Our batches, the loss on target tokens, and those who look on.
+    """Takes the steps of a run on our batches and tells those who look on.
 
     Args:
         model: A PEFT model whose trainable parameters are the method's.
@@ -132,7 +132,7 @@ class TrainingLoop:
         if (first := next(batches, None)) is not None:
             self._check(first)
             batches = chain([first], batches)
-        self._callback.start_clock()
+        self._callback.start_clock()  # of training alone, as between evaluations and checkpoints
         with self._fused():
             while self.step < self._training.max_steps and not (self._callback.stopped or self._callback.ended):
                 self._step([next(batches) for _ in range(self._training.gradient_accumulation)])
@@ -184,6 +184,19 @@ class TrainingLoop:
         """
         if self._decoder is None and not self._fuses:
             return
+        try:
+            difference = self._difference(batch)
+        except torch.OutOfMemoryError:  # the library may need more than our steps, and no run ends for that
+            self._callback.note("The fast path was not checked, because the library's way does not fit into memory.")
+            return
+        if difference:
+            self._decoder, self._low, self._fuses = None, None, False
+            self._callback.note(
+                f"The fast path does not give what the library gives: {difference}. "
+                "The run goes on the library's way, which is slower."
+            )
+
+    def _difference(self, batch: Batch) -> str:
         # Our decoder draws other random numbers for dropout than the library; fused layers draw the same.
         self.model.train(self._decoder is None)
         rows = self._moved(rows_to_check(batch))
@@ -191,12 +204,7 @@ class TrainingLoop:
         difference = describe_difference(self._measured(rows), exact, torch.float32)
         if self._bf16 and not difference:
             difference = describe_difference(self._measured(rows, bf16=True), exact, torch.bfloat16)
-        if difference:
-            self._decoder, self._low, self._fuses = None, None, False
-            self._callback.note(
-                f"The fast path does not give what the library gives: {difference}. "
-                "The run goes on the library's way, which is slower."
-            )
+        return difference
 
     def _measured(self, rows: Batch, fast: bool = True, bf16: bool = False) -> Measured:
         fused, low = self._fused() if fast else nullcontext(), (self._low if bf16 else None) or nullcontext()

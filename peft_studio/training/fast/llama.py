@@ -1,9 +1,10 @@
 """The forward pass of a Llama with an adapter, reading the model's own modules and parameters, for training only.
 
-It gives the loss that the model itself would give, for less: linear layers with plain LoRA, norms, rotary positions
-and attention take fewer passes over memory (see ``kernels``), the last block works on positions that predict a target
-only, and blocks below the lowest one that trains keep nothing for a backward pass, which ends above them. What they
-give for a row is remembered while memory lasts, because it is the same in every epoch.
+It gives the loss that the model itself would give, for less (every run asks ``compare`` whether it does): linear
+layers with plain LoRA, norms, rotary positions and attention take fewer passes over memory (see ``kernels``), the last
+block works on positions that predict a target only, and blocks below the lowest one that trains keep nothing for a
+backward pass, which ends above them. What they give for a row is remembered while memory lasts, because it is the same
+in every epoch.
 
 Modules that it does not know, such as other methods' layers, are called as they are. A model whose blocks themselves
 are wrapped is left to the plain path.

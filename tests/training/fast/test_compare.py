@@ -127,6 +127,17 @@ def test_without_a_fast_path_nothing_is_computed_twice(tiny_model: Path, monkeyp
     assert train(tiny_model, replace(Levers(), decoder=False), dropout=0.3)[1] == []  # no layer can be fused
 
 
+def test_a_run_that_fits_is_not_ended_by_the_check(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = train(tiny_model)
+
+    def full(*_args: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(TrainingLoop, "_plain_loss", full)
+    found, (note,) = train(tiny_model)
+    assert found == expected and "was not checked" in note
+
+
 def test_differences_are_told_in_words() -> None:
     exact = (2.0, (torch.tensor([3.0, 4.0]), torch.zeros(2)))
     assert describe_difference(exact, exact, torch.float32) == ""
