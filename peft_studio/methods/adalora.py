@@ -51,6 +51,7 @@ def _orthogonality(model: "PeftModel") -> "Tensor":
     distances = []
     for name, matrix in model.named_parameters():
         if ".lora_A." in name or ".lora_B." in name:
+            # (r, r) both: rows of A and columns of B are r vectors each
             product = matrix @ matrix.T if ".lora_A." in name else matrix.T @ matrix
             distances.append(torch.linalg.matrix_norm(product - torch.eye(len(product), device=product.device)))
     return _ORTHOGONALITY * torch.stack(distances).mean()

@@ -110,9 +110,7 @@ PFEIFFER = Method(
     formula=_SEQUENTIAL,
     count=_COUNT + "one per block.",
     paper=Paper(
-        "AdapterFusion: Non-Destructive Task Composition for Transfer Learning",
-        "Pfeiffer et al.",
-        2020,
+        "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", "Pfeiffer et al.", 2020,
         "https://arxiv.org/abs/2005.00247",
     ),
     params=PfeifferParams,
@@ -122,7 +120,7 @@ PFEIFFER = Method(
     attach=_attach_pfeiffer,
     mixed_batch=True,
     adds_latency=True,
-)
+)  # fmt: skip
 
 PARALLEL = Method(
     name="parallel",
@@ -140,9 +138,7 @@ PARALLEL = Method(
     ),
     count=_COUNT + "one per block.",
     paper=Paper(
-        "Towards a Unified View of Parameter-Efficient Transfer Learning",
-        "He et al.",
-        2021,
+        "Towards a Unified View of Parameter-Efficient Transfer Learning", "He et al.", 2021,
         "https://arxiv.org/abs/2110.04366",
     ),
     params=ParallelParams,
@@ -152,4 +148,4 @@ PARALLEL = Method(
     attach=_attach_parallel,
     mixed_batch=True,
     adds_latency=True,
-)
+)  # fmt: skip

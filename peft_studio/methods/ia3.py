@@ -48,9 +48,7 @@ IA3 = Method(
     count="One per output of each targeted attention layer, one per input of each targeted feed-forward layer.",
     paper=Paper(
         "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
-        "Liu et al.",
-        2022,
-        "https://arxiv.org/abs/2205.05638",
+        "Liu et al.", 2022, "https://arxiv.org/abs/2205.05638",
     ),
     params=IA3Params,
     learning_rate=3e-2,
@@ -58,4 +56,4 @@ IA3 = Method(
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (all layers, 5e-3)",
     attach=_attach,
     mergeable=True,
-)
+)  # fmt: skip

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LowRankParams(TargetedParams):
-    """What LoRA and its relatives have in common."""
+    """What LoRA and its variants have in common."""
 
     rank: int = Field(8, ge=1, le=128, description="Width r of the two small matrices.")
     alpha: int = Field(16, ge=1, le=256, description="The update is scaled by alpha / r.")
@@ -30,7 +30,7 @@ class LoraParams(LowRankParams):
 
 
 def lora_fields(params: LowRankParams, site: Site) -> dict[str, Any]:
-    """What a plain LoRA configuration of PEFT holds, for LoRA and its relatives."""
+    """What a plain LoRA configuration of PEFT holds, for LoRA and its variants."""
     return {
         "r": params.rank,
         "lora_alpha": params.alpha,

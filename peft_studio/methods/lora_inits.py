@@ -1,4 +1,4 @@
-"""LoRA with a better start: PiSSA and OLoRA from the weights, EVA, CorDA and LoRA-GA from the data."""
+"""LoRA with another initialisation: PiSSA and OLoRA from the weights, EVA, CorDA and LoRA-GA from the data."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,8 +54,8 @@ class LoraGAParams(LowRankParams):
 
 
 def _attach_from_weights(model: "PreTrainedModel", params: PissaParams | OloraParams, site: Site) -> "PeftModel":
-    start = True if next(model.parameters()).is_meta else params.name  # PEFT calls both starts as we do
-    return wrap(model, site, "LoraConfig", init_lora_weights=start, **lora_fields(params, site))
+    init = True if next(model.parameters()).is_meta else params.name  # PEFT calls both as we do
+    return wrap(model, site, "LoraConfig", init_lora_weights=init, **lora_fields(params, site))
 
 
 def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "PeftModel":
@@ -78,8 +78,8 @@ def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "Pef
 
 def _positions(inputs: "Tensor | tuple[Tensor, ...]", mask: "Tensor | None", _name: str) -> "Tensor":
     """A layer's inputs as rows ``(N, d)``, padding left out where the mask is of this layer's sequence."""
-    values = inputs[0] if isinstance(inputs, tuple) else inputs
-    flat = values.reshape(-1, values.shape[-1])  # (B * T, d)
+    values = inputs[0] if isinstance(inputs, tuple) else inputs  # (B, T, d)
+    flat = values.reshape(-1, values.shape[-1])  # (B T, d)
     return flat[mask.flatten().bool()] if mask is not None and mask.numel() == len(flat) else flat
 
 
@@ -93,7 +93,7 @@ def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> 
     from peft.tuners.lora.corda import preprocess_corda
 
     corda = CordaConfig(corda_method="kpm" if params.keep == "knowledge" else "ipm")
-    start: dict[str, Any] = {"init_lora_weights": "corda", "corda_config": corda}
+    init: dict[str, Any] = {"init_lora_weights": "corda", "corda_config": corda}
 
     def look() -> None:
         with torch.no_grad():
@@ -101,8 +101,8 @@ def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> 
                 for row in range(len(batch["input_ids"])):  # CorDA's statistics take one text at a time
                     model(**{name: part[row : row + 1] for name, part in batch.items()})
 
-    preprocess_corda(model, LoraConfig(**start, **fields), run_model=look)
-    return wrap(model, site, "LoraConfig", **start, **fields)
+    preprocess_corda(model, LoraConfig(**init, **fields), run_model=look)
+    return wrap(model, site, "LoraConfig", **init, **fields)
 
 
 def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) -> "PeftModel":
@@ -113,15 +113,15 @@ def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) 
     from peft.tuners.lora.config import LoraGAConfig
     from peft.tuners.lora.loraga import preprocess_loraga
 
-    start: dict[str, Any] = {"init_lora_weights": "lora_ga", "lora_ga_config": LoraGAConfig()}
+    init: dict[str, Any] = {"init_lora_weights": "lora_ga", "lora_ga_config": LoraGAConfig()}
 
     def backward() -> None:
         for batch in site.batches:
             model(**batch).loss.backward()
 
-    preprocess_loraga(model, LoraConfig(**start, **fields), train_step=backward)
+    preprocess_loraga(model, LoraConfig(**init, **fields), train_step=backward)
     model.eval()
-    return wrap(model, site, "LoraConfig", **start, **fields)
+    return wrap(model, site, "LoraConfig", **init, **fields)
 
 
 PISSA = Method(

@@ -1,6 +1,6 @@
-"""Relatives of LoRA that train the same two matrices in another way: LoRA+ and LoRA-FA."""
+"""LoRA with an optimizer of its own for the same two matrices: LoRA+ and LoRA-FA."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -39,10 +39,11 @@ def _attach_lora_fa(model: "PreTrainedModel", params: LoraFAParams, site: Site) 
 
 
 def _two_speeds(model: "PeftModel", params: LoraPlusParams, learning_rate: float, weight_decay: float) -> "Optimizer":
+    from torch import nn
     from torch.optim import AdamW
 
-    slow: list[Any] = []
-    fast: list[Any] = []
+    slow: list[nn.Parameter] = []
+    fast: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (fast if ".lora_B." in name else slow).append(parameter)

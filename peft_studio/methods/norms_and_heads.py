@@ -68,9 +68,7 @@ LAYERNORM_HEAD = Method(
     formula=r"y = \gamma \odot \frac{x - \mu}{\sigma} + \beta, \qquad p = \mathrm{softmax}(W_\text{head}\, y)",
     count="All normalisation parameters, plus vocabulary times hidden size for the head.",
     paper=Paper(
-        "Pretrained Transformers as Universal Computation Engines",
-        "Lu, Grover, Abbeel, Mordatch",
-        2021,
+        "Pretrained Transformers as Universal Computation Engines", "Lu, Grover, Abbeel, Mordatch", 2021,
         "https://arxiv.org/abs/2103.05247",
     ),
     params=LayerNormHeadParams,
@@ -80,7 +78,7 @@ LAYERNORM_HEAD = Method(
     attach=_attach_layernorm_head,
     mergeable=True,
     caveat="Where head and embedding share one matrix, the head trains its own copy; the embedding stays.",
-)
+)  # fmt: skip
 
 LN_TUNING = Method(
     name="ln_tuning",
@@ -94,9 +92,7 @@ LN_TUNING = Method(
     formula=r"y = \gamma \odot \frac{x - \mu}{\sigma} + \beta, \qquad \gamma, \beta \text{ trained}",
     count="All normalisation parameters: one or two vectors of the hidden size for each normalisation layer.",
     paper=Paper(
-        "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning",
-        "Zhao et al.",
-        2023,
+        "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning", "Zhao et al.", 2023,
         "https://arxiv.org/abs/2312.11420",
     ),
     params=LNTuningParams,
@@ -105,7 +101,7 @@ LN_TUNING = Method(
     learning_rate_source="chosen by the project; 1e-4 is too low in PEFT's published comparison",
     attach=_attach_ln_tuning,
     mergeable=True,
-)
+)  # fmt: skip
 
 HEAD = Method(
     name="head",
@@ -120,9 +116,7 @@ HEAD = Method(
     formula=r"p = \mathrm{softmax}(W_\text{head}\, h_L), \qquad \text{only } W_\text{head} \text{ trained}",
     count="All parameters of the head: vocabulary (or classes) times hidden size, and biases where it has them.",
     paper=Paper(
-        "Understanding intermediate layers using linear classifier probes",
-        "Alain, Bengio",
-        2016,
+        "Understanding intermediate layers using linear classifier probes", "Alain, Bengio", 2016,
         "https://arxiv.org/abs/1610.01644",
     ),
     params=HeadParams,
@@ -132,4 +126,4 @@ HEAD = Method(
     attach=_attach_head,
     mergeable=True,
     caveat="Where head and embedding share one matrix, the head trains its own copy; the embedding stays.",
-)
+)  # fmt: skip

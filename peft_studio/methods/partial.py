@@ -106,9 +106,7 @@ FULL = Method(
     formula=r"\theta \leftarrow \theta - \eta\, \nabla_\theta \mathcal{L}(\theta) \quad \text{for all } \theta",
     count="All parameters of the base model; tied ones count once.",
     paper=Paper(
-        "Universal Language Model Fine-tuning for Text Classification",
-        "Howard, Ruder",
-        2018,
+        "Universal Language Model Fine-tuning for Text Classification", "Howard, Ruder", 2018,
         "https://arxiv.org/abs/1801.06146",
     ),
     params=FullParams,
@@ -117,7 +115,7 @@ FULL = Method(
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-5 at 3 B)",
     attach=_attach_full,
     mergeable=True,
-)
+)  # fmt: skip
 
 TOP_LAYERS = Method(
     name="top_layers",
@@ -134,9 +132,7 @@ TOP_LAYERS = Method(
     ),
     count="All parameters of the last $k$ blocks, and of the final normalisation when chosen.",
     paper=Paper(
-        "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning",
-        "Lee, Tang, Lin",
-        2019,
+        "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", "Lee, Tang, Lin", 2019,
         "https://arxiv.org/abs/1911.03090",
     ),
     params=TopLayersParams,
@@ -145,7 +141,7 @@ TOP_LAYERS = Method(
     learning_rate_source="chosen by the project",
     attach=_attach_top_layers,
     mergeable=True,
-)
+)  # fmt: skip
 
 BITFIT = Method(
     name="bitfit",
@@ -160,9 +156,7 @@ BITFIT = Method(
     count="All bias parameters of the model.",
     paper=Paper(
         "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
-        "Ben-Zaken, Ravfogel, Goldberg",
-        2021,
-        "https://arxiv.org/abs/2106.10199",
+        "Ben-Zaken, Ravfogel, Goldberg", 2021, "https://arxiv.org/abs/2106.10199",
     ),
     params=BitFitParams,
     learning_rate=1e-2,
@@ -171,4 +165,4 @@ BITFIT = Method(
     attach=_attach_bitfit,
     mergeable=True,
     caveat="Needs a model with biases; many recent ones (Llama, Qwen3) have none.",
-)
+)  # fmt: skip

@@ -149,7 +149,7 @@ class PartialModel(BaseTuner):
     def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: object) -> nn.Module:
         with warnings.catch_warnings():  # about tied weights, which the lines below put right
             warnings.filterwarnings("ignore", message=".*tie_word_embeddings", category=UserWarning)
-            model: Any = super()._unload_and_optionally_merge(merge=merge, **kwargs)
+            model = super()._unload_and_optionally_merge(merge=merge, **kwargs)
         head = model.get_output_embeddings()
         if merge and head is not None and head.weight is not model.get_input_embeddings().weight:
             model.config.tie_word_embeddings = False  # or a saved copy would load with the embedding as its head

@@ -122,9 +122,7 @@ PROMPT = Method(
     formula=r"\mathrm{LM}\big([\,p_1, \dots, p_t,\ E(x_1), \dots, E(x_T)\,]\big), \qquad p_i \in \mathbb{R}^{d}",
     count=r"$t\,d$ for $t$ virtual tokens and hidden size $d$.",
     paper=Paper(
-        "The Power of Scale for Parameter-Efficient Prompt Tuning",
-        "Lester, Al-Rfou, Constant",
-        2021,
+        "The Power of Scale for Parameter-Efficient Prompt Tuning", "Lester, Al-Rfou, Constant", 2021,
         "https://arxiv.org/abs/2104.08691",
     ),
     params=PromptParams,
@@ -139,7 +137,7 @@ PROMPT = Method(
         "Weaker than the others on models as small as nano-lm, as its paper shows for all small models: vectors at "
         "the input can only call up what the frozen layers can already do."
     ),
-)
+)  # fmt: skip
 
 P_TUNING = Method(
     name="p_tuning",
@@ -177,9 +175,7 @@ PREFIX = Method(
     count=r"$2\,t\,L\,d_{kv}$ for $t$ virtual tokens, $L$ layers and key-value width $d_{kv}$; with projection to "
     r"width $h$: $t\,d + d h + h + 2 L d_{kv} (h + 1)$.",
     paper=Paper(
-        "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
-        "Li, Liang",
-        2021,
+        "Prefix-Tuning: Optimizing Continuous Prompts for Generation", "Li, Liang", 2021,
         "https://arxiv.org/abs/2101.00190",
     ),
     params=PrefixParams,
@@ -194,4 +190,4 @@ PREFIX = Method(
         "distilbert": "Its attention takes no keys and values from outside.",
         "modernbert": "Its attention takes no keys and values from outside.",
     },
-)
+)  # fmt: skip

@@ -20,7 +20,7 @@ from peft_studio.tasks.base import Row, Task
 from peft_studio.training import Model
 from peft_studio.training.formats.formats import Format
 from peft_studio.training.formats.greedy import DECODING
-from peft_studio.training.formats.rows import Example
+from peft_studio.training.formats.rows import EncodedExample
 from peft_studio.training.load import base_output, load_adapter
 from peft_studio.training.provenance import fingerprint_of, fingerprint_rows
 
@@ -126,7 +126,7 @@ def loss_of_frequencies(train: Sequence[Row], rows: Sequence[Row]) -> Loss:
 
 
 def reload_difference(
-    model: "PeftModel", base: "PreTrainedModel", adapter: Path, form: Format, examples: Sequence[Example]
+    model: "PeftModel", base: "PreTrainedModel", adapter: Path, form: Format, examples: Sequence[EncodedExample]
 ) -> float:
     """Largest difference of a logit between a model and what was saved of it, put on a fresh base model.
 

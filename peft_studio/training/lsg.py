@@ -10,7 +10,7 @@ row gives does not depend on the padding after it. Up to two blocks, all tokens 
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from peft_studio.errors import ModelError, did_you_mean
 from peft_studio.models.lsg_settings import LSGConfig
+from peft_studio.training import Model
+from peft_studio.training.formats.target_logits import base_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 NAME = "lsg"
 ROTARY = ("modernbert",)
@@ -26,7 +31,7 @@ ENCODERS = ("bert", "camembert", "distilbert", "roberta", "xlm-roberta", *ROTARY
 SMALLEST_BLOCK = 32  # of sliding windows, so that a narrow window does not become very many products
 
 
-def enable_lsg(model: nn.Module, settings: LSGConfig | None = None) -> None:
+def enable_lsg(model: Model, settings: LSGConfig | None = None) -> None:
     """Switches a loaded encoder to LSG attention, in place; its weights stay as they are.
 
     Sliding-window layers of ModernBERT keep their own window, computed block by block, and are thus linear as well;
@@ -48,7 +53,7 @@ def enable_lsg(model: nn.Module, settings: LSGConfig | None = None) -> None:
         raise ModelError(f"The attention of {type(base).__name__} cannot be exchanged.")
 
 
-def extend_positions(model: nn.Module, length: int) -> None:
+def extend_positions(model: Model, length: int) -> None:
     """Makes a model accept texts of ``length`` tokens, in place; does nothing where it already does.
 
     Learned positions are repeated from the start, as the authors' converter does. The rows that RoBERTa and its kin
@@ -69,7 +74,7 @@ def extend_positions(model: nn.Module, length: int) -> None:
     old = table.weight.detach()  # (reserved + old length, D)
     if reserved + length <= len(old):
         return
-    rows = reserved + torch.arange(length, device=old.device) % (len(old) - reserved)
+    rows = reserved + torch.arange(length, device=old.device) % (len(old) - reserved)  # (length,)
     table.weight = nn.Parameter(torch.cat((old[:reserved], old[rows])), requires_grad=table.weight.requires_grad)
     table.num_embeddings = base.config.max_position_embeddings = reserved + length
     embeddings.position_ids = torch.arange(reserved + length, device=old.device)[None]  # (1, reserved + length)
@@ -77,9 +82,9 @@ def extend_positions(model: nn.Module, length: int) -> None:
         embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
 
 
-def _encoder(model: nn.Module) -> Any:
+def _encoder(model: Model) -> "PreTrainedModel":
     """The model of transformers inside, checked."""
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     kind = str(getattr(getattr(base, "config", None), "model_type", type(base).__name__))
     if kind not in ENCODERS:
         raise ModelError(f"LSG attention does not know how to change {kind!r}. {did_you_mean(kind, ENCODERS)}")
@@ -139,23 +144,32 @@ def local_sparse_global(
         options: ``dropout_p`` and ``scale`` of ``scaled_dot_product_attention``.
     """
     everything = _never_empty(real[:, None, None])  # (B, 1, 1, P + T)
+    # Short texts are all "first": full attention is cheaper there than blocks that mostly hold padding.
     first = query.shape[2] if query.shape[2] <= 2 * settings.block_size else settings.global_tokens
-    ahead = F.scaled_dot_product_attention(query[:, :, :first], key, value, everything, **options)
+    ahead = F.scaled_dot_product_attention(query[:, :, :first], key, value, everything, **options)  # (B, H, first, D)
     if first >= query.shape[2]:
         return ahead
-    mixed = _by_blocks(query, key, value, real, settings, None, options)
+    # Global tokens go through the blocks as well and are thrown away: cutting them off would shift all blocks.
+    mixed = _by_blocks(query, key, value, real, settings, None, options)  # (B, H, T, D)
     return torch.cat((ahead, mixed[:, :, first:]), dim=2)
 
 
 def _by_blocks(
-    query: Tensor, key: Tensor, value: Tensor, real: Tensor, settings: LSGConfig, band: Tensor | None, options: Any
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    real: Tensor,
+    settings: LSGConfig,
+    band: Tensor | None,
+    options: dict[str, Any],
 ) -> Tensor:
     """Each block of queries with the keys it sees, at once: ``(B, H, T, D)``. ``band`` narrows the local keys."""
     length, front = query.shape[2], key.shape[2] - query.shape[2]
-    blocks = -(-length // settings.block_size)
-    filling = (0, 0, 0, blocks * settings.block_size - length)
+    blocks = -(-length // settings.block_size)  # n, rounded up
+    filling = (0, 0, 0, blocks * settings.block_size - length)  # rows behind the text, none in front of it
     shared = front + settings.global_tokens
     alone = real[:, None, :, None]  # (B, 1, P + T, 1)
+    # Global tokens are seen by everyone as shared keys; counted as neighbours, too, they would weigh twice.
     own = alone[:, :, front:] & (torch.arange(length, device=real.device) >= settings.global_tokens)[:, None]
     local = [F.pad(x, filling) for x in (key[:, :, front:], value[:, :, front:], own)]
     sparse = _select(settings, *local) if settings.sparse_block_size else (None, None, None)
@@ -163,10 +177,10 @@ def _by_blocks(
         _context(x[:, :, :shared], near, far, blocks, settings.sparse_blocks)
         for x, near, far in zip((key, value, alone), local, sparse, strict=True)
     )  # (B * n, H, K, D), the same, (B * n, 1 or H, K, 1)
-    mask = seen.transpose(-1, -2)
+    mask = seen.transpose(-1, -2)  # (B * n, 1 or H, 1, K): the same keys for all queries of a block
     mask = _never_empty(mask if band is None else mask & F.pad(band, (0, front), value=True))
     queries = F.pad(query, filling).unflatten(2, (blocks, -1)).transpose(1, 2).flatten(0, 1)  # (B * n, H, b, D)
-    mixed = F.scaled_dot_product_attention(queries, keys, values, mask, **options)
+    mixed = F.scaled_dot_product_attention(queries, keys, values, mask, **options)  # (B * n, H, b, D)
     return mixed.unflatten(0, (-1, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :length]
 
 
@@ -184,14 +198,15 @@ def _context(shared: Tensor, near: Tensor, far: Tensor | None, blocks: int, reac
     parts = _shifted(near, blocks, [-1, 0, 1])
     if far is not None:
         parts += _shifted(far, blocks, [*range(-1 - reach, -1), *range(2, 2 + reach)])
-    parts.append(shared[:, None].expand(-1, blocks, -1, -1, -1))
-    heads = max(part.shape[2] for part in parts)
+    parts.append(shared[:, None].expand(-1, blocks, -1, -1, -1))  # (B, n, h, G, D)
+    heads = max(part.shape[2] for part in parts)  # a mask may have one for all of them
     return torch.cat([part.expand(-1, -1, heads, -1, -1) for part in parts], dim=3).flatten(0, 1)
 
 
 def _shifted(x: Tensor, blocks: int, shifts: list[int]) -> list[Tensor]:
     """The blocks of ``(B, h, n * m, D)`` that lie so many blocks further on, each ``(B, n, h, m, D)``, else zeros."""
     edge = max(abs(shift) for shift in shifts)
+    # (B, h, n * m, D) -> (B, n, h, m, D), with blocks of zeros (which no mask lets through) on either side
     padded = F.pad(x.unflatten(2, (blocks, -1)).transpose(1, 2), (0, 0, 0, 0, 0, 0, edge, edge))
     return [padded[:, edge + shift : edge + shift + blocks] for shift in shifts]
 
@@ -201,50 +216,30 @@ def _select(settings: LSGConfig, key: Tensor, value: Tensor, own: Tensor) -> tup
     factor, heads = settings.sparsity_factor, key.shape[1]
     if settings.sparsity == "pooling":
         counts = own.unflatten(2, (-1, factor)).sum(3)  # (B, 1, N / f, 1)
+        # Means of the tokens that count; clamped, so that a group of padding gives zeros and not a division by zero.
         pooled = [(x * own).unflatten(2, (-1, factor)).sum(3) / counts.clamp(min=1) for x in (key, value)]
         return pooled[0], pooled[1], counts > 0
     if settings.sparsity == "stride":
-        starts = torch.arange(0, key.shape[2], factor, device=key.device)
+        # Heads begin at different tokens, so that together they see all of them.
+        starts = torch.arange(0, key.shape[2], factor, device=key.device)  # (N / f,)
         places = starts + torch.arange(heads, device=key.device)[:, None] % factor  # (H, N / f)
-        chosen = places[None, :, :, None].expand(key.shape[0], -1, -1, -1)
+        chosen = places[None, :, :, None].expand(key.shape[0], -1, -1, -1)  # (B, H, N / f, 1)
     else:
         lengths = key.detach().norm(dim=-1, keepdim=True).masked_fill(~own, -1)  # (B, H, N, 1)
+        # The longest keys of each block, by their places in it: (B, H, n, step, 1).
         within = lengths.unflatten(2, (-1, settings.block_size)).topk(settings.step, dim=3).indices
-        starts = torch.arange(0, key.shape[2], settings.block_size, device=key.device)
+        starts = torch.arange(0, key.shape[2], settings.block_size, device=key.device)  # (n,)
         chosen = (within + starts[:, None, None]).flatten(2, 3)  # (B, H, N / f, 1)
-    wide = chosen.expand(-1, -1, -1, key.shape[3])
+    wide = chosen.expand(-1, -1, -1, key.shape[3])  # (B, H, N / f, D)
     return key.gather(2, wide), value.gather(2, wide), own.expand(-1, heads, -1, -1).gather(2, chosen)
 
 
 def _band(block: int, reach: int, device: torch.device) -> Tensor:
     """Which of three blocks' keys lie within ``reach`` of a query of the middle one: ``(b, 3 * b)``."""
-    keys = torch.arange(-block, 2 * block, device=device)
+    keys = torch.arange(-block, 2 * block, device=device)  # (3 * b,), counted from the query's block
     return (torch.arange(block, device=device)[:, None] - keys).abs() <= reach
 
 
 def _never_empty(mask: Tensor) -> Tensor:
     """Lets queries that see nothing, which are all padding, see everything: a softmax over nothing is not a number."""
     return mask | ~mask.any(-1, keepdim=True)
-
-
-def dense_mask(length: int, settings: LSGConfig, padding: Tensor | None = None, head: int = 0) -> Tensor:
-    """Which keys each query sees with ``stride``, spelt out: a reference for tests, quadratic in length.
-
-    Args:
-        length: ``T``.
-        settings: What a token sees.
-        padding: The attention mask ``(B, T)``, true for real tokens; None for one row without padding.
-        head: Whose stride; heads take different tokens.
-
-    Returns:
-        ``(B, T, T)``, true where the query of dimension 1 sees the key of dimension 2.
-    """
-    place = torch.arange(length)
-    start = place[:, None] // settings.block_size * settings.block_size  # of the query's block
-    after, before = place - (start + 2 * settings.block_size), start - settings.block_size - 1 - place  # (T, T)
-    near = (after < 0) & (before < 0)
-    reach = settings.sparse_block_size * settings.sparsity_factor
-    far = (after < reach) & (before < reach) & (place % settings.sparsity_factor == head % settings.sparsity_factor)
-    is_global = place < settings.global_tokens
-    real = torch.ones(1, length, dtype=torch.bool) if padding is None else padding.cpu().bool()
-    return (near | far | is_global | is_global[:, None]) & real[:, None]

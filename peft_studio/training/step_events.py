@@ -1,22 +1,54 @@
-"""What happens around optimizer steps: an event for each, validation losses, stopping, and a check of the loss."""
+"""What is told of a run's steps: an event for each, validation losses, a check of the loss, and when to end.
+
+The loop calls these plainly: ``StepCallback`` after every step, then each ``StepListener``.
+"""
 
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from peft_studio.errors import NonFiniteLossError
 
+Emit = Callable[..., None]
 
-class StepCallback(TrainerCallback):
+
+class StepListener(Protocol):
+    """Who looks on while a run trains."""
+
+    def on_train_begin(self, optimizer: Optimizer, scheduler: LambdaLR) -> None:
+        """Before the first step of this process; may put back what an earlier process has left."""
+
+    def on_step_begin(self, step: int) -> None:
+        """Before a step; ``step`` are done."""
+
+    def on_step_end(self, last: bool) -> None:
+        """After a step that has been reported; ``last`` if this process does no other."""
+
+
+def write_note(emit: Emit, message: str) -> None:
+    """Says something that does not end the run, in the events and in the log."""
+    print(message, flush=True)
+    emit("note", message=message)
+
+
+class StepCallback:
     """Emits one ``step`` event per optimizer step and calls for evaluations.
+
+    Args:
+        emit: Takes events.
+        should_stop: Whether the run is asked to end.
+        evaluate: Measures the validation loss, given steps, tokens and seconds; tells whether training should end,
+            or None when it was asked to stop on the way.
+        eval_every: Steps from one evaluation to the next.
 
     Attributes:
         loss: Loss of the latest finished step.
-        grad_norm: Set by the trainer: norm of the gradient before clipping; None when it was not computed.
-        tokens: Set by the trainer: tokens seen so far, without padding.
+        tokens: Tokens seen so far, without padding.
         elapsed: Seconds of training so far, evaluations not counted.
         step: Latest finished step.
         stopped: Whether training ended because it was asked to.
@@ -26,14 +58,12 @@ class StepCallback(TrainerCallback):
 
     def __init__(
         self,
-        emit: Callable[..., None],
+        emit: Emit,
         should_stop: Callable[[], bool],
         evaluate: Callable[[int, int, float], bool | None],
         eval_every: int,
-        after_step: Callable[[int], None] | None = None,
     ) -> None:
         self.loss = 0.0
-        self.grad_norm: Any = None
         self.tokens = 0
         self.elapsed = 0.0
         self.step = 0
@@ -44,14 +74,7 @@ class StepCallback(TrainerCallback):
         self._should_stop = should_stop
         self._evaluate = evaluate
         self._eval_every = eval_every
-        self._after_step = after_step
         self._resumed = 0.0
-        self._shares: Any = None
-        self._learning_rate = 0.0
-
-    def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
-        """Starts the clock."""
-        self.start_clock()
 
     def start_clock(self) -> None:
         """Counts seconds of training from now on."""
@@ -61,53 +84,46 @@ class StepCallback(TrainerCallback):
         """Counts on from what an earlier process has done."""
         self.step, self.tokens, self.elapsed = step, tokens, elapsed
 
-    def on_pre_optimizer_step(self, *_args: Any, **kwargs: Any) -> None:
-        """Remembers the learning rate that this step uses; the scheduler moves on before the step ends."""
-        self._learning_rate = kwargs["optimizer"].param_groups[0]["lr"]
+    def note(self, message: str) -> None:
+        """Says something that does not end the run; see ``write_note``."""
+        write_note(self._emit, message)
 
-    def on_optimizer_step(self, _args: TrainingArguments, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
-        """Lets the method act on the step while its gradients are still there."""
-        if self._after_step is not None:
-            self._after_step(state.global_step + 1)
+    def on_step_end(self, loss: Tensor, rate: float, grad_norm: Tensor | None, tokens: int, last: bool) -> None:
+        """Reports a step, and evaluates when that is due.
 
-    def add_loss(self, share: Any) -> None:
-        """Adds one batch's share to the loss of the step."""
-        self._shares = share if self._shares is None else self._shares + share
-
-    def on_step_end(
-        self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_kwargs: Any
-    ) -> None:
-        """Reports the step.
+        Args:
+            loss: Of the step: a scalar.
+            rate: The learning rate that it used.
+            grad_norm: Norm of its gradient before clipping; None when it was not computed.
+            tokens: That it has seen, without padding.
+            last: Whether it is the run's last.
 
         Raises:
             NonFiniteLossError: The loss is NaN or infinite.
         """
-        loss, self._shares = float(self._shares), None
-        self.loss = loss
-        self.step = state.global_step
-        now = time.perf_counter()
-        self.elapsed += now - self._resumed
+        self.loss = float(loss)  # waits for a GPU
+        self.step += 1
+        self.tokens += tokens
+        self.elapsed += time.perf_counter() - self._resumed
         self._emit(
             "step",
-            step=state.global_step,
-            loss=loss,
-            lr=self._learning_rate,
-            grad_norm=None if self.grad_norm is None else float(self.grad_norm),
+            step=self.step,
+            loss=self.loss,
+            lr=rate,
+            grad_norm=None if grad_norm is None else float(grad_norm),
             tokens=self.tokens,
             elapsed=round(self.elapsed, 4),
         )
-        if not math.isfinite(loss):
+        if not math.isfinite(self.loss):
             raise NonFiniteLossError(
-                f"The loss became {'NaN' if math.isnan(loss) else 'infinite'} at step {state.global_step}, with a "
-                f"learning rate of {self._learning_rate:.3g}. A lower learning rate, more warm-up steps or gradient "
+                f"The loss became {'NaN' if math.isnan(self.loss) else 'infinite'} at step {self.step}, with a "
+                f"learning rate of {rate:.3g}. A lower learning rate, more warm-up steps or gradient "
                 "clipping (training.max_grad_norm) usually helps."
             )
-        due = state.global_step % self._eval_every == 0 or state.global_step == state.max_steps
-        if due:
+        if last or self.step % self._eval_every == 0:
             self.evaluate()
-            control.should_training_stop = control.should_training_stop or self.ended
         if self._should_stop():
-            self.stopped = control.should_training_stop = True
+            self.stopped = True
         self.start_clock()
 
     def evaluate(self) -> None:

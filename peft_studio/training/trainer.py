@@ -19,10 +19,10 @@ from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks.base import Row, some_rows
 from peft_studio.training import Model, provenance
 from peft_studio.training.adapter_files import write_adapter
-from peft_studio.training.checkpoints.checkpoint import Identity
-from peft_studio.training.checkpoints.checkpointing import Keeper
-from peft_studio.training.checkpoints.session import Course, Request
-from peft_studio.training.checkpoints.training_state import same_randomness
+from peft_studio.training.checkpoints.checkpoint import RunIdentity
+from peft_studio.training.checkpoints.checkpointing import Checkpointer
+from peft_studio.training.checkpoints.session import ResumableRun, StopRequest
+from peft_studio.training.checkpoints.training_state import preserved_rng_state
 from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.evaluate import (
     BaseFigures,
@@ -38,11 +38,11 @@ from peft_studio.training.evaluate import (
 )
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
-from peft_studio.training.formats.rows import Encoded
+from peft_studio.training.formats.rows import EncodedRows
 from peft_studio.training.formats.target_logits import context_length, longest_row, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
-from peft_studio.training.loop import StudioTrainer
+from peft_studio.training.loop import TrainingLoop
 from peft_studio.training.placing import device_for, is_spread
 from peft_studio.training.quiet import be_quiet
 from peft_studio.training.step_events import StepCallback
@@ -52,7 +52,7 @@ CHECK_ROWS = 4
 SAMPLE_BATCHES = 8  # that a method may look at before it starts
 
 
-def run(*, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: Request, threads: int) -> None:
+def run(*, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: StopRequest, threads: int) -> None:
     """Trains, evaluates and saves one run, from its start or from its checkpoint.
 
     Args:
@@ -76,13 +76,13 @@ def run(*, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: Requ
     emit("stage", name="reading data")
     session.announce(threads)
     callback = session.train()
-    course = session.course
-    if not (callback.stopped and course.request == "pause"):
+    resumable = session.resumable
+    if not (callback.stopped and resumable.request == "pause"):
         session.save(callback.step)
         if not callback.stopped:
             callback.stopped = not session.test()
-    end = "finished" if not callback.stopped else "paused" if course.request == "pause" else "stopped"
-    emit(end, step=callback.step, summary=_summary(callback, course.seconds()))
+    end = "finished" if not callback.stopped else "paused" if resumable.request == "pause" else "stopped"
+    emit(end, step=callback.step, summary=_summary(callback, resumable.seconds()))
 
 
 def _summary(callback: StepCallback, total: float) -> dict[str, float]:
@@ -101,7 +101,7 @@ class _EncodedSplit:
     """Rows of a split with their tokens."""
 
     rows: Sequence[Row]
-    encoded: Encoded
+    encoded: EncodedRows
 
 
 # Parts of a config that a checkpoint does not depend on: where a run is placed, and where its rows lay.
@@ -111,14 +111,14 @@ ELSEWHERE: dict[str, Any] = {"resources": True, "task": {"train_file", "validati
 class _Session:
     """The state of a run between its stages."""
 
-    def __init__(self, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: Request) -> None:
+    def __init__(self, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: StopRequest) -> None:
         self._resolved = resolved
         self.config = config = resolved.config
         self.paths = paths
         self.emit = emit
         self._cache = paths.root.parent.parent / "cache"
-        self.course = Course(resolved, paths, emit, should_stop)
-        self.should_stop = self.course.should_stop
+        self.resumable = ResumableRun(resolved, paths, emit, should_stop)
+        self.should_stop = self.resumable.should_stop
         self.task = resolved.task
         self._fresh_base = partial(load_base, config.model.id, labels=self.task.labels, lsg=config.lsg)
         base, self.tokenizer = self._fresh_base()
@@ -126,9 +126,9 @@ class _Session:
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
         rows = self.task.load("train")
         settings = provenance.fingerprint_of(config.model_dump(mode="json", exclude=ELSEWHERE))
-        self.identity = Identity(settings, self.base_fingerprint, provenance.fingerprint_rows(rows))
+        self.identity = RunIdentity(settings, self.base_fingerprint, provenance.fingerprint_rows(rows))
         steps = config.training.steps_for(len(rows))
-        self.model = self.course.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)
+        self.model = self.resumable.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
 
     def _sample(self, base: Model) -> list[dict[str, Any]]:
@@ -188,33 +188,31 @@ class _Session:
             },
             trainable_params=trainable,
             total_params=total,
-            max_steps=self.course.plan.steps,
+            max_steps=self.resumable.plan.steps,
         )
-        self.course.announce()
+        self.resumable.announce()
 
     def train(self) -> StepCallback:
         """Runs the optimizer steps; validation losses come on the way."""
-        training = self.config.training.model_copy(update={"max_steps": self.course.plan.steps})
-        after_step = self._resolved.method.after_step
-        act = None if after_step is None else lambda step: after_step(self.model, step)
-        callback = StepCallback(self.emit, self.should_stop, self.evaluate, training.eval_every, act)
-        keeper = self.course.keeper(callback)
+        training = self.config.training.model_copy(update={"max_steps": self.resumable.plan.steps})
+        callback = StepCallback(self.emit, self.should_stop, self.evaluate, training.eval_every)
+        checkpointer = self.resumable.checkpointer(callback)
         self.emit("stage", name="training")
-        if self.course.is_left(callback):
-            self._run_steps(training, callback, keeper)
-        self.course.best.restore(self.model)
+        if self.resumable.has_steps_left(callback):
+            self._run_steps(training, callback, checkpointer)
+        self.resumable.early_stopping.restore(self.model)
         self._trained = (callback.step, callback.tokens, round(callback.elapsed, 4))
         return callback
 
-    def _run_steps(self, training: TrainingConfig, callback: StepCallback, keeper: Keeper) -> None:
+    def _run_steps(self, training: TrainingConfig, callback: StepCallback, checkpointer: Checkpointer) -> None:
         if training.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        examples, cuts = self.training_rows.encoded.examples, self.course.plan.cuts
+        examples, cuts = self.training_rows.encoded.examples, self.resumable.plan.cuts
         try:
             resolved = replace(self._resolved, config=self.config.model_copy(update={"training": training}))
-            StudioTrainer(self.model, resolved, examples, self.form, callback, [keeper], cuts).train()
+            TrainingLoop(self.model, resolved, examples, self.form, callback, [checkpointer], cuts).train()
         except NonFiniteLossError as exc:
-            self.course.keep_last_good(keeper, exc, self.save)
+            self.resumable.keep_last_good(checkpointer, exc, self.save)
         if training.gradient_checkpointing:
             self.model.gradient_checkpointing_disable()
 
@@ -224,15 +222,15 @@ class _Session:
         Returns:
             Whether training should end; None when the run is asked to stop or pause.
         """
-        with same_randomness():
-            if not self.course.base_told and self.base_loss is not None:
+        with preserved_rng_state():
+            if not self.resumable.base_reported and self.base_loss is not None:
                 self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=self.base_loss.metrics("base/eval"))
-                self.course.base_told = True
+                self.resumable.base_reported = True
             found = measure_loss(self.model, self.form, self.validation_batches, self.should_stop)
         if found is None:
             return None
         self.emit("eval", step=step, tokens=tokens, elapsed=round(elapsed, 4), metrics=found.metrics("eval"))
-        return self.course.best.seen(self.model, found.loss)
+        return self.resumable.early_stopping.update(self.model, found.loss)
 
     @cached_property
     def base_loss(self) -> Loss | None:

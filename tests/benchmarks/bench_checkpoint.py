@@ -23,7 +23,7 @@ from peft_studio.config.resolved_run import resolve  # noqa: E402
 from peft_studio.config.run_config import parse_config  # noqa: E402
 from peft_studio.runs.paths import RunPaths  # noqa: E402
 from peft_studio.training import trainer  # noqa: E402
-from peft_studio.training.checkpoints import checkpointing as keeper  # noqa: E402
+from peft_studio.training.checkpoints import checkpointing  # noqa: E402
 
 EVERY = 10
 
@@ -59,7 +59,7 @@ class Stopwatch:
         return statistics.median(gaps)
 
 
-class EveryTenth(keeper.Pace):
+class EveryTenth(checkpointing.Throttle):
     """Due after every so many looks."""
 
     looks = 0
@@ -75,15 +75,16 @@ def measure(method: str, options: argparse.Namespace) -> None:
     watch = Stopwatch()
     training = {"max_steps": options.steps, "eval_every": 10**6}
     config = parse_config({"method": {"name": method}, "training": training})
-    real = keeper.Keeper._write, keeper.LastGood.copy, keeper.Keeper.__init__
+    checkpointer, copies = checkpointing.Checkpointer, checkpointing.LastGoodWeights
+    real = checkpointer._write, copies.copy, checkpointer.__init__
 
-    def make(self: keeper.Keeper, *args: Any, **kwargs: Any) -> None:
+    def make(self: checkpointing.Checkpointer, *args: Any, **kwargs: Any) -> None:
         real[2](self, *args, **kwargs)
-        self._pace = EveryTenth(0.0, 1.0)
+        self._throttle = EveryTenth(0.0, 1.0)
 
-    keeper.Keeper._write = watch.timed(real[0], watch.writes)
-    keeper.LastGood.copy = watch.timed(real[1], watch.copies)
-    keeper.Keeper.__init__ = make
+    checkpointer._write = watch.timed(real[0], watch.writes)
+    copies.copy = watch.timed(real[1], watch.copies)
+    checkpointer.__init__ = make
     try:
         with tempfile.TemporaryDirectory(dir=ROOT if options.here else None) as home:
             paths = RunPaths(Path(home) / "runs" / "run")
@@ -97,13 +98,13 @@ def measure(method: str, options: argparse.Namespace) -> None:
             )
             size = sum(path.stat().st_size for path in paths.checkpoint.rglob("*") if path.is_file())
     finally:
-        keeper.Keeper._write, keeper.LastGood.copy, keeper.Keeper.__init__ = real
+        checkpointer._write, copies.copy, checkpointer.__init__ = real
     write, step = statistics.median(watch.writes), watch.step_seconds()
-    share = write / max(keeper.CHECKPOINT_SECONDS, write / keeper.CHECKPOINT_SHARE)
-    copies = sum(watch.copies) / watch.steps[-1][1]
+    share = write / max(checkpointing.CHECKPOINT_SECONDS, write / checkpointing.CHECKPOINT_SHARE)
+    copying = sum(watch.copies) / watch.steps[-1][1]
     print(
         f"{method}: {write * 1000:.1f} ms for a checkpoint of {size / 1e6:.1f} MB, {write / step:.2f} steps of "
-        f"{step * 1000:.1f} ms; {share:.2%} of the time; copies of good weights {copies:.2%}"
+        f"{step * 1000:.1f} ms; {share:.2%} of the time; copies of good weights {copying:.2%}"
     )
 
 

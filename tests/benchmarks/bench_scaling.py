@@ -76,7 +76,7 @@ def train(model: str, length: int, batch: int, rank: int) -> None:
     from peft_studio.runs.events import EventWriter
     from peft_studio.runs.paths import RunPaths
     from peft_studio.training import trainer
-    from peft_studio.training.formats.rows import Encoded, Example
+    from peft_studio.training.formats.rows import EncodedExample, EncodedRows
     from peft_studio.training.quiet import be_quiet
     from peft_studio.training.step_events import StepCallback
 
@@ -99,7 +99,7 @@ def train(model: str, length: int, batch: int, rank: int) -> None:
         session = trainer._Session(resolve(config), paths, EventWriter(paths.events).emit, lambda: False)
         setattr(session, "evaluate", lambda *_: False)  # noqa: B010
         ids = torch.randint(5, 2000, (8 * batch, length), generator=torch.Generator().manual_seed(0)).tolist()
-        examples = Encoded([Example(row, length - length // 4) for row in ids], 0, 0)
+        examples = EncodedRows([EncodedExample(row, length - length // 4) for row in ids], 0, 0)
         session.__dict__["training_rows"] = trainer._Split([], examples)
         turns.step_done()
         session.train()

@@ -34,7 +34,7 @@ from peft_studio.tasks.batching import LengthGroupedBatches  # noqa: E402
 from peft_studio.training.formats.formats import Continuation  # noqa: E402
 from peft_studio.training.formats.rows import collate  # noqa: E402
 from peft_studio.training.load import attach, load_base  # noqa: E402
-from peft_studio.training.loop import StudioTrainer  # noqa: E402
+from peft_studio.training.loop import TrainingLoop  # noqa: E402
 from peft_studio.training.quiet import be_quiet  # noqa: E402
 from peft_studio.training.step_events import StepCallback  # noqa: E402
 
@@ -52,6 +52,9 @@ class Turns(TrainerCallback):
         """Waits for the first turn."""
         self._baton.wait(self.name)
         self._resumed = time.perf_counter()
+
+    def on_step_begin(self, *_args: Any, **_kwargs: Any) -> None:
+        """Nothing."""
 
     def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
         """Ends a turn and waits for the next."""
@@ -128,8 +131,9 @@ def ours(model: Any, config: Any, examples: Any, form: Any, turns: Turns) -> flo
     with tempfile.TemporaryDirectory() as folder:
         writer = EventWriter(Path(folder) / "events.jsonl")
         callback = StepCallback(writer.emit, lambda: False, lambda *_: False, config.training.max_steps)
-        trainer = StudioTrainer(model, resolve(config), examples, form, callback, [turns])
+        trainer = TrainingLoop(model, resolve(config), examples, form, callback, [turns])
         trainer.train()
+        turns.on_train_end()
         writer.close()
     return callback.loss
 

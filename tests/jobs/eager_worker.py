@@ -9,16 +9,16 @@ from peft_studio.worker import main
 def train(**kwargs: object) -> None:
     """As the worker's own, with the pace changed."""
     from peft_studio.training import trainer
-    from peft_studio.training.checkpoints import checkpointing as keeper
+    from peft_studio.training.checkpoints import checkpointing
 
-    keeper.CHECKPOINT_SECONDS, keeper.CHECKPOINT_SHARE = 0.0, 1e9
-    real = keeper.Keeper.on_step_end
+    checkpointing.CHECKPOINT_SECONDS, checkpointing.CHECKPOINT_SHARE = 0.0, 1e9
+    real = checkpointing.Checkpointer.on_step_end
 
-    def on_step_end(self: object, *args: object, **more: object) -> None:
-        real(self, *args, **more)
+    def on_step_end(self: checkpointing.Checkpointer, last: bool) -> None:
+        real(self, last)
         time.sleep(0.02)
 
-    keeper.Keeper.on_step_end = on_step_end
+    checkpointing.Checkpointer.on_step_end = on_step_end
     trainer.run(**kwargs)
 
 

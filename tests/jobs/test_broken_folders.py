@@ -30,7 +30,7 @@ from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.store import RunStore
 from peft_studio.settings import Settings, prepare_home
 from peft_studio.tasks.base import Row
-from peft_studio.training.checkpoints.checkpoint import Identity, read_checkpoint
+from peft_studio.training.checkpoints.checkpoint import RunIdentity, read_checkpoint
 from peft_studio.training.evaluate import BaseFigures
 from peft_studio.ui.routes import routes
 from peft_studio.ui.storage import storage_routes
@@ -250,7 +250,7 @@ BROKEN_CHECKPOINTS = [
 def test_a_broken_checkpoint_is_told_from_a_whole_one(trained: tuple[JobManager, str, str], tmp_path: Path) -> None:
     source = trained[0].store.paths(trained[2]).checkpoint
     state = json.loads((source / "state.json").read_bytes())
-    identity = Identity(**state["identity"])
+    identity = RunIdentity(**state["identity"])
     whole = read_checkpoint(source, identity)
     assert whole is not None and whole.step == state["step"]
     for name in ("state.json", state["files"]["tensors"]["name"]):

@@ -14,11 +14,34 @@ from torch.nn import functional as F
 
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.training import lsg
-from peft_studio.training.lsg import LSGConfig, dense_mask, enable_lsg, extend_positions
+from peft_studio.training.lsg import LSGConfig, enable_lsg, extend_positions
 
 SMALL = LSGConfig(block_size=8, sparse_block_size=8, sparsity_factor=4)
 KINDS = ("bert", "roberta", "camembert", "xlm-roberta", "distilbert", "modernbert")
 PADDED = 1  # the padding token of all of them
+
+
+def dense_mask(length: int, settings: LSGConfig, padding: Tensor | None = None, head: int = 0) -> Tensor:
+    """Which keys each query sees with ``stride``, spelt out in full.
+
+    Args:
+        length: ``T``.
+        settings: What a token sees.
+        padding: The attention mask ``(B, T)``, true for real tokens; None for one row without padding.
+        head: Whose stride; heads take different tokens.
+
+    Returns:
+        ``(B, T, T)``, true where the query of dimension 1 sees the key of dimension 2.
+    """
+    place = torch.arange(length)
+    start = place[:, None] // settings.block_size * settings.block_size  # of the query's block
+    after, before = place - (start + 2 * settings.block_size), start - settings.block_size - 1 - place  # (T, T)
+    near = (after < 0) & (before < 0)
+    reach = settings.sparse_block_size * settings.sparsity_factor
+    far = (after < reach) & (before < reach) & (place % settings.sparsity_factor == head % settings.sparsity_factor)
+    is_global = place < settings.global_tokens
+    real = torch.ones(1, length, dtype=torch.bool) if padding is None else padding.cpu().bool()
+    return (near | far | is_global | is_global[:, None]) & real[:, None]
 
 
 @pytest.fixture(autouse=True)

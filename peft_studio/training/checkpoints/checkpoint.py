@@ -23,12 +23,14 @@ from peft_studio.files import open_plain, remove
 from peft_studio.training.provenance import fingerprint_of
 
 FORMAT = 1
+PlainState = dict[str, Any]
+"""Values that JSON can say."""
 _STATE = "state.json"
 _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunIdentity:
     """What a checkpoint belongs to, as fingerprints: it fits no other config, base model or data."""
 
     config: str
@@ -46,7 +48,7 @@ class Checkpoint:
         constants: Tensors of the method that do not change and are not the base model's.
     """
 
-    state: dict[str, Any]
+    state: PlainState
     tensors: dict[str, Tensor]
     constants: dict[str, Tensor]
 
@@ -56,8 +58,18 @@ class Checkpoint:
         return int(self.state["step"])
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors below a prefix such as ``model/``, which is cut off."""
-        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+        """See ``below``."""
+        return below(prefix, self.tensors)
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix such as ``model/``, which is cut off."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors with a prefix such as ``model/`` before their names."""
+    return {prefix + name: value for name, value in tensors.items()}
 
 
 class CheckpointWriter:
@@ -69,13 +81,13 @@ class CheckpointWriter:
         constants: Tensors that never change; written once.
     """
 
-    def __init__(self, folder: Path, identity: Identity, constants: Mapping[str, Tensor]) -> None:
+    def __init__(self, folder: Path, identity: RunIdentity, constants: Mapping[str, Tensor]) -> None:
         self._folder = folder
         self._identity = identity
         self._constants = constants
-        self._constant_file: dict[str, Any] | None = None
+        self._constant_file: PlainState | None = None
 
-    def write(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def write(self, state: PlainState, tensors: Mapping[str, Tensor]) -> None:
         """Writes a checkpoint.
 
         Args:
@@ -98,7 +110,7 @@ class CheckpointWriter:
             _tidy(target)
             raise StorageError(f"The checkpoint could not be written in {self._folder.parent}: {exc}.") from exc
 
-    def _write_into(self, folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def _write_into(self, folder: Path, state: PlainState, tensors: Mapping[str, Tensor]) -> None:
         suffix = f"{state['step']:08d}-{os.urandom(3).hex()}.safetensors"  # never the name of a file that counts
         files = {"tensors": _save(folder / f"step-{suffix}", tensors)}
         if self._constants and self._constant_file is None:
@@ -116,7 +128,7 @@ class CheckpointWriter:
         _tidy(folder)
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> PlainState:
     save_file({name: _plain(value) for name, value in tensors.items()}, path)
     path.chmod(0o644)
     with path.open("rb") as file:
@@ -157,7 +169,7 @@ def _tidy(folder: Path) -> None:
                 path.unlink()
 
 
-def read_checkpoint(folder: Path, identity: Identity) -> Checkpoint | None:
+def read_checkpoint(folder: Path, identity: RunIdentity) -> Checkpoint | None:
     """Reads a run's checkpoint.
 
     Returns:
@@ -179,7 +191,7 @@ def read_checkpoint(folder: Path, identity: Identity) -> Checkpoint | None:
     return Checkpoint(state, _load(folder, files["tensors"]), constants)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> PlainState:
     try:
         with open_plain(path) as file:
             state = json.loads(file.read())
@@ -191,7 +203,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def _load(folder: Path, file: Mapping[str, Any]) -> dict[str, Tensor]:
+def _load(folder: Path, file: PlainState) -> dict[str, Tensor]:
     path = folder / file["name"]
     try:
         whole = path.stat().st_size == file["bytes"] and _checksum(path) == file["crc32"]
@@ -210,7 +222,7 @@ def set_aside(folder: Path) -> None:
         folder.rename(aside)
 
 
-class Pace:
+class Throttle:
     """When to write: not too often, and at a small share of the time.
 
     Args:

@@ -1,23 +1,22 @@
 """What keeps a run safe while it trains: checkpoints now and then, going on from one, and the last good weights."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from peft_studio.errors import StorageError
-from peft_studio.training.checkpoints.checkpoint import Checkpoint, CheckpointWriter, Pace
+from peft_studio.training.checkpoints.checkpoint import Checkpoint, CheckpointWriter, PlainState, Throttle, prefixed
 from peft_studio.training.checkpoints.training_state import (
-    Changing,
-    Plain,
+    ChangedTensors,
     all_finite,
-    load_optimizer,
+    load_optimizer_state,
     optimizer_state,
-    random_state,
-    set_random_state,
+    rng_state,
+    set_rng_state,
     set_schedule,
 )
 from peft_studio.training.step_events import StepCallback
@@ -27,130 +26,121 @@ CHECKPOINT_SHARE = 0.02  # of the time, that writing checkpoints may cost
 GOOD_SHARE = 0.01  # the same for copies in memory
 GOOD_BYTES = 64 << 20  # larger weights are not copied
 
-More = Callable[[], tuple[Plain, dict[str, Tensor]]]
+ExtraState = Callable[[], tuple[PlainState, dict[str, Tensor]]]
 
 
-class Keeper(TrainerCallback):
-    """Writes checkpoints and goes on from one; stands behind the ``StepCallback`` among those who look on.
+class Checkpointer:
+    """Writes checkpoints and goes on from one; a ``StepListener``.
 
     Args:
         model: With its method, at the start or as the checkpoint has it.
-        changing: Its tensors that training changes.
+        changed: Its tensors that training changes.
         callback: Knows how far the run has come.
         writer: Where checkpoints go.
-        more: What else belongs into a checkpoint: plain values and tensors of the run.
-        failed: Told when a checkpoint cannot be written; may end the run.
+        extra_state: What else belongs into a checkpoint: plain values and tensors of the run.
+        on_failure: Told when a checkpoint cannot be written; may end the run.
         resumed: The checkpoint to go on from.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        changing: Changing,
+        changed: ChangedTensors,
         callback: StepCallback,
         writer: CheckpointWriter,
-        more: More,
-        failed: Callable[[StorageError], None],
+        extra_state: ExtraState,
+        on_failure: Callable[[StorageError], None],
         resumed: Checkpoint | None = None,
     ) -> None:
         self._model = model
-        self._changing = changing
+        self._changed = changed
         self._callback = callback
         self._writer = writer
-        self._more = more
-        self._failed = failed
+        self._extra_state = extra_state
+        self._on_failure = on_failure
         self._resumed = resumed
-        self._pace = Pace(CHECKPOINT_SECONDS, CHECKPOINT_SHARE)
-        self._good = LastGood(model)
+        self._throttle = Throttle(CHECKPOINT_SECONDS, CHECKPOINT_SHARE)
+        self._good = LastGoodWeights(model)
         if resumed is not None:
             callback.go_on(resumed.step, resumed.state["tokens"], resumed.state["elapsed"])
 
-    def on_train_begin(
-        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Puts optimizer, schedule and step number back."""
-        self._pace.wait(time.monotonic())
+    def on_train_begin(self, optimizer: Optimizer, scheduler: LambdaLR) -> None:
+        """Puts optimizer and schedule back."""
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._throttle.wait(time.monotonic())
         if self._resumed is not None:
-            plain = self._resumed.state["optimizer"]
-            load_optimizer(kwargs["optimizer"], self._model, self._resumed.part("optimizer/"), plain)
-            set_schedule(kwargs["lr_scheduler"], self._resumed.step)
-            state.global_step = self._resumed.step
+            moments = self._resumed.part("optimizer/")
+            load_optimizer_state(optimizer, self._model, moments, self._resumed.state["optimizer"])
+            set_schedule(scheduler, self._resumed.step)
 
-    def on_step_begin(self, _args: Any, state: TrainerState, *_rest: Any, **_kwargs: Any) -> None:
+    def on_step_begin(self, step: int) -> None:
         """Puts the random states back before the first step, after all that draws numbers while a loop is set up."""
         if self._resumed is not None:
-            set_random_state(self._resumed.part("random/"), self._resumed.state["random"])
+            set_rng_state(self._resumed.part("random/"), self._resumed.state["random"])
             self._resumed = None
-        self._good.copy(state.global_step)
+        self._good.copy(step)
 
-    def on_step_end(self, _args: Any, _state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, last: bool) -> None:
         """Writes a checkpoint when it is time, and always after the last step of this process."""
         self._good.confirm()
-        last = control.should_training_stop
         began = time.monotonic()
-        if not last and not self._pace.due(began):
+        if not last and not self._throttle.due(began):
             return
         try:
-            self._write(kwargs["optimizer"], kwargs["lr_scheduler"])
+            self._write()
         except StorageError as exc:
-            self._failed(exc)
+            self._on_failure(exc)
         now = time.monotonic()
-        self._pace.wait(now, now - began)
+        self._throttle.wait(now, now - began)
         self._callback.start_clock()
 
-    def _write(self, optimizer: Any, scheduler: Any) -> None:
-        weights = self._changing.tensors()
+    def _write(self) -> None:
+        weights = self._changed.tensors()
         if not all_finite(weights):  # the next loss will end the run, and needs the checkpoint before
             return
-        more, tensors = self._more()
-        moments, plain = optimizer_state(optimizer, self._model)
-        generators, words = random_state()
+        extra, tensors = self._extra_state()
+        moments, optimizer = optimizer_state(self._optimizer, self._model)
+        generators, random = rng_state()
         callback = self._callback
         state = {
-            **more,
+            **extra,
             "step": callback.step,
             "tokens": callback.tokens,
             "elapsed": callback.elapsed,
             "evaluated": callback.evaluated,
             "ended": callback.ended,
-            "optimizer": plain,
-            "learning_rates": list(scheduler.get_last_lr()),
-            "random": words,
+            "optimizer": optimizer,
+            "learning_rates": list(self._scheduler.get_last_lr()),
+            "random": random,
         }
-        self._writer.write(
-            state,
-            _below("model", weights) | _below("optimizer", moments) | _below("random", generators) | tensors,
-        )
+        loop = prefixed("model/", weights) | prefixed("optimizer/", moments) | prefixed("random/", generators)
+        self._writer.write(state, loop | tensors)
 
-    def back_to_good(self) -> int | None:
+    def restore_last_good(self) -> int | None:
         """Puts the last weights back whose loss was finite; their step, or None when there is no such copy."""
         return self._good.restore()
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": value for name, value in tensors.items()}
-
-
-class LastGood:
+class LastGoodWeights:
     """Copies of the trained weights in memory, for a run whose loss stops being finite; none of large weights.
 
     A step's loss vouches for the weights that it started from, so a copy counts from the end of the next step on.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        trained = {name: item for name, item in model.named_parameters() if item.requires_grad}
-        self._trained = trained if sum(item.nbytes for item in trained.values()) <= GOOD_BYTES else {}
-        self._pace = Pace(0.0, GOOD_SHARE)
+        trained = [item for item in model.parameters() if item.requires_grad]
+        self._trained = trained if sum(item.nbytes for item in trained) <= GOOD_BYTES else []
+        self._throttle = Throttle(0.0, GOOD_SHARE)
         self._fresh: tuple[int, list[Tensor]] | None = None
         self._good: tuple[int, list[Tensor]] | None = None
 
     def copy(self, step: int) -> None:
         """Copies the weights after so many steps, unless the last copy is too recent for its cost."""
         began = time.monotonic()
-        if self._trained and self._pace.due(began):
-            self._fresh = step, [item.detach().clone() for item in self._trained.values()]
+        if self._trained and self._throttle.due(began):
+            self._fresh = step, [item.detach().clone() for item in self._trained]
             now = time.monotonic()
-            self._pace.wait(now, now - began)
+            self._throttle.wait(now, now - began)
 
     def confirm(self) -> None:
         """The loss was finite."""
@@ -162,6 +152,6 @@ class LastGood:
             return None
         step, weights = self._good
         with torch.no_grad():
-            for item, value in zip(self._trained.values(), weights, strict=True):
+            for item, value in zip(self._trained, weights, strict=True):
                 item.copy_(value)
         return step

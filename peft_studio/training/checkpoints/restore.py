@@ -1,10 +1,10 @@
 """How a run begins: from the start, from a checkpoint, or from a finished run that is to train longer."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -13,14 +13,25 @@ from peft_studio.files import open_plain
 from peft_studio.machine.devices import AUTO
 from peft_studio.methods import Method, Params
 from peft_studio.training.adapter_files import Origin
-from peft_studio.training.checkpoints.checkpoint import Checkpoint
-from peft_studio.training.checkpoints.training_state import Changing, check_trained, own_constants, put_back
+from peft_studio.training.checkpoints.checkpoint import Checkpoint, below, prefixed
+from peft_studio.training.checkpoints.training_state import (
+    ChangedTensors,
+    all_tensors,
+    check_trained,
+    load_tensors,
+    method_constants,
+)
+from peft_studio.training.formats.rows import Batch
 from peft_studio.training.load import attach
 from peft_studio.training.placing import place
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """How long a run trains.
 
     A run that was made longer keeps the batches that it has seen. The learning rate follows the configured schedule
@@ -38,7 +49,7 @@ class Plan:
     cuts: tuple[int, ...] = ()
 
 
-def plan_for(asked: int, extended: Path, resumed: Checkpoint | None) -> Plan:
+def plan_steps(asked: int, extended: Path, resumed: Checkpoint | None) -> StepPlan:
     """How long to train.
 
     Args:
@@ -51,10 +62,10 @@ def plan_for(asked: int, extended: Path, resumed: Checkpoint | None) -> Plan:
     """
     steps = _extended_steps(extended) or asked
     if resumed is None:
-        return Plan(steps, steps)
+        return StepPlan(steps, steps)
     before = int(resumed.state["max_steps"])
     cuts = [*resumed.state["cuts"], *([before] if before != steps else [])]
-    return Plan(max(steps, resumed.step), int(resumed.state["method_steps"]), tuple(cuts))
+    return StepPlan(max(steps, resumed.step), int(resumed.state["method_steps"]), tuple(cuts))
 
 
 def _extended_steps(path: Path) -> int | None:
@@ -70,7 +81,7 @@ def _extended_steps(path: Path) -> int | None:
     return steps
 
 
-class Prepared:
+class PreparedModel:
     """A base model with its method, as at the start or where a checkpoint left it, on the device that trains.
 
     Args:
@@ -83,8 +94,8 @@ class Prepared:
         device: The run's ``resources.device``.
 
     Attributes:
-        model: A ``PeftModel``.
-        changing: Which of its tensors training changes.
+        model: The model.
+        changed: Which of its tensors training changes.
 
     Raises:
         CheckpointError: The checkpoint does not fit the model.
@@ -93,37 +104,35 @@ class Prepared:
 
     def __init__(
         self,
-        base: Any,
+        base: "PreTrainedModel",
         method: Method,
         params: Params,
         steps: int,
-        batches: Callable[[], Sequence[Mapping[str, Any]]],
+        batches: Callable[[], Sequence[Batch]],
         resumed: Checkpoint | None,
         device: str = AUTO,
     ) -> None:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
-        self.model: Any = attach(base, method, params, steps, () if resumed else batches())
-        self._own = own_constants(self.model, held)
+        self.model: PeftModel = attach(base, method, params, steps, () if resumed else batches())
+        self._own = method_constants(self.model, held)
         if resumed is not None:
             self._restore_start(resumed)
         place(self.model, device)
-        self.changing = Changing(self.model)  # of this place: moving a model makes new buffers
+        self.changed = ChangedTensors(self.model)  # of this place: moving a model makes new buffers
         if resumed is not None:
             self._restore_weights(method, resumed)
 
     def constants(self) -> dict[str, Tensor]:
         """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
-        own = {name: item for name, item in (*self.model.named_parameters(), *self.model.named_buffers())}
-        found = {f"own/{name}": own[name] for name in self._own}
-        origin = Origin.known(self.model)
-        return found | {f"start/{name}": value for name, value in (origin.initial if origin else {}).items()}
+        everything, origin = all_tensors(self.model), Origin.known(self.model)
+        own = {name: everything[name] for name in self._own}
+        return prefixed("own/", own) | prefixed("start/", origin.initial if origin else {})
 
     def _restore_start(self, resumed: Checkpoint) -> None:
-        constants = resumed.constants
-        put_back(self.model, {name.removeprefix("own/"): v for name, v in constants.items() if name[:4] == "own/"})
+        load_tensors(self.model, below("own/", resumed.constants))
         origin = Origin.known(self.model)
         if origin is not None:
-            initial = {name.removeprefix("start/"): v for name, v in constants.items() if name[:6] == "start/"}
+            initial = below("start/", resumed.constants)
             if initial.keys() != origin.initial.keys():
                 raise CheckpointError("it lacks the start of the method")
             origin.begin_again(self.model, initial)
@@ -131,6 +140,6 @@ class Prepared:
     def _restore_weights(self, method: Method, resumed: Checkpoint) -> None:
         weights = resumed.part("model/")
         check_trained(self.model, weights)
-        put_back(self.model, weights)
+        load_tensors(self.model, weights)
         if method.restore is not None:
             method.restore(self.model, resumed.part("method/"))

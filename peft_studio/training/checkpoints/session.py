@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import transformers
 from torch import Tensor
@@ -15,21 +15,28 @@ from peft_studio.training import provenance
 from peft_studio.training.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointWriter,
-    Identity,
+    PlainState,
+    RunIdentity,
+    prefixed,
     read_checkpoint,
     set_aside,
 )
-from peft_studio.training.checkpoints.checkpointing import Keeper
-from peft_studio.training.checkpoints.early_stopping import BestWeights
-from peft_studio.training.checkpoints.restore import Plan, Prepared, plan_for
-from peft_studio.training.checkpoints.training_state import put_back
-from peft_studio.training.step_events import StepCallback
+from peft_studio.training.checkpoints.checkpointing import Checkpointer
+from peft_studio.training.checkpoints.early_stopping import EarlyStopping
+from peft_studio.training.checkpoints.restore import PreparedModel, StepPlan, plan_steps
+from peft_studio.training.checkpoints.training_state import load_tensors
+from peft_studio.training.formats.rows import Batch
+from peft_studio.training.step_events import Emit, StepCallback, write_note
 
-Request = Callable[[], bool | str]  # "stop", "pause" or nothing; True means "stop"
-Batches = Callable[[Any], Sequence[Mapping[str, Any]]]
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+StopRequest = Callable[[], bool | str]  # "stop", "pause" or nothing; True means "stop"
+SampleBatches = Callable[["PreTrainedModel"], Sequence[Batch]]
 
 
-class Course:
+class ResumableRun:
     """What connects the processes that work on one run, one after the other.
 
     Args:
@@ -40,18 +47,18 @@ class Course:
 
     Attributes:
         request: The latest thing asked for; empty when nothing was.
-        best: Early stopping.
-        base_told: Whether the base model's validation loss is among the events.
+        early_stopping: Keeps the best weights.
+        base_reported: Whether the base model's validation loss is among the events.
         resumed: The checkpoint that this process goes on from.
         plan: How long the run trains.
         model: The base model with its method, after ``begin``.
     """
 
     resumed: Checkpoint | None
-    plan: Plan
-    model: Any
+    plan: StepPlan
+    model: "PeftModel"
 
-    def __init__(self, run: ResolvedRun, paths: RunPaths, emit: Callable[..., None], ask: Request) -> None:
+    def __init__(self, run: ResolvedRun, paths: RunPaths, emit: Emit, ask: StopRequest) -> None:
         self._begun = time.perf_counter()
         self._config = run.config
         self._method = run.method
@@ -59,10 +66,17 @@ class Course:
         self._emit = emit
         self._ask = ask
         self.request = ""
-        self.best = BestWeights(run.config.training.early_stopping)
-        self.base_told = False
+        self.early_stopping = EarlyStopping(run.config.training.early_stopping)
+        self.base_reported = False
 
-    def begin(self, base: Any, identity: Identity, steps: int, fresh_base: Callable[[], Any], batches: Batches) -> Any:
+    def begin(
+        self,
+        base: "PreTrainedModel",
+        identity: RunIdentity,
+        steps: int,
+        fresh_base: "Callable[[], PreTrainedModel]",
+        batches: SampleBatches,
+    ) -> "PeftModel":
         """Puts the method on a base model, as the checkpoint has it if there is a good one.
 
         Args:
@@ -70,7 +84,7 @@ class Course:
             identity: What a checkpoint must belong to.
             steps: Optimizer steps of the config.
             fresh_base: Loads the base model again, for when the checkpoint turns out not to fit.
-            batches: Gives training batches for a base model, see ``Prepared``.
+            batches: Gives training batches for a base model, see ``PreparedModel``.
 
         Returns:
             The model.
@@ -79,27 +93,29 @@ class Course:
         try:
             self._prepare(base, steps, batches, read_checkpoint(self._paths.checkpoint, identity))
         except CheckpointError as exc:
-            self.note(f"The checkpoint cannot be used, because {exc}. The run starts from the beginning.")
+            write_note(self._emit, f"The checkpoint cannot be used, because {exc}. The run starts from the beginning.")
             set_aside(self._paths.checkpoint)
             transformers.set_seed(self._config.training.seed)
             self._prepare(fresh_base(), steps, batches, None)
         return self.model
 
-    def _prepare(self, base: Any, steps: int, batches: Batches, resumed: Checkpoint | None) -> None:
+    def _prepare(
+        self, base: "PreTrainedModel", steps: int, batches: SampleBatches, resumed: Checkpoint | None
+    ) -> None:
         self.resumed = resumed
-        self.plan = plan_for(steps, self._paths.extended, resumed)
+        self.plan = plan_steps(steps, self._paths.extended, resumed)
         wish = self._config.resources.device
-        prepared = Prepared(
+        prepared = PreparedModel(
             base, self._method, self._config.method, self.plan.method_steps, lambda: batches(base), resumed, wish
         )
         self.model = prepared.model
-        self._changing = prepared.changing
+        self._changed = prepared.changed
         self._writer = CheckpointWriter(self._paths.checkpoint, self._identity, prepared.constants())
         if resumed is not None:
-            self.base_told = resumed.state["base_told"]
-            self.best.load(resumed.state["best"], resumed.part("best/"), self.model.device)
+            self.base_reported = resumed.state["base_told"]
+            self.early_stopping.load(resumed.state["best"], resumed.part("best/"), self.model.device)
             if self._is_longer():
-                self.best.be_patient()
+                self.early_stopping.reset_patience()
 
     def _is_longer(self) -> bool:
         return self.resumed is not None and self.resumed.state["max_steps"] != self.plan.steps
@@ -109,11 +125,6 @@ class Course:
         if self.resumed is not None:
             told = {key: self.resumed.state[key] for key in ("step", "tokens", "elapsed")}
             self._emit("resumed", **told, **{"from": self.resumed.step})
-
-    def note(self, message: str) -> None:
-        """Says something that does not end the run, in the events and in the log."""
-        print(message, flush=True)
-        self._emit("note", message=message)
 
     def should_stop(self) -> bool:
         """Whether the run is asked to stop or to pause; remembers which."""
@@ -127,7 +138,7 @@ class Course:
         before = self.resumed.state["seconds"] if self.resumed else 0.0
         return float(before) + time.perf_counter() - self._begun
 
-    def is_left(self, callback: StepCallback) -> bool:
+    def has_steps_left(self, callback: StepCallback) -> bool:
         """Whether there are steps to do, after the evaluation that an interruption may have left out."""
         if self.resumed is None:
             return True
@@ -138,13 +149,15 @@ class Course:
             callback.ended = self.resumed.state["ended"]
         return callback.step < self.plan.steps and not callback.stopped and not callback.ended
 
-    def keeper(self, callback: StepCallback) -> Keeper:
+    def checkpointer(self, callback: StepCallback) -> Checkpointer:
         """What writes this run's checkpoints and puts the loop back to where it was."""
-        return Keeper(self.model, self._changing, callback, self._writer, self._rest, self._not_written, self.resumed)
+        return Checkpointer(
+            self.model, self._changed, callback, self._writer, self._extra_state, self._on_failure, self.resumed
+        )
 
-    def _rest(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _extra_state(self) -> tuple[PlainState, dict[str, Tensor]]:
         """What a checkpoint holds beside the state of the loop."""
-        best, weights = self.best.state()
+        best, weights = self.early_stopping.state()
         state = self._method.state
         own = state(self.model) if state is not None else {}
         plain = {
@@ -152,31 +165,32 @@ class Course:
             "method_steps": self.plan.method_steps,
             "cuts": list(self.plan.cuts),
             "seconds": self.seconds(),
-            "base_told": self.base_told,
+            "base_told": self.base_reported,
             "best": best,
             "versions": provenance.versions(),
         }
-        named = {f"best/{name}": value for name, value in weights.items()}
-        return plain, named | {f"method/{name}": value for name, value in own.items()}
+        return plain, prefixed("best/", weights) | prefixed("method/", own)
 
-    def _not_written(self, reason: StorageError) -> None:
+    def _on_failure(self, reason: StorageError) -> None:
         """A checkpoint less is no reason to end a run, unless it is to be paused."""
         if self.request == "pause":
             raise reason
-        self.note(f"{reason} The run goes on without it.")
+        write_note(self._emit, f"{reason} The run goes on without it.")
 
-    def keep_last_good(self, keeper: Keeper, reason: NonFiniteLossError, save: Callable[[int], None]) -> None:
+    def keep_last_good(
+        self, checkpointer: Checkpointer, reason: NonFiniteLossError, save: Callable[[int], None]
+    ) -> None:
         """Saves the last weights that were good, and ends the run.
 
         Raises:
             NonFiniteLossError: Always; it says which step's weights were kept, if any.
         """
-        step = keeper.back_to_good()
+        step = checkpointer.restore_last_good()
         if step is None:
             with contextlib.suppress(CheckpointError):
                 found = read_checkpoint(self._paths.checkpoint, self._identity)
                 if found is not None:
-                    put_back(self.model, found.part("model/"))
+                    load_tensors(self.model, found.part("model/"))
                     step = found.step
         if step is None:
             raise reason

@@ -6,19 +6,24 @@ Parameters, optimizer and schedule, random states. Exactly restored, a run goes 
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from peft_studio.errors import CheckpointError
 from peft_studio.training.adapter_files import Origin
+from peft_studio.training.checkpoints.checkpoint import PlainState
 
-Plain = dict[str, Any]
+
+def all_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """A model's parameters and buffers by name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def own_constants(model: nn.Module, base: list[Tensor]) -> list[str]:
+def method_constants(model: nn.Module, base: list[Tensor]) -> list[str]:
     """Names of a method's tensors that neither train nor are the base model's, such as LoRA-FA's first matrix.
 
     Args:
@@ -30,12 +35,12 @@ def own_constants(model: nn.Module, base: list[Tensor]) -> list[str]:
         known |= {item.data_ptr() for name, item in model.named_parameters() if name.endswith(".base_layer.weight")}
     return [
         name
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        for name, tensor in all_tensors(model).items()
         if not tensor.requires_grad and tensor.numel() and tensor.data_ptr() not in known
     ]
 
 
-class Changing:
+class ChangedTensors:
     """The tensors of a model that training changes: what trains, and whatever else was written to since.
 
     Args:
@@ -44,27 +49,24 @@ class Changing:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._before = {name: (id(item), item._version) for name, item in self._all()}
-
-    def _all(self) -> list[tuple[str, Tensor]]:
-        return [*self._model.named_parameters(), *self._model.named_buffers()]
+        self._before = {name: (id(item), item._version) for name, item in all_tensors(model).items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Those tensors by name."""
         return {
             name: item.detach()
-            for name, item in self._all()
+            for name, item in all_tensors(self._model).items()
             if item.requires_grad or self._before.get(name) != (id(item), item._version)
         }
 
 
-def put_back(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copies tensors into a model's own of the same names.
 
     Raises:
         CheckpointError: The model has no such tensor, or one of another shape.
     """
-    own = {name: item for name, item in (*model.named_parameters(), *model.named_buffers())}
+    own = all_tensors(model)
     for name, value in tensors.items():
         if name not in own or own[name].shape != value.shape or own[name].dtype != value.dtype:
             raise CheckpointError(f"the model has no {name!r} of shape {tuple(value.shape)} and type {value.dtype}")
@@ -89,7 +91,7 @@ def all_finite(tensors: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in tensors.values())
 
 
-def optimizer_state(optimizer: Any, model: nn.Module) -> tuple[dict[str, Tensor], Plain]:
+def optimizer_state(optimizer: Optimizer, model: nn.Module) -> tuple[dict[str, Tensor], PlainState]:
     """The state of any PyTorch optimizer, by names instead of numbers.
 
     Returns:
@@ -98,11 +100,12 @@ def optimizer_state(optimizer: Any, model: nn.Module) -> tuple[dict[str, Tensor]
     """
     names = {id(item): name for name, item in model.named_parameters()}
     tensors: dict[str, Tensor] = {}
-    plain: Plain = {"class": type(optimizer).__name__, "values": {}, "by_name": []}
+    plain: PlainState = {"class": type(optimizer).__name__, "values": {}, "by_name": []}
     for owner, values in optimizer.state.items():
-        name = names[id(owner)] if isinstance(owner, Tensor) else str(owner)
-        if not isinstance(owner, Tensor):
-            plain["by_name"].append(name)
+        if isinstance(owner, Tensor):
+            name = names[id(owner)]
+        else:
+            plain["by_name"].append(name := str(owner))
         for key, value in values.items():
             if isinstance(value, Tensor):
                 tensors[f"{key}/{name}"] = value
@@ -111,7 +114,9 @@ def optimizer_state(optimizer: Any, model: nn.Module) -> tuple[dict[str, Tensor]
     return tensors, plain
 
 
-def load_optimizer(optimizer: Any, model: nn.Module, tensors: Mapping[str, Tensor], plain: Plain) -> None:
+def load_optimizer_state(
+    optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor], plain: PlainState
+) -> None:
     """Puts ``optimizer_state`` back.
 
     Raises:
@@ -121,9 +126,9 @@ def load_optimizer(optimizer: Any, model: nn.Module, tensors: Mapping[str, Tenso
         raise CheckpointError(f"its optimizer is {plain['class']}, and the run's is {type(optimizer).__name__}")
     names = {id(item): name for name, item in model.named_parameters()}
     trained = [item for group in optimizer.param_groups for item in group["params"]]
-    places: dict[str, Any] = {names[id(item)]: place for place, item in enumerate(trained)}
+    places: dict[str, int | str] = {names[id(item)]: place for place, item in enumerate(trained)}
     places |= {name: name for name in plain["by_name"]}
-    state: dict[Any, Plain] = {}
+    state: dict[int | str, PlainState] = {}
     for path, value in tensors.items():
         key, _, name = path.partition("/")
         if name not in places:
@@ -136,7 +141,7 @@ def load_optimizer(optimizer: Any, model: nn.Module, tensors: Mapping[str, Tenso
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def set_schedule(scheduler: Any, step: int) -> None:
+def set_schedule(scheduler: LambdaLR, step: int) -> None:
     """Moves a ``LambdaLR`` that was just made to a step: its rates depend on the step's number alone."""
     rates = [base * rate(step) for base, rate in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
     for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
@@ -144,7 +149,7 @@ def set_schedule(scheduler: Any, step: int) -> None:
     scheduler.last_epoch, scheduler._step_count, scheduler._last_lr = step, step + 1, rates
 
 
-def random_state() -> tuple[dict[str, Tensor], Plain]:
+def rng_state() -> tuple[dict[str, Tensor], PlainState]:
     """The state of every random generator that training may use: tensors of PyTorch's, plain values of the others'."""
     tensors = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -156,8 +161,8 @@ def random_state() -> tuple[dict[str, Tensor], Plain]:
     return tensors, {"python": [version, list(words), gauss], "numpy": [kind, [int(key) for key in keys], *rest]}
 
 
-def set_random_state(tensors: Mapping[str, Tensor], plain: Plain) -> None:
-    """Puts ``random_state`` back; of a GPU that is not there any more, nothing."""
+def set_rng_state(tensors: Mapping[str, Tensor], plain: PlainState) -> None:
+    """Puts ``rng_state`` back; of a GPU that is not there any more, nothing."""
     torch.set_rng_state(tensors["cpu"].clone())
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
@@ -172,10 +177,10 @@ def set_random_state(tensors: Mapping[str, Tensor], plain: Plain) -> None:
 
 
 @contextmanager
-def same_randomness() -> Iterator[None]:
+def preserved_rng_state() -> Iterator[None]:
     """A context after which all random states are what they were before."""
-    before = random_state()
+    before = rng_state()
     try:
         yield
     finally:
-        set_random_state(*before)
+        set_rng_state(*before)

@@ -6,7 +6,7 @@ is what another phase needs beyond that, and usually nothing. ``tests/benchmarks
 what real workers needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from peft_studio.config.sections import TrainingConfig
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.models.layouts import Layout
+from peft_studio.training.fast.compare import SHARE
 from peft_studio.training.fast.kernels import HEAD_BYTES, SHORT
 from peft_studio.training.fast.llama import MEMORY_BYTES
 from peft_studio.training.formats.formats import ANSWER_ROWS, evaluation_tokens
@@ -145,6 +146,7 @@ def memory_by_purpose(
         optimizer + int(SLACK * validation_bytes(widths, training, rows)),
         weights.base - copies,  # a second base model, when the 16-bit copies have gone
         int(SLACK * answer_bytes(config, widths, training, rows)) - copies,
+        check_bytes(widths, weights, training, rows),
     )
     return {
         "runtime": 0 if on_gpu else RUNTIME_BYTES + (KERNEL_BYTES if bf16 else 0),
@@ -183,6 +185,18 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
     remembered = number * weights.remembered * (rows.prompt + rows.answer) * widths.hidden
     head = min(logits, 3 * HEAD_BYTES) if fast and weights.frozen_head else logits
     return number * kept + head + min(remembered, MEMORY_BYTES)
+
+
+def check_bytes(widths: Widths, weights: Weights, training: TrainingConfig, rows: RowLengths) -> int:
+    """What the check of the fast path needs before the first step: the gradients of both ways, and the library's pass.
+
+    That pass is in float32 and over a share of a batch, so only batches of very few rows make it the peak.
+    """
+    if not weights.fast or training.gradient_checkpointing:
+        return 0
+    few = training.model_copy(update={"batch_size": max(1, training.batch_size // SHARE), "precision": "fp32"})
+    library = replace(weights, fast=False, remembered=0)
+    return 2 * BYTES * weights.trainable + int(SLACK * activation_bytes(widths, library, few, rows))
 
 
 def validation_bytes(widths: Widths, training: TrainingConfig, rows: RowLengths) -> int:

@@ -14,7 +14,7 @@ from peft_studio.errors import DataError
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
-from peft_studio.training.formats.rows import Encoded, Example
+from peft_studio.training.formats.rows import EncodedExample, EncodedRows
 from peft_studio.training.formats.target_logits import context_of, longest_row
 from peft_studio.training.load import load_config, load_tokenizer
 
@@ -71,7 +71,7 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
     }
 
 
-def _counts(rows: Sequence[Row], used: Sequence[Row], encoded: Encoded) -> dict[str, int]:
+def _counts(rows: Sequence[Row], used: Sequence[Row], encoded: EncodedRows) -> dict[str, int]:
     return {
         "rows": len(rows),
         "used": len(used),
@@ -95,7 +95,7 @@ def _notes(config: RunConfig) -> dict[str, Any]:
     return {"skipped": dict(found.skipped), "notes": shared_notes(found.shared)}
 
 
-def _lengths(form: Format, rows: Sequence[Row], encoded: Encoded) -> list[int]:
+def _lengths(form: Format, rows: Sequence[Row], encoded: EncodedRows) -> list[int]:
     """Tokens of every row before anything is cut; for models with a source and a target, of the longer of the two."""
     if encoded.cut or encoded.dropped:
         encoded = form.encode(rows, _ENDLESS)
@@ -146,7 +146,7 @@ def _show(form: Format, row: Row, max_length: int) -> dict[str, Any]:
     }
 
 
-def _encode(form: Format, row: Row, max_length: int) -> Example | None:
+def _encode(form: Format, row: Row, max_length: int) -> EncodedExample | None:
     try:
         return form.encode([row], max_length).examples[0]
     except DataError:
@@ -157,7 +157,7 @@ def _ids(form: Format, text: str) -> list[int]:
     return list(form.tokenizer(text, verbose=False)["input_ids"])
 
 
-def _parts(form: Format, whole: Example, kept: Example) -> Iterator[tuple[list[int], str]]:
+def _parts(form: Format, whole: EncodedExample, kept: EncodedExample) -> Iterator[tuple[list[int], str]]:
     """A row's ids in order, each piece with what becomes of it."""
     full, left = whole.ids[: whole.prompt_length], kept.ids[: kept.prompt_length]
     # Continued texts lose their beginning; others lose what stands before their own end mark.

@@ -1,6 +1,6 @@
 """What can be had from weights that never change: copies in 16 bits, cast once, and LoRA layers in fewer passes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,13 +22,13 @@ class LowPrecision:
 
     def __init__(self, model: nn.Module) -> None:
         self._frozen = frozen_matrices(model)
-        self._copies = [part.data.bfloat16() for part in self._frozen]
+        self._copies = [part.data.bfloat16() for part in self._frozen]  # each of its matrix's shape
         self._exact: list[Tensor] = []
 
     def __enter__(self) -> None:
         self._exact = [part.data for part in self._frozen]
         for part, copy in zip(self._frozen, self._copies, strict=True):
-            part.data = copy
+            part.data = copy  # the parameter stays the same object, so modules and autograd notice nothing
 
     def __exit__(self, *_error: object) -> None:
         for part, whole in zip(self._frozen, self._exact, strict=True):
@@ -54,6 +54,11 @@ def frozen_matrices(model: nn.Module) -> list[nn.Parameter]:
     return [part for part in found.values() if not part.requires_grad and part.dtype == torch.float32]
 
 
+def fusible_layers(model: nn.Module) -> list[nn.Module]:
+    """The plain LoRA layers, which can compute in fewer passes."""
+    return [module for module in model.modules() if lora_parts(module) is not None]
+
+
 @contextmanager
 def fused_lora(model: nn.Module) -> Iterator[None]:
     """Lets plain LoRA layers compute in fewer passes for a while; others, and what is switched off, as ever."""
@@ -69,14 +74,14 @@ def fused_lora(model: nn.Module) -> Iterator[None]:
             del module.forward
 
 
-def _forward_of(module: Any) -> Any:
+def _forward_of(module: nn.Module) -> Callable[..., Tensor]:
     plain = type(module).forward
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        parts = None if args or kwargs else lora_parts(module)
+        parts = None if args or kwargs else lora_parts(module)  # asked anew: an adapter may have been switched off
         wanted = torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype
         if parts is None or parts[0].dtype not in (wanted, torch.bfloat16):
             return plain(module, x, *args, **kwargs)
-        return LoraLinears.apply(x, (parts[4],), *parts[:4])[0]
+        return LoraLinears.apply(x, (parts[4],), *parts[:4])[0]  # (..., n) -> (..., m)
 
     return forward

@@ -3,11 +3,10 @@
 All treat the base model's weights as frozen: no gradient of them is ever made.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from peft_studio.training.formats.rows import IGNORED
@@ -26,42 +25,44 @@ class LoraLinears(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *layers: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: FunctionCtx, x: Tensor, scales: tuple[float, ...], *layers: Tensor | None) -> tuple[Tensor, ...]:
         """Takes weight, bias (or None), A and B of each layer, one layer after the other."""
         weights, biases = layers[::4], layers[1::4]
         assert weights[0] is not None
-        rows = x.reshape(-1, x.shape[-1]).to(weights[0].dtype)
-        down = torch.cat([_as(part, rows) for part in layers[2::4]])
-        ups = [_as(part, rows).t().contiguous() for part in layers[3::4]]
+        rows = x.reshape(-1, x.shape[-1]).to(weights[0].dtype)  # (N, n)
+        down = torch.cat([_as(part, rows) for part in layers[2::4]])  # (sum of ranks, n): all A below each other
+        ups = [_as(part, rows).t().contiguous() for part in layers[3::4]]  # each B as (r, m)
         ranks = [len(part) for part in ups]
         thin = down @ rows.t()  # (sum of ranks, N)
         outputs = []
         for weight, bias, up, low, scale in zip(weights, biases, ups, thin.split(ranks), scales, strict=True):
             assert weight is not None
+            # (N, r) x (r, m), scaled and added in place: the update never exists on its own.
             y = F.linear(rows, weight, None if bias is None else _as(bias, rows)).addmm_(low.t(), up, alpha=scale)
-            outputs.append(y.view(*x.shape[:-1], -1))
+            outputs.append(y.view(*x.shape[:-1], -1))  # (N, m) -> (..., m)
         ctx.save_for_backward(rows, thin, down, *weights, *ups)
         ctx.scales, ctx.ranks, ctx.shape = scales, ranks, x.shape
         ctx.dtypes = [x.dtype, *(part.dtype for part in layers[2:4] if part is not None)]
         return tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the input, of every A and of every B."""
         rows, thin, down, *held = ctx.saved_tensors
         weights, ups = held[: len(held) // 2], held[len(held) // 2 :]
-        flat = [grad.reshape(len(rows), -1).to(rows.dtype) for grad in grads]
+        flat = [grad.reshape(len(rows), -1).to(rows.dtype) for grad in grads]  # each (N, m)
+        # s B^T dY of all layers, (sum of ranks, N): what reaches A, and through A the input.
         back = torch.cat([(up @ g.t()).mul_(s) for g, up, s in zip(flat, ups, ctx.scales, strict=True)])
-        down_grads = (back @ rows).to(ctx.dtypes[1]).split(ctx.ranks)
+        down_grads = (back @ rows).to(ctx.dtypes[1]).split(ctx.ranks)  # each (r, n)
         found: list[Tensor | None] = []
         for g, low, scale, down_grad in zip(flat, thin.split(ctx.ranks), ctx.scales, down_grads, strict=True):
-            found += [None, None, down_grad, (low @ g).mul_(scale).t().to(ctx.dtypes[2])]
+            found += [None, None, down_grad, (low @ g).mul_(scale).t().to(ctx.dtypes[2])]  # B's is (m, r)
         inner = None
         if ctx.needs_input_grad[0]:
-            inner = back.t() @ down
+            inner = back.t() @ down  # (N, n)
             for g, weight in zip(flat, weights, strict=True):
                 inner.addmm_(g, weight)
-            inner = inner.view(ctx.shape).to(ctx.dtypes[0])
+            inner = inner.view(ctx.shape).to(ctx.dtypes[0])  # (..., n)
         return (inner, None, *found)
 
 
@@ -69,20 +70,22 @@ class RmsNorm(Function):
     """Root mean square norm with a frozen weight, computed in float32 as transformers does."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """``x`` is ``(..., d)``."""
-        wide = x.float()
+        wide = x.float()  # (..., d)
+        # 1 / sqrt(mean of squares + epsilon), (..., 1); the backward pass needs it again, and it is small.
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
         return (wide * scale).mul_(weight).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The input's gradient."""
         x, weight, scale = ctx.saved_tensors
         wide = x.float()
-        found = grads[0].float() * weight
-        share = (found * wide).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(x.shape[-1])
+        found = grads[0].float() * weight  # (..., d)
+        # The scale itself depends on x: d scale / d x = -scale^3 x / d.
+        share = (found * wide).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(x.shape[-1])  # (..., 1)
         return (found * scale).addcmul_(wide, share, value=-1).to(x.dtype), None, None
 
 
@@ -90,16 +93,16 @@ class Rotary(Function):
     """Rotary positions: ``(B, T, H, D)`` to contiguous ``(B, H, T, D)``, with cosines and sines ``(T, D / 2)``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Turns pairs of numbers by angles that grow with the position."""
         ctx.save_for_backward(cosines, sines)
-        return _turn(x.transpose(1, 2), cosines, sines)
+        return _turn(x.transpose(1, 2), cosines, sines)  # (B, H, T, D)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Turns them back."""
         cosines, sines = ctx.saved_tensors
-        return _turn(grads[0], cosines, -sines).transpose(1, 2), None, None
+        return _turn(grads[0], cosines, -sines).transpose(1, 2), None, None  # a turn's transpose is the turn back
 
 
 class FrozenHeadLoss(Function):
@@ -109,24 +112,25 @@ class FrozenHeadLoss(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """``hidden`` is ``(N, d)``, ``weight`` ``(V, d)``, ``targets`` ``(N,)`` or IGNORED; the sum is in nats."""
         total = torch.zeros((), device=hidden.device)
-        gradient = torch.empty_like(hidden)
-        step = max(1, HEAD_BYTES // (4 * len(weight)))
+        gradient = torch.empty_like(hidden)  # (N, d)
+        step = max(1, HEAD_BYTES // (4 * len(weight)))  # rows of float32 logits at a time
         for start in range(0, len(hidden), step):
-            part, wanted = hidden[start : start + step], targets[start : start + step, None]
-            counts = (wanted != IGNORED).float()
-            wanted = wanted.clamp(min=0)
-            logits = torch.log_softmax((part @ weight.t()).float(), 1)
+            part, wanted = hidden[start : start + step], targets[start : start + step, None]  # (S, d), (S, 1)
+            counts = (wanted != IGNORED).float()  # (S, 1)
+            wanted = wanted.clamp(min=0)  # IGNORED is no place to look up; such rows count 0 anyway
+            logits = torch.log_softmax((part @ weight.t()).float(), 1)  # (S, V)
             total -= (logits.gather(1, wanted) * counts).sum()
-            shares = logits.exp_().scatter_add_(1, wanted, -torch.ones_like(counts)).mul_(counts)
-            gradient[start : start + step] = shares.to(weight.dtype) @ weight
+            # The gradient of cross entropy by its logits is softmax minus one-hot; made in place of the logits.
+            shares = logits.exp_().scatter_add_(1, wanted, -torch.ones_like(counts)).mul_(counts)  # (S, V)
+            gradient[start : start + step] = shares.to(weight.dtype) @ weight  # (S, d)
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The hidden states' gradient."""
         (gradient,) = ctx.saved_tensors
         return gradient * grads[0].to(gradient.dtype), None, None
@@ -144,21 +148,25 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     Returns:
         ``(B, T, H * D)``.
     """
-    batch, heads, length, width = q.shape
+    batch, heads, length, width = q.shape  # B, H, T, D
     if q.device.type != "cpu" or length > SHORT.get(q.dtype, 0):
         found = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=heads > k.shape[1])
-        return found.transpose(1, 2).reshape(batch, length, -1)
+        return found.transpose(1, 2).reshape(batch, length, -1)  # (B, H, T, D) -> (B, T, H D)
     # Queries of heads that share their keys stand below each other, so that keys need not be repeated.
-    groups = heads // k.shape[1]
-    rows = q.reshape(-1, groups * length, width)
-    mask = torch.full((length, length), float("-inf"), dtype=q.dtype).triu_(1).repeat(groups, 1)
-    scores = torch.baddbmm(mask, rows, k.reshape(-1, length, width).transpose(1, 2), alpha=scale)
+    groups = heads // k.shape[1]  # H / K
+    rows = q.reshape(-1, groups * length, width)  # (B K, H / K T, D)
+    mask = torch.full((length, length), float("-inf"), dtype=q.dtype).triu_(1).repeat(groups, 1)  # (H / K T, T)
+    scores = torch.baddbmm(mask, rows, k.reshape(-1, length, width).transpose(1, 2), alpha=scale)  # (B K, H / K T, T)
     found = torch.bmm(scores.softmax(-1), v.reshape(-1, length, width)).view(batch, heads, length, width)
-    return found.transpose(1, 2).reshape(batch, length, -1)
+    return found.transpose(1, 2).reshape(batch, length, -1)  # (B, H, T, D) -> (B, T, H D)
 
 
-def lora_parts(module: nn.Module) -> tuple[Any, ...] | None:
-    """Weight, bias, A, B and scale of a linear layer with one plain LoRA at work; None for everything else."""
+LoraParts = tuple[Tensor, Tensor | None, Tensor, Tensor, float]
+"""Weight ``(m, n)``, bias ``(m,)`` or None, A ``(r, n)``, B ``(m, r)`` and scale."""
+
+
+def lora_parts(module: nn.Module) -> LoraParts | None:
+    """What a linear layer with one plain LoRA at work consists of; None for everything else."""
     from peft.tuners.lora.layer import Linear
 
     if type(module) is not Linear or type(module.base_layer) is not nn.Linear:
@@ -187,9 +195,10 @@ def _as(part: Tensor | None, like: Tensor) -> Tensor:
 
 
 def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    first, second = x.chunk(2, -1)
-    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    low, high = turned.chunk(2, -1)
+    """Pairs are number i of the first half and of the second, as transformers has them: ``(B, H, T, D)``."""
+    first, second = x.chunk(2, -1)  # each (B, H, T, D / 2)
+    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)  # contiguous, unlike x
+    low, high = turned.chunk(2, -1)  # views, so that products land in place
     torch.mul(first, cosines, out=low).addcmul_(second, sines, value=-1)
     torch.mul(second, cosines, out=high).addcmul_(first, sines)
     return turned

@@ -5,20 +5,21 @@ else knows what kind of model is being trained.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from peft_studio.errors import DataError, ModelError
+from peft_studio.errors import DataError
 from peft_studio.models.layouts import Layout
 from peft_studio.tasks.base import Row
+from peft_studio.training import Model
 from peft_studio.training.formats import rows as data
 from peft_studio.training.formats import target_logits as loss
 from peft_studio.training.formats.greedy import cut_right, greedy_answers, pad_id
-from peft_studio.training.formats.rows import IGNORED, Encoded, Example, batches_by_length, pad_rows
+from peft_studio.training.formats.rows import IGNORED, Batch, EncodedExample, EncodedRows, batches_by_length, pad_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +45,7 @@ class Format(ABC):
         self.padding = padding
 
     @abstractmethod
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """Tokenizes rows.
 
         Raises:
@@ -53,43 +54,42 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """Pads examples to the longest of them: tensors, and ``tokens``, how many positions are no padding."""
 
     def answers(
-        self, model: nn.Module, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
+        self, model: Model, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
     ) -> list[str] | None:
         """What a model answers, greedily: one text or label for each row; None when stopped."""
         return greedy_answers(model, self.tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
 
     @abstractmethod
-    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits ``(N, C)`` of everything that is to be predicted in a batch, and the ``N`` right answers."""
 
-    def loss(self, model: nn.Module, batch: Mapping[str, Any], reduction: str = "mean") -> Tensor:
+    def loss(self, model: Model, batch: Batch, reduction: str = "mean") -> Tensor:
         """Cross entropy of what is to be predicted, in nats: a scalar."""
-        logits, targets = self.logits(model, batch)
+        logits, targets = self.logits(model, batch)  # (N, C), (N,)
+        # In float32 whatever the model computes in: a softmax over thousands of values loses too much in 16 bits.
         return F.cross_entropy(logits.float(), targets, reduction=reduction)
 
-    def inputs(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+    def inputs(self, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
         """A batch as the model's own ``forward`` takes it, for methods that look at data before they start."""
-        batch = self.collate(examples)
-        batch.pop("tokens")
-        return batch
+        return {name: part for name, part in self.collate(examples).items() if isinstance(part, Tensor)}
 
 
 class Continuation(Format):
     """Prompt and target as one text, for decoders."""
 
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """See ``data.encode_rows``."""
         return data.encode_rows(rows, self.tokenizer, max_length)
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """``input_ids`` and ``labels``, both ``(B, T)``."""
         return data.collate(examples, self.padding)
 
-    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         """See ``loss.target_logits``."""
         return loss.target_logits(model, batch["input_ids"], batch["labels"])
 
@@ -97,17 +97,14 @@ class Continuation(Format):
 class SourceTarget(Format):
     """Prompt for the encoder, target for the decoder."""
 
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """Tokenizes prompts and targets as two texts of at most ``max_length`` tokens each.
 
         Longer prompts are cut on the right, where summaries miss them least; rows whose target is too long or empty
         are dropped.
         """
-        if not rows:
-            raise DataError("The task has no rows.")
-        eos = self.tokenizer.eos_token_id
-        if eos is None:
-            raise ModelError("The model's tokenizer has no end-of-text token, so the end of an answer is not learnt.")
+        data.require_rows(rows)
+        eos = data.end_of_text(self.tokenizer)
         sources = self.tokenizer([row.prompt for row in rows], verbose=False)["input_ids"]
         texts = self.tokenizer(text_target=[row.target for row in rows], verbose=False)["input_ids"]
         targets = [ids if ids and ids[-1] == eos else [*ids, eos] for ids in texts]
@@ -117,37 +114,33 @@ class SourceTarget(Format):
                 dropped += 1
                 continue
             cut += len(source) > max_length
-            examples.append(Example(cut_right(source, max_length) + target, min(len(source), max_length)))
-        if not examples:
-            shortest = min(map(len, targets))
-            raise DataError(
-                f"None of the {len(rows)} rows can be used: the shortest target needs {shortest} tokens, "
-                f"and at most {max_length} are allowed."
-            )
-        return Encoded(examples, cut, dropped)
+            examples.append(EncodedExample(cut_right(source, max_length) + target, min(len(source), max_length)))
+        why = "of the targets, " + data.shortest_needs(map(len, targets), max_length)
+        return EncodedRows(examples, cut, dropped).checked(why)
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """``input_ids`` and ``attention_mask`` ``(B, S)``, ``labels`` ``(B, T)``."""
         sources = [example.ids[: example.prompt_length] for example in examples]
         targets = [example.ids[example.prompt_length :] for example in examples]
-        ids, mask = pad_rows(sources, self.padding)
-        labels, _ = pad_rows(targets, IGNORED)
+        ids, mask = pad_rows(sources, self.padding)  # (B, S)
+        labels, _ = pad_rows(targets, IGNORED)  # (B, T)
         tokens = sum(len(example.ids) for example in examples)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
 
-    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Logits at the target's positions."""
-        labels = batch["labels"]
-        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        given = base.prepare_decoder_input_ids_from_labels(labels=labels)
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits ``(N, V)`` at the target's positions."""
+        labels = batch["labels"]  # (B, T)
+        # The decoder reads the target shifted right by one, so position t predicts label t: no shift further down.
+        given = loss.base_of(model).prepare_decoder_input_ids_from_labels(labels=labels)  # (B, T)
         output = model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             decoder_input_ids=given,
             use_cache=loss.has_prefix(model),  # prefixes live in the cache
         )
-        wanted = labels != IGNORED
-        return output.logits[:, -labels.shape[1] :][wanted], labels[wanted]
+        wanted = labels != IGNORED  # (B, T)
+        # Virtual tokens in front of the decoder's input, (B, P + T, V), predict nothing that is asked for.
+        return output.logits[:, -labels.shape[1] :][wanted], labels[wanted]  # (N, V), (N,)
 
 
 class Labelling(Format):
@@ -169,13 +162,12 @@ class Labelling(Format):
         self.labels = tuple(labels)
         self.by_last_token = by_last_token
 
-    def encode(self, rows: Sequence[Row], max_length: int) -> Encoded:
+    def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
         """Tokenizes texts as the model expects them; longer ones are cut on the right.
 
         ``prompt_length`` of an example is its whole text, and its last id the class number.
         """
-        if not rows:
-            raise DataError("The task has no rows.")
+        data.require_rows(rows)
         texts = self.tokenizer([row.prompt for row in rows], verbose=False)["input_ids"]
         numbers = {label: number for number, label in enumerate(self.labels)}
         examples, cut = [], 0
@@ -185,23 +177,21 @@ class Labelling(Format):
             if text:
                 cut += len(text) > max_length
                 kept = cut_right(text, max_length)
-                examples.append(Example([*kept, numbers[row.target]], len(kept)))
-        if not examples:
-            raise DataError(f"None of the {len(rows)} rows can be used: all texts are empty.")
-        return Encoded(examples, cut, len(rows) - len(examples))
+                examples.append(EncodedExample([*kept, numbers[row.target]], len(kept)))
+        return EncodedRows(examples, cut, len(rows) - len(examples)).checked("all texts are empty")
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """``input_ids`` and ``attention_mask`` ``(B, T)``, ``labels`` ``(B,)``."""
-        ids, mask = pad_rows([example.ids[:-1] for example in examples], self.padding)
-        labels = torch.tensor([example.ids[-1] for example in examples])
+        ids, mask = pad_rows([example.ids[:-1] for example in examples], self.padding)  # (B, T)
+        labels = torch.tensor([example.ids[-1] for example in examples])  # (B,)
         tokens = sum(example.prompt_length for example in examples)
         return {"input_ids": ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
 
-    def logits(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits ``(B, C)`` of the classes."""
         return self.class_logits(model, batch), batch["labels"]
 
-    def class_logits(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    def class_logits(self, model: Model, batch: Batch) -> Tensor:
         """Logits ``(B, C)`` of ``input_ids`` with their ``attention_mask``.
 
         A decoder's are those at the last real token. transformers looks for it by the padding token, which may also
@@ -209,29 +199,30 @@ class Labelling(Format):
         """
         given = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if not self.by_last_token:
-            return model(**given).logits
+            return model(**given).logits  # (B, C)
         made: list[Tensor] = []
-        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
-        hook = base.score.register_forward_hook(lambda _module, _inputs, output: made.append(output))
+        hook = loss.base_of(model).score.register_forward_hook(lambda _module, _inputs, output: made.append(output))
         try:
             model(**given)
         finally:
             hook.remove()
-        last = batch["attention_mask"].sum(1) - 1 + loss.virtual_positions(model)
-        return made[0][torch.arange(len(last), device=last.device), last]
+        last = batch["attention_mask"].sum(1) - 1 + loss.virtual_positions(model)  # (B,)
+        return made[0][torch.arange(len(last), device=last.device), last]  # (B, P + T, C) -> (B, C)
 
-    def probabilities(self, model: nn.Module, texts: Sequence[str]) -> Tensor:
+    def probabilities(self, model: Model, texts: Sequence[str]) -> Tensor:
         """Probabilities ``(B, C)`` of each text's classes."""
         room = max(1, loss.context_length(model) - loss.virtual_tokens(model))
         rows = [cut_right(ids, room) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
-        ids, mask = pad_rows([row or [self.padding] for row in rows], self.padding)
+        ids, mask = pad_rows([row or [self.padding] for row in rows], self.padding)  # (B, T); an empty text has one
         device = next(model.parameters()).device
         with torch.inference_mode():
-            logits = self.class_logits(model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
+            logits = self.class_logits(
+                model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            )  # (B, C)
         return logits.float().softmax(-1).cpu()
 
     def answers(
-        self, model: nn.Module, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
+        self, model: Model, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
     ) -> list[str] | None:
         """The likeliest label of each row."""
         found = [""] * len(rows)
@@ -251,7 +242,7 @@ def evaluation_tokens(vocabulary: int) -> int:
     return min(EVALUATION_TOKENS, max(512, LOGIT_BYTES // (4 * max(1, vocabulary))))
 
 
-def evaluation_batches(examples: Sequence[Example], form: Format, vocabulary: int = 0) -> list[dict[str, Any]]:
+def evaluation_batches(examples: Sequence[EncodedExample], form: Format, vocabulary: int = 0) -> list[Batch]:
     """Collates all examples once, so that repeated evaluations only run the model.
 
     Args:

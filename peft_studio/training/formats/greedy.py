@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from peft_studio.training import Model
 from peft_studio.training.formats.rows import encode_prompts, pad_rows
 from peft_studio.training.formats.target_logits import context_length, virtual_tokens
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 BATCH_ROWS = 150  # rows decoded together: a step costs hardly more than one row's
 CACHE_BYTES = 400_000_000  # keys and values that are kept at one time; a large model decodes fewer rows together
@@ -33,7 +34,7 @@ def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
 
 
-def room_for(model: nn.Module, prompt_tokens: int) -> int:
+def room_for(model: Model, prompt_tokens: int) -> int:
     """Tokens that fit into the model's context after a prompt and the method's virtual tokens."""
     return context_length(model) - virtual_tokens(model) - prompt_tokens
 
@@ -51,7 +52,7 @@ def completion_text(tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int],
 
 
 def greedy_answers(
-    model: nn.Module,
+    model: Model,
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str],
     max_new_tokens: int,
@@ -84,13 +85,13 @@ def greedy_answers(
     return answers
 
 
-def is_encoder_decoder(model: Any) -> bool:
+def is_encoder_decoder(model: Model) -> bool:
     """Whether the model reads with an encoder and writes with a decoder of its own."""
     return bool(getattr(model.config, "is_encoder_decoder", False))
 
 
 def prompt_ids(
-    model: Any, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], max_new_tokens: int
+    model: Model, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], max_new_tokens: int
 ) -> list[list[int]]:
     """Token ids of prompts as the model reads them, cut to what it can: on the left, or an encoder's on the right."""
     if not is_encoder_decoder(model):
@@ -105,7 +106,7 @@ def cut_right(ids: list[int], length: int) -> list[int]:
     return ids if len(ids) <= length else [*ids[: length - 1], ids[-1]]
 
 
-def cache_bytes(config: Any) -> int:
+def cache_bytes(config: "PretrainedConfig") -> int:
     """Bytes of keys and values that a model keeps for each token while it writes, in float32."""
     config = getattr(config, "get_text_config", lambda: config)()
     heads = next((found for name in _HEADS if (found := getattr(config, name, None))), 1)
@@ -131,7 +132,7 @@ def rows_together(token_bytes: int, length: int) -> int:
 def _groups(
     encoded: Sequence[Sequence[int]], equal_lengths: bool, together: Callable[[int], int]
 ) -> Iterator[list[int]]:
-    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))  # similar lengths need little padding
     runs = groupby(order, key=lambda row: len(encoded[row])) if equal_lengths else [(0, iter(order))]
     for _, rows in runs:
         batch = list(rows)
@@ -141,11 +142,12 @@ def _groups(
 
 
 def _decode_batch(
-    model: Any, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]], max_new_tokens: int
+    model: Model, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> list[list[int]]:
     writes_apart = is_encoder_decoder(model)
     padding, eos = pad_id(tokenizer), tokenizer.eos_token_id
-    ids, mask = pad_rows(prompts, padding, left=not writes_apart)
+    # A decoder goes on at the right end of every row, so its padding stands on the left.
+    ids, mask = pad_rows(prompts, padding, left=not writes_apart)  # (B, T)
     with torch.inference_mode():
         output: Tensor = model.generate(
             input_ids=ids.to(model.device),
@@ -156,7 +158,7 @@ def _decode_batch(
             **DECODING,
         )
     given = 1 if writes_apart else ids.shape[1]  # the decoder's start, or the prompt
-    return [_until(row, eos) for row in output[:, given:].tolist()]
+    return [_until(row, eos) for row in output[:, given:].tolist()]  # (B, given + new tokens) -> rows of new ones
 
 
 def _until(tokens: list[int], eos: int | None) -> list[int]:

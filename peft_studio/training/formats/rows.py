@@ -3,7 +3,7 @@
 Rows of similar length share a batch, so that little is padding; the order is a pure function of the seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,13 @@ from peft_studio.tasks.base import Row
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Batch = dict[str, Any]
+"""What a format makes of rows: tensors such as ``input_ids`` ``(B, T)``, and ``tokens``, how many are no padding."""
 IGNORED = -100  # label of positions that do not count, as PyTorch's cross entropy knows it
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class EncodedExample:
     """One tokenized row.
 
     Attributes:
@@ -38,7 +40,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRows:
     """Tokenized rows, with what had to be given up.
 
     Attributes:
@@ -47,9 +49,45 @@ class Encoded:
         dropped: Rows whose target alone does not fit.
     """
 
-    examples: list[Example]
+    examples: list[EncodedExample]
     cut: int
     dropped: int
+
+    def checked(self, why: str) -> "EncodedRows":
+        """These rows, or the reason why there are none.
+
+        Raises:
+            DataError: No row can be used.
+        """
+        if not self.examples:
+            raise DataError(f"None of the {self.dropped} rows can be used: {why}.")
+        return self
+
+
+def require_rows(rows: Sequence[Row]) -> None:
+    """Refuses a task without rows.
+
+    Raises:
+        DataError: There are none.
+    """
+    if not rows:
+        raise DataError("The task has no rows.")
+
+
+def end_of_text(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The id of the token that ends an answer.
+
+    Raises:
+        ModelError: The tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError("The model's tokenizer has no end-of-text token, so the end of an answer cannot be learnt.")
+    return int(tokenizer.eos_token_id)
+
+
+def shortest_needs(tokens: Iterable[int], max_length: int) -> str:
+    """Why no row fits: how long they are at least, and how long they may be."""
+    return f"the shortest needs {min(tokens, default=0)} tokens, and at most {max_length} are allowed"
 
 
 def encode_prompts(prompts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
@@ -65,7 +103,7 @@ def encode_prompts(prompts: Sequence[str], tokenizer: "PreTrainedTokenizerBase")
     return [ids or [start] for ids in trimmed]
 
 
-def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Encoded:
+def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> EncodedRows:
     """Tokenizes rows for training or for a loss.
 
     Prompt and target are tokenized apart, so that the boundary is the same as in generation.
@@ -79,48 +117,37 @@ def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_l
         ModelError: The tokenizer has no end-of-text token.
         DataError: No row can be used.
     """
-    eos = tokenizer.eos_token_id
-    if eos is None:
-        raise ModelError("The model's tokenizer has no end-of-text token, so the end of an answer cannot be learnt.")
-    if not rows:
-        raise DataError("The task has no rows.")
+    eos = end_of_text(tokenizer)
+    require_rows(rows)
     prompts = encode_prompts([row.prompt for row in rows], tokenizer)
+    # Without special tokens: a beginning-of-text token must not stand in the middle of prompt and target.
     targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
     examples, cut, dropped = [], 0, 0
     for prompt, target in zip(prompts, targets, strict=True):
-        room = max_length - len(target) - 1
+        room = max_length - len(target) - 1  # for the prompt, beside the end-of-text token
         if room < 1 or not target:
             dropped += 1
             continue
         cut += len(prompt) > room
-        kept = prompt[-room:]
-        examples.append(Example([*kept, *target, eos], len(kept)))
-    if not examples:
-        shortest = min(map(len, targets)) + 2
-        raise DataError(
-            f"None of the {len(rows)} rows can be used: the shortest needs {shortest} tokens, "
-            f"and at most {max_length} are allowed."
-        )
-    return Encoded(examples, cut, dropped)
+        kept = prompt[-room:]  # what stands just before the answer matters most
+        examples.append(EncodedExample([*kept, *target, eos], len(kept)))
+    # One token more on either side: the end, and a prompt of at least one.
+    why = shortest_needs((len(target) + 2 for target in targets), max_length)
+    return EncodedRows(examples, cut, dropped).checked(why)
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+def collate(examples: Sequence[EncodedExample], pad_id: int) -> Batch:
     """Pads examples on the right to the longest of them.
 
     Returns:
         ``input_ids`` and ``labels``, both ``(B, T)`` int64, labels being ``IGNORED`` on prompt and padding; and
         ``tokens``, how many of the positions are not padding.
     """
-    width = max(len(example.ids) for example in examples)
-    ids, labels = [], []
-    for example in examples:
-        padding = width - len(example.ids)
-        ids.append(example.ids + [pad_id] * padding)
-        target = example.ids[example.prompt_length :]
-        labels.append([IGNORED] * example.prompt_length + target + [IGNORED] * padding)
+    # A label is the token at its own position; who computes a loss compares it with the logits one position before.
+    labels = [[IGNORED] * example.prompt_length + example.ids[example.prompt_length :] for example in examples]
     return {
-        "input_ids": torch.tensor(ids),
-        "labels": torch.tensor(labels),
+        "input_ids": pad_rows([example.ids for example in examples], pad_id)[0],  # (B, T)
+        "labels": pad_rows(labels, IGNORED)[0],  # (B, T)
         "tokens": sum(len(example.ids) for example in examples),
     }
 
@@ -131,18 +158,18 @@ def pad_rows(rows: Sequence[Sequence[int]], padding: int, left: bool = False) ->
     Returns:
         The rows, and a mask of what is no padding: both ``(B, T)`` int64.
     """
-    width = max(map(len, rows))
+    width = max(map(len, rows))  # T
     ids, mask = [], []
     for row in rows:
         fill = width - len(row)
         ids.append([padding] * fill + [*row] if left else [*row] + [padding] * fill)
         mask.append([0] * fill + [1] * len(row) if left else [1] * len(row) + [0] * fill)
-    return torch.tensor(ids), torch.tensor(mask)
+    return torch.tensor(ids), torch.tensor(mask)  # (B, T), (B, T)
 
 
-def batches_by_length(examples: Sequence[Example], max_tokens: int = 4096) -> list[list[Example]]:
+def batches_by_length(examples: Sequence[EncodedExample], max_tokens: int = 4096) -> list[list[EncodedExample]]:
     """Groups all examples for an evaluation: sorted by length, at most ``max_tokens`` padded positions a batch."""
-    batches: list[list[Example]] = []
+    batches: list[list[EncodedExample]] = []
     for example in sorted(examples, key=lambda example: len(example.ids)):
         if not batches or (len(batches[-1]) + 1) * len(example.ids) > max_tokens:
             batches.append([])

@@ -5,16 +5,25 @@ the logits of the positions before a target token (``logits_to_keep`` of transfo
 """
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from peft_studio.errors import ModelError
+from peft_studio.training import Model
 from peft_studio.training.formats.rows import IGNORED
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
-def virtual_positions(model: nn.Module) -> int:
+
+def base_of(model: Model) -> "PreTrainedModel":
+    """The model of transformers in which a method has changed layers, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def virtual_positions(model: Model) -> int:
     """How many positions a prompt-learning method puts before the text (prefixes live in the cache and add none)."""
     config = getattr(model, "active_peft_config", None)
     if config is None or not config.is_prompt_learning or config.peft_type.value in ("PREFIX_TUNING", "CARTRIDGE"):
@@ -22,18 +31,18 @@ def virtual_positions(model: nn.Module) -> int:
     return int(config.num_virtual_tokens)
 
 
-def virtual_tokens(model: nn.Module) -> int:
+def virtual_tokens(model: Model) -> int:
     """How much of the model's context a method takes up, in tokens."""
     config = getattr(model, "active_peft_config", None)
     return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
 
 
-def has_prefix(model: nn.Module) -> bool:
+def has_prefix(model: Model) -> bool:
     """Whether a method puts keys and values into the model's cache."""
     return virtual_tokens(model) > virtual_positions(model)
 
 
-def target_logits(model: nn.Module, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def target_logits(model: Model, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits where a target token follows.
 
     Rows are padded on the right, which a causal model never looks back from; so no attention mask is needed, and
@@ -47,19 +56,19 @@ def target_logits(model: nn.Module, input_ids: Tensor, labels: Tensor) -> tuple[
     Returns:
         Logits ``(N, V)`` and the ``N`` target ids, row by row.
     """
-    inputs, following = input_ids[:, :-1], labels[:, 1:]
+    inputs, following = input_ids[:, :-1], labels[:, 1:]  # (B, T - 1) both: what is read, and what comes next
     wanted = following != IGNORED  # (B, T - 1)
-    targets = following[wanted]
+    targets = following[wanted]  # (N,)
     if _can_choose(model):
-        keep = F.pad(wanted, (virtual_positions(model), 0))
-        return model(input_ids=inputs, use_cache=False, logits_to_keep=keep).logits, targets
-    logits = model(input_ids=inputs, use_cache=False).logits
-    return logits[:, -inputs.shape[1] :][wanted], targets
+        # The library indexes hidden states with what it is given, so a mask does as well as a number of positions.
+        keep = F.pad(wanted, (virtual_positions(model), 0))  # (B, P + T - 1), P virtual positions in front
+        return model(input_ids=inputs, use_cache=False, logits_to_keep=keep).logits, targets  # (N, V)
+    logits = model(input_ids=inputs, use_cache=False).logits  # (B, P + T - 1, V)
+    return logits[:, -inputs.shape[1] :][wanted], targets  # (N, V)
 
 
-def _can_choose(model: nn.Module) -> bool:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(type(base).forward).parameters
+def _can_choose(model: Model) -> bool:
+    return "logits_to_keep" in inspect.signature(type(base_of(model)).forward).parameters
 
 
 def longest_row(asked: int, context: int, virtual: int) -> int:
@@ -81,12 +90,12 @@ def longest_row(asked: int, context: int, virtual: int) -> int:
     return min(asked, context - virtual)
 
 
-def context_length(model: nn.Module, default: int = 1 << 30) -> int:
+def context_length(model: Model, default: int = 1 << 30) -> int:
     """Longest text of a model in tokens, or ``default`` when its config names no limit."""
     return context_of(model.config, default)
 
 
-def context_of(config: Any, default: int = 1 << 30) -> int:
+def context_of(config: "PretrainedConfig", default: int = 1 << 30) -> int:
     """The same, of a model's transformers config."""
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if not limit:

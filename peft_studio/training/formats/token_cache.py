@@ -25,7 +25,7 @@ from peft_studio.training.formats import formats
 from peft_studio.training.formats import greedy as decoding
 from peft_studio.training.formats import rows as data
 from peft_studio.training.formats.formats import Format
-from peft_studio.training.formats.rows import Encoded, Example
+from peft_studio.training.formats.rows import EncodedExample, EncodedRows
 
 FEWEST_ROWS = 256
 """Fewer rows are tokenized as quickly as they are read."""
@@ -34,7 +34,7 @@ MAX_BYTES = 256 * 2**20
 LEFTOVER_SECONDS = 3600.0  # a draft that is older was cut short
 
 
-def encode_once(form: Format, rows: Sequence[Row], max_length: int, folder: Path) -> Encoded:
+def encode_once(form: Format, rows: Sequence[Row], max_length: int, folder: Path) -> EncodedRows:
     """What ``form.encode(rows, max_length)`` gives, from the cache if it is there.
 
     Args:
@@ -86,7 +86,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _read(file: Path) -> Encoded | None:
+def _read(file: Path) -> EncodedRows | None:
     """What an entry holds; None when it is not there or damaged."""
     try:
         with safe_open(file, "numpy") as stored:
@@ -101,10 +101,10 @@ def _read(file: Path) -> Encoded | None:
         os.utime(file)  # it was of use
     flat, ends = ids.tolist(), accumulate(lengths.tolist(), initial=0)
     spans = zip(pairwise(ends), prompts.tolist(), strict=True)
-    return Encoded([Example(flat[start:end], prompt) for (start, end), prompt in spans], *counts)
+    return EncodedRows([EncodedExample(flat[start:end], prompt) for (start, end), prompt in spans], *counts)
 
 
-def _write(file: Path, encoded: Encoded) -> None:
+def _write(file: Path, encoded: EncodedRows) -> None:
     """Keeps an entry; a disk that is full or cannot be written is no reason to fail a run."""
     examples = encoded.examples
     arrays = {
@@ -128,7 +128,7 @@ def _write(file: Path, encoded: Encoded) -> None:
             draft.unlink()
 
 
-def _checksum(counts: tuple[int, int], *arrays: Any) -> str:
+def _checksum(counts: tuple[int, int], *arrays: np.ndarray) -> str:
     digest = hashlib.sha256(repr(counts).encode())
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())

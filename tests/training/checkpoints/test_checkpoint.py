@@ -11,9 +11,8 @@ import pytest
 from peft_studio.errors import CheckpointError, NonFiniteLossError, StorageError
 from peft_studio.runs.paths import RunPaths
 from peft_studio.training import trainer
-from peft_studio.training.checkpoints import checkpoint
-from peft_studio.training.checkpoints import checkpointing as keeper
-from peft_studio.training.checkpoints.checkpoint import CheckpointWriter, Identity, read_checkpoint
+from peft_studio.training.checkpoints import checkpoint, checkpointing
+from peft_studio.training.checkpoints.checkpoint import CheckpointWriter, RunIdentity, read_checkpoint
 from tests.training.sessions import Log, make_config, train, weights
 
 
@@ -100,9 +99,9 @@ def test_a_checkpoint_that_cannot_be_trusted_is_not_used(
     assert read_checkpoint(paths.checkpoint, identity_of(paths)) is not None
 
 
-def identity_of(paths: RunPaths) -> Identity:
+def identity_of(paths: RunPaths) -> RunIdentity:
     """What a checkpoint says that it belongs to."""
-    return Identity(**json.loads((paths.checkpoint / "state.json").read_text())["identity"])
+    return RunIdentity(**json.loads((paths.checkpoint / "state.json").read_text())["identity"])
 
 
 @pytest.mark.usefixtures("untested")
@@ -137,7 +136,7 @@ def test_a_writer_killed_at_any_instant_leaves_a_whole_checkpoint(
 ) -> None:
     import torch
 
-    identity = Identity("c", "b", "d")
+    identity = RunIdentity("c", "b", "d")
     calls = 0
 
     class Killed(BaseException):
@@ -208,16 +207,16 @@ def test_the_last_good_adapter_outlives_a_loss_that_is_no_number(
     copies: bool, tiny_model: Path, folder: Callable[[str], RunPaths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not copies:
-        monkeypatch.setattr(keeper, "GOOD_BYTES", 0)
-        monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
-        monkeypatch.setattr(keeper, "CHECKPOINT_SHARE", 1e9)
-    real = trainer.StudioTrainer._summed
+        monkeypatch.setattr(checkpointing, "GOOD_BYTES", 0)
+        monkeypatch.setattr(checkpointing, "CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr(checkpointing, "CHECKPOINT_SHARE", 1e9)
+    real = trainer.TrainingLoop._summed
 
     def summed(self: Any, batch: Any) -> Any:
         loss = real(self, batch)
-        return loss * math.nan if self.state.global_step == 3 else loss
+        return loss * math.nan if self.step == 3 else loss
 
-    monkeypatch.setattr(trainer.StudioTrainer, "_summed", summed)
+    monkeypatch.setattr(trainer.TrainingLoop, "_summed", summed)
     log, paths = Log(), folder("run")
     with pytest.raises(NonFiniteLossError, match=r"at step 4, .* adapter of step \d, the last good one, is kept"):
         train(make_config(tiny_model), paths, log)
@@ -226,8 +225,8 @@ def test_the_last_good_adapter_outlives_a_loss_that_is_no_number(
 
 
 def test_reading_names_what_is_wrong(tmp_path: Path) -> None:
-    identity = Identity("c", "b", "d")
+    identity = RunIdentity("c", "b", "d")
     assert read_checkpoint(tmp_path / "none", identity) is None
     CheckpointWriter(tmp_path / "x", identity, {}).write({"step": 1}, {})
     with pytest.raises(CheckpointError, match="belongs to another data"):
-        read_checkpoint(tmp_path / "x", Identity("c", "b", "e"))
+        read_checkpoint(tmp_path / "x", RunIdentity("c", "b", "e"))

@@ -10,7 +10,7 @@ import pytest
 
 from peft_studio.errors import ConfigError
 from peft_studio.runs.paths import RunPaths
-from peft_studio.training.checkpoints import checkpointing as keeper
+from peft_studio.training.checkpoints import checkpointing
 from peft_studio.training.checkpoints.checkpoint import CheckpointWriter
 from tests.training.sessions import Log, folder_of, make_config, train, weights
 
@@ -77,8 +77,8 @@ def test_a_classification_run_goes_on(families: dict[str, Path], folder: Callabl
 def test_steps_after_the_checkpoint_come_again_with_the_same_numbers(
     tiny_model: Path, folder: Callable[[str], RunPaths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(keeper, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(checkpointing, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointing, "CHECKPOINT_SHARE", 1e9)
     config, paths = make_config(tiny_model), folder("run")
     real = CheckpointWriter.write
 

@@ -18,6 +18,7 @@ from peft_studio.methods import METHODS
 from peft_studio.models.catalog import MODELS
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.training import placing
+from peft_studio.training.estimates import memory
 from peft_studio.training.estimates.estimate import estimate, shapes_only
 from peft_studio.training.estimates.safetensors_size import safetensors_bytes
 from peft_studio.training.fast.llama import MEMORY_BYTES
@@ -120,6 +121,17 @@ def test_what_frozen_blocks_give_counts_where_rows_come_again() -> None:
     once, often = (figures("top_layers", max_steps=steps)["memory"]["activations"] for steps in (10, 1000))
     assert once < often < once + 1.5 * MEMORY_BYTES
     assert figures("lora", max_steps=10)["memory"] == figures("lora", max_steps=1000)["memory"]
+
+
+def test_the_check_of_the_fast_path_counts_where_it_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluation(**options: Any) -> int:
+        return int(figures("full", **options)["memory"]["evaluation"])
+
+    lone = {"batch_size": 1, "optimizer": "sgd", "eval_rows": 1}  # SGD keeps nothing beside the gradients
+    peak, others = evaluation(**lone), [{}, {**lone, "gradient_checkpointing": True}]
+    found = [evaluation(**options) for options in others]
+    monkeypatch.setattr(memory, "check_bytes", lambda *_: 0)
+    assert peak > evaluation(**lone) and found == [evaluation(**options) for options in others]
 
 
 def test_a_run_that_is_larger_than_the_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

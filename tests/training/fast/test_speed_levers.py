@@ -22,7 +22,7 @@ from peft_studio.training.formats.formats import Continuation
 from peft_studio.training.formats.rows import collate, encode_rows
 from peft_studio.training.formats.target_logits import target_logits
 from peft_studio.training.load import attach, load_base
-from peft_studio.training.loop import StudioTrainer
+from peft_studio.training.loop import TrainingLoop
 from peft_studio.training.step_events import StepCallback
 from tests.training.conftest import make_adapted
 
@@ -196,7 +196,7 @@ def losses(model_id: Path, levers: Levers, **training: Any) -> list[float]:
         seen.append(event["loss"])
 
     callback = StepCallback(emit, lambda: False, lambda *_: False, 10**6)
-    StudioTrainer(model, run, form.encode(ROWS, 256).examples, form, callback, levers=levers).train()
+    TrainingLoop(model, run, form.encode(ROWS, 256).examples, form, callback, levers=levers).train()
     return seen
 
 

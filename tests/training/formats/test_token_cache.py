@@ -12,7 +12,7 @@ from peft_studio.tasks import TASKS
 from peft_studio.tasks.base import Row
 from peft_studio.training.formats import token_cache
 from peft_studio.training.formats.formats import Continuation, Format, format_for
-from peft_studio.training.formats.rows import Encoded
+from peft_studio.training.formats.rows import EncodedRows
 from peft_studio.training.formats.token_cache import FEWEST_ROWS, encode_once
 from peft_studio.training.load import layout_of, load_base, load_tokenizer
 
@@ -35,7 +35,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     plain = Continuation.encode
 
-    def counted(self: Format, rows: list[Row], max_length: int) -> Encoded:
+    def counted(self: Format, rows: list[Row], max_length: int) -> EncodedRows:
         found.append(len(rows))
         return plain(self, rows, max_length)
 
