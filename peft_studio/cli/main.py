@@ -6,20 +6,18 @@ heavy is imported before a command needs it.
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft_studio.cli import listings, run_commands
-from peft_studio.cli.printing import print_json, print_table
+from peft_studio.cli import listings, run_commands, storage_commands
+from peft_studio.cli.printing import Command, print_json, print_table
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
 
 EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
-
-Command = Callable[[argparse.Namespace, Settings], int]
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -39,7 +37,12 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     options = _parser().parse_args(argv)
     try:
         command: Command = options.command
-        return command(options, load_settings(env, home=options.home, threads=options.threads))
+        settings = load_settings(env, home=options.home, threads=options.threads)
+        if settings.public:
+            from peft_studio.tasks.custom import restrict_to
+
+            restrict_to(settings.home)
+        return command(options, settings)
     except StudioError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return EXIT_ERROR
@@ -51,13 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m peft_studio", description="Parameter-efficient fine-tuning.")
     parser.add_argument("--home", metavar="FOLDER", help="where runs are kept (default: PEFT_STUDIO_HOME)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
-    from peft_studio.cli.storage_commands import add_commands
-
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=words, description=words)
-        found.set_defaults(command=command, verb=name)
+        found.set_defaults(command=command)
         # The same options after the command's name; SUPPRESS keeps them from undoing those before it.
         found.add_argument("--home", metavar="FOLDER", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         found.add_argument("--threads", type=int, metavar="N", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -83,23 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         add("models", listings.models, "List the base models of the catalogue, or search the Hub."),
         add("data", listings.data, "List or search data sets of the Hub; 'data fetch ID' makes files of one."),
     )
-    for name, run_command, words in (
-        ("metrics", _metrics, "Print every recorded value of a run."),
-        ("export", _export, "Pack a run's adapter with its model card and reproduce.py."),
-        ("pause", run_commands.ask, "Pause a run; it writes a checkpoint."),
-        ("resume", run_commands.ask, "Put a run back into the queue, to go on from its checkpoint."),
-        ("stop", run_commands.ask, "Stop a run; it saves its adapter."),
-        ("extend", run_commands.extend, "Train a run longer."),
-        ("delete", run_commands.delete, "Delete a run."),
-    ):
-        found = add(name, run_command, words)
-        found.add_argument("run", metavar="RUN_ID")
-        if name == "export":
-            found.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
-        elif name == "extend":
-            found.add_argument("steps", type=int, metavar="STEPS", help="how many more")
-    run_commands.add_queue(add("queue", run_commands.queue, "Show the queue, or change it."))
-    add_commands(add)
+    add("metrics", _metrics, "Print every recorded value of a run.").add_argument("run", metavar="RUN_ID")
+    export = add("export", _export, "Pack a run's adapter with its model card and reproduce.py.")
+    export.add_argument("run", metavar="RUN_ID")
+    export.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
+    run_commands.add_commands(add)
+    storage_commands.add_commands(add)
     commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
     return parser
 
@@ -225,7 +215,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
 def _runs(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.manager import JobManager
 
-    runs = JobManager(settings).list()
+    runs = JobManager(settings).library.list()
     if options.json:
         print_json([run.to_dict() for run in runs])
     else:
@@ -237,7 +227,7 @@ def _runs(options: argparse.Namespace, settings: Settings) -> int:
 def _metrics(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.manager import JobManager
 
-    values = list(JobManager(settings).metrics(options.run))
+    values = list(JobManager(settings).library.metrics(options.run))
     if options.json:
         print_json(values)
     else:

@@ -4,7 +4,6 @@ What is set aside for validation and test depends on the rows alone, so the same
 Rows with one prompt never fall into two of them. Pure Python: the web process makes these tasks too.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -137,13 +136,21 @@ def cached_table(path: Path) -> Table:
     return _table(path, _stamp(path))
 
 
+_public_home: Path | None = None
+
+
+def restrict_to(home: Path | None) -> None:
+    """Has this process read only files that visitors of a public app uploaded or fetched into a home folder."""
+    global _public_home
+    _public_home = home and home.resolve()
+
+
 def _check_place(path: Path) -> None:
     """On a public Space, visitors may name their uploads and fetched data sets, not any file of the machine."""
-    if "SPACE_ID" not in os.environ:
+    if _public_home is None:
         return
-    whole = path.resolve()
-    kept = len(whole.parents) > 2 and whole.parents[1].name in ("uploads", "datasets")
-    if not (kept and (whole.parents[2] / "runs").is_dir()):
+    folders = path.resolve().parents[1:3]
+    if folders not in [(_public_home / name, _public_home) for name in ("uploads", "datasets")]:
         raise DataError(f"On a Space only uploaded files can be used, and {str(path)!r} is not one. Upload it first.")
 
 

@@ -14,7 +14,7 @@ from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
 from peft_studio.methods import METHODS, get_method
 from peft_studio.models.catalog import MODELS, known_params
 from peft_studio.tasks import CUSTOM, TASKS
-from peft_studio.ui.context import Studio, guard, plain
+from peft_studio.ui.context import Studio, guard
 from peft_studio.ui.data import DataPanel
 from peft_studio.ui.form import control, controls, read_values, show_number, show_value
 from peft_studio.ui.methods import DEFAULT_METHOD, MethodPicker, summary
@@ -234,7 +234,7 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     events = [item.change for item in form.inputs() if item is not form.name]
     gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **quiet)
-    studio.extras["load"] = lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet)
+    studio.on_load.append(lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet))
     chosen = [form.method, form.model, form.task, form.data.kind]
     rate = form.training["learning_rate"]
     form.method.input(form.show_method, chosen, form.method_outputs(), **quiet)
@@ -298,7 +298,7 @@ def _wire_fill(studio: Studio, form: TrainForm) -> None:
     def fill(event: gr.EventData) -> dict[Any, Any]:
         request = event._data or {}
         if "run" in request:
-            data = with_changes(studio.manager.clone(str(request["run"])), request.get("set"))
+            data = with_changes(studio.manager.library.clone(str(request["run"])), request.get("set"))
         else:
             data = {"method": {"name": str(request.get("method", DEFAULT_METHOD))}, "training": {}}
         return {**form.show(data), studio.tabs: gr.Tabs(selected="train")}
@@ -306,6 +306,3 @@ def _wire_fill(studio: Studio, form: TrainForm) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     form.preset.input(preset, form.preset, targets, **quiet)
     studio.bridge.fill(fill, None, [*targets, studio.tabs], **quiet)
-
-
-__all__ = ["TrainForm", "build", "plain"]
