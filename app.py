@@ -12,6 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 from peft_studio.errors import StorageError, StudioError
 from peft_studio.settings import Settings, load_settings
+from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 
 
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(os.environ, **vars(args))
         check_port(settings)
         use_folder(settings.cache_dir)
+        restrict_to(settings.home if settings.public else None)
         from peft_studio.jobs.manager import JobManager
 
         manager = JobManager(settings)

@@ -8,7 +8,7 @@ stops the work. Models stay in memory between requests.
     {"op": "preview", "config": {...}}                         -> see training.estimates.preview
     {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
                                                                -> {"columns": [{"name", "text", "done", ...}]}, often
-    any error                                                  -> {"error": {"type": class, "message": words}}
+    any error                                                  -> {"error": see errors.StudioError.to_dict}
 """
 
 import argparse
@@ -34,6 +34,7 @@ from peft_studio.config.sampling import parse_sampling
 from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.methods import METHODS
 from peft_studio.runs.store import RunStore
+from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.estimates.preview import preview
@@ -163,13 +164,12 @@ def _serve_one(engine: Engine, connection: socket.socket) -> None:
                 for value in answers:
                     _send(connection, value)
         except StudioError as exc:
-            _send(connection, {"error": {"type": type(exc).__name__, "message": str(exc)}})
+            _send(connection, {"error": exc.to_dict()})
         except OSError:
             raise
         except Exception as exc:  # a fault of ours: the log has the trace, the client the words
             traceback.print_exc()
-            message = f"{type(exc).__name__}: {exc}"
-            _send(connection, {"error": {"type": EngineError.__name__, "message": message}})
+            _send(connection, {"error": EngineError(f"{type(exc).__name__}: {exc}").to_dict()})
 
 
 def _answers(engine: Engine, connection: socket.socket) -> Generator[dict[str, Any]]:
@@ -205,11 +205,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True, help="home folder of the app")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--app", type=int, help="process without which nobody wants this one")
+    parser.add_argument("--public", action="store_true", help="read only files that visitors brought")
     options = parser.parse_args(argv)
     wanted = _is_wanted(options.app)
     torch.set_num_threads(options.threads)
     be_quiet()
     use_folder(options.home / "cache")
+    restrict_to(options.home if options.public else None)
     engine = Engine(options.home)
     listener = _listen(options.socket)
     threading.Thread(target=_warm_up, args=(engine, options.home), daemon=True).start()

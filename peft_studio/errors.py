@@ -14,6 +14,7 @@
     │   └── InvalidStateError  the run is not in a state that allows this
     ├── TrainingError
     │   ├── NonFiniteLossError the loss became NaN or infinite
+    │   ├── SupervisorLostError the process that watched over a worker was killed
     │   └── OutOfMemoryError   the machine's memory ran out
     └── EngineError            the inference process failed or is not there
 
@@ -21,11 +22,19 @@ Every message says what was wrong, the value, and what is allowed.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class StudioError(Exception):
-    """Base of all errors that a user can cause or must be told about."""
+    """Base of all errors that a user can cause or must be told about.
+
+    Every class can be made of its message alone; what it takes besides has a default and is kept under its own name.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Class, message and attributes as JSON, for another process; `error_from` makes the same error of it."""
+        return {"type": type(self).__name__, "message": str(self), **vars(self)}
 
 
 class ConfigError(StudioError):
@@ -51,8 +60,10 @@ class ModelError(StudioError):
 class HubOfflineError(StudioError):
     """The Hugging Face Hub cannot be reached, or is switched off for this machine."""
 
-    def __init__(self) -> None:
-        super().__init__("The Hub cannot be reached from here; embedded models and local folders work.")
+    def __init__(
+        self, message: str = "The Hub cannot be reached from here; embedded models and local folders work."
+    ) -> None:
+        super().__init__(message)
 
 
 class DataError(StudioError):
@@ -101,6 +112,21 @@ class OutOfMemoryError(TrainingError):
 
 class EngineError(StudioError):
     """The inference process failed or cannot be reached."""
+
+
+def error_from(told: Mapping[str, Any]) -> StudioError:
+    """The error that another process has told of; an ``EngineError`` with its words when it is none of ours.
+
+    Args:
+        told: From `StudioError.to_dict`.
+    """
+    kind = globals().get(str(told.get("type")))
+    message = str(told.get("message", "The engine failed."))
+    if not (isinstance(kind, type) and issubclass(kind, StudioError)):
+        return EngineError(message)
+    error = kind(message)
+    vars(error).update({name: told[name] for name in vars(error) if name in told})
+    return error
 
 
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:

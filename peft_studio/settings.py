@@ -1,6 +1,6 @@
 """Where the app listens, keeps its data and how much of the machine it may use.
 
-``app.py`` and ``cli`` pass their environment in; nothing else in the package reads it.
+``app.py`` and ``__main__.py`` pass their environment in; nothing else in the package reads it to decide anything.
 """
 
 import os
@@ -30,6 +30,7 @@ class Settings(BaseModel):
         port: TCP port to listen on.
         max_running: Training workers at a time; half the cores; `load_settings` makes it one for each GPU.
         threads: CPU threads for each worker and for the engine.
+        public: Whether visitors use the app, as on a Space (``SPACE_ID``): they may name no file of the machine.
         visible_gpus: Which GPUs may be used (``CUDA_VISIBLE_DEVICES``); all when None, none when empty.
         auto_resume: Whether runs that were cut short (killed, or the machine went down) go on by themselves.
         keep_runs: How many runs that are over are kept; older ones are deleted. 0 keeps all.
@@ -50,6 +51,7 @@ class Settings(BaseModel):
     port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
     threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
+    public: bool = False
     visible_gpus: str | None = None
     auto_resume: bool = True
     keep_runs: int = Field(0, ge=0)
@@ -102,6 +104,7 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
     """
     values: dict[str, object] = {key: env[name] for key, name in _ENV.items() if env.get(name)}
     if env.get("SPACE_ID"):
+        values["public"] = True
         values.setdefault("host", "0.0.0.0")
     values["visible_gpus"] = env.get(VISIBLE)
     if gpus := count_gpus(env.get(VISIBLE)):

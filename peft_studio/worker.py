@@ -40,6 +40,7 @@ from peft_studio.runs.out_of_memory import is_low_memory, log_says_low_memory, l
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.redact import redact
 from peft_studio.runs.status import ENDS, last_event
+from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 
 NICENESS = 5  # training yields to the page
@@ -283,9 +284,12 @@ def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> i
     parser.add_argument("--threads", type=int, default=max(1, min(2, os.cpu_count() or 1)))
     parser.add_argument("--by", default="app", help="who starts it, for claim.json")
     parser.add_argument("--gpus", help="UUIDs of the GPUs it may use, with commas between")
+    parser.add_argument("--public", action="store_true", help="read only files that visitors brought")
     options = parser.parse_args(argv)
     gpus = None if options.gpus is None else list(filter(None, options.gpus.split(",")))
-    use_folder(options.run_dir.resolve().parent.parent / "cache")
+    home = options.run_dir.resolve().parent.parent
+    use_folder(home / "cache")
+    restrict_to(home if options.public else None)
     return supervise(RunPaths(options.run_dir.resolve()), train, options.threads, options.by, gpus)
 
 

@@ -61,19 +61,19 @@ def take_up(manager: JobManager, config: RunConfig, name: str, priority: str) ->
         return manager.store.paths(run_id), ByApp(manager, run_id)
     manager.check(config)
     prepare_home(settings)
-    manager.keeper.check_quota(manager.list() if settings.quota_mb else [])
+    manager.keeper.check_quota(manager.library.list() if settings.quota_mb else [])
     lock = lock_home(settings.home) if on_cluster else None
     paths = manager.store.create(config, name)
     if priority and priority != NORMAL:
         manager.queue.prioritize(paths.id, priority)  # for when it is interrupted and goes on in an app
     if lock is not None:
         return paths, ByCluster(manager.executor, paths, lock)
-    return paths, ByWorker(paths, settings.threads, _free_gpus(manager, paths))
+    return paths, ByWorker(paths, settings.threads, _free_gpus(manager, paths), settings.public)
 
 
 def _free_gpus(manager: JobManager, paths: RunPaths) -> tuple[str, ...] | None:
     """The GPUs for a run that starts beside the queue; None leaves it those that it asks for."""
-    busy = [manager.store.paths(info.id) for info in manager.list() if Status(info.status).is_active]
+    busy = [manager.store.paths(info.id) for info in manager.library.list() if Status(info.status).is_active]
     if manager.places.wants(paths):
         manager.places.must_wait(paths, busy, lambda _run: None)
     return manager.places.given(paths)
@@ -86,6 +86,7 @@ class ByWorker:
         paths: The run.
         threads: CPU threads for it.
         gpus: UUIDs of the GPUs that it may use.
+        public: Whether it may read only files that visitors brought.
 
     Raises:
         StorageError: Its log cannot be written.
@@ -93,9 +94,10 @@ class ByWorker:
 
     words = ""
 
-    def __init__(self, paths: RunPaths, threads: int, gpus: tuple[str, ...] | None) -> None:
+    def __init__(self, paths: RunPaths, threads: int, gpus: tuple[str, ...] | None, public: bool = False) -> None:
         command = [sys.executable, "-m", WORKER, str(paths.root), "--threads", str(threads)]
         command += ["--by", "cli", *([] if gpus is None else ["--gpus", ",".join(gpus)])]
+        command += ["--public"] if public else []
         self._log = paths.log
         try:
             with paths.log.open("ab") as log:
@@ -183,7 +185,7 @@ class ByApp:
     @property
     def words(self) -> str:
         """Its place in the queue, or why it waits."""
-        info = self._manager.info(self._id)
+        info = self._manager.library.info(self._id)
         return info.reason or (f"number {info.queue_position} in the queue" if info.queue_position else "")
 
     def lost(self) -> str:

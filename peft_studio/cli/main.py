@@ -6,12 +6,12 @@ heavy is imported before a command needs it.
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peft_studio.cli import listings, run_commands
-from peft_studio.cli.printing import print_json, print_table
+from peft_studio.cli import listings, run_commands, storage_commands
+from peft_studio.cli.printing import Command, print_json, print_table
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
@@ -19,8 +19,6 @@ from peft_studio.tasks.kept_rows import keeping
 
 EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
-
-Command = Callable[[argparse.Namespace, Settings], int]
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -41,6 +39,10 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     try:
         command: Command = options.command
         settings = load_settings(env, home=options.home, threads=options.threads)
+        if settings.public:
+            from peft_studio.tasks.custom import restrict_to
+
+            restrict_to(settings.home)
         with keeping(settings.cache_dir):
             return command(options, settings)
     except StudioError as exc:
@@ -54,13 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m peft_studio", description="Parameter-efficient fine-tuning.")
     parser.add_argument("--home", metavar="FOLDER", help="where runs are kept (default: PEFT_STUDIO_HOME)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
-    from peft_studio.cli.storage_commands import add_commands
-
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=words, description=words)
-        found.set_defaults(command=command, verb=name)
+        found.set_defaults(command=command)
         # The same options after the command's name; SUPPRESS keeps them from undoing those before it.
         found.add_argument("--home", metavar="FOLDER", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         found.add_argument("--threads", type=int, metavar="N", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -86,23 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         add("models", listings.models, "List the base models of the catalogue, or search the Hub."),
         add("data", listings.data, "List or search data sets of the Hub; 'data fetch ID' makes files of one."),
     )
-    for name, run_command, words in (
-        ("metrics", _metrics, "Print every recorded value of a run."),
-        ("export", _export, "Pack a run's adapter with its model card and reproduce.py."),
-        ("pause", run_commands.ask, "Pause a run; it writes a checkpoint."),
-        ("resume", run_commands.ask, "Put a run back into the queue, to go on from its checkpoint."),
-        ("stop", run_commands.ask, "Stop a run; it saves its adapter."),
-        ("extend", run_commands.extend, "Train a run longer."),
-        ("delete", run_commands.delete, "Delete a run."),
-    ):
-        found = add(name, run_command, words)
-        found.add_argument("run", metavar="RUN_ID")
-        if name == "export":
-            found.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
-        elif name == "extend":
-            found.add_argument("steps", type=int, metavar="STEPS", help="how many more")
-    run_commands.add_queue(add("queue", run_commands.queue, "Show the queue, or change it."))
-    add_commands(add)
+    add("metrics", _metrics, "Print every recorded value of a run.").add_argument("run", metavar="RUN_ID")
+    export = add("export", _export, "Pack a run's adapter with its model card and reproduce.py.")
+    export.add_argument("run", metavar="RUN_ID")
+    export.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
+    run_commands.add_commands(add)
+    storage_commands.add_commands(add)
     commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
     return parser
 
@@ -230,7 +219,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
 def _runs(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.manager import JobManager
 
-    runs = JobManager(settings).list()
+    runs = JobManager(settings).library.list()
     if options.json:
         print_json([run.to_dict() for run in runs])
     else:
@@ -242,7 +231,7 @@ def _runs(options: argparse.Namespace, settings: Settings) -> int:
 def _metrics(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.manager import JobManager
 
-    values = list(JobManager(settings).metrics(options.run))
+    values = list(JobManager(settings).library.metrics(options.run))
     if options.json:
         print_json(values)
     else:

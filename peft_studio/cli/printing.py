@@ -1,8 +1,15 @@
-"""How commands print: one JSON value as the last line, or a table for people."""
+"""What commands are, and how they print: one JSON value as the last line, or a table for people."""
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from peft_studio.settings import Settings
+
+Command = Callable[[argparse.Namespace, Settings], int]
+Add = Callable[[str, Command, str], argparse.ArgumentParser]
+"""Makes a command of its name, its function and what it does in words."""
 
 
 def print_json(value: Any) -> None:

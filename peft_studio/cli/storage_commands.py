@@ -2,15 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from peft_studio.cli.printing import print_json
+from peft_studio.cli.printing import Add, print_json
 from peft_studio.doctor.findings import Finding
 from peft_studio.errors import ConfigError, StorageError
+from peft_studio.jobs.actions import actions_on
 from peft_studio.settings import Settings, prepare_home
-
-Add = Callable[[str, Callable[[argparse.Namespace, Settings], int], str], argparse.ArgumentParser]
 
 
 def add_commands(add: Add) -> None:
@@ -26,15 +25,14 @@ def add_commands(add: Add) -> None:
     pack = add("export-run", _export_run, "Pack a whole run that is over: config, metrics, log, adapter, answers.")
     pack.add_argument("run", metavar="RUN_ID")
     pack.add_argument("file", type=Path, metavar="FILE")
-    add("import-run", _import_run, "Take in a run that export-run has packed.").add_argument(
-        "file", type=Path, metavar="FILE"
-    )
+    take_in = actions_on("home")["import"]
+    add(take_in.command, _import_run, take_in.words).add_argument("file", type=Path, metavar="FILE")
 
 
 def _doctor(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.jobs.manager import JobManager
 
-    found = JobManager(settings).findings(options.run)
+    found = JobManager(settings).library.findings(options.run)
     if options.json:
         print_json([finding.to_dict() for finding in found])
     else:
@@ -56,7 +54,7 @@ def _disk(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.runs.housekeeping import megabytes
 
     manager = JobManager(settings)
-    use = manager.keeper.measure(manager.list())
+    use = manager.keeper.measure(manager.library.list())
     if options.json:
         print_json(use.to_dict())
         return 0
@@ -80,7 +78,7 @@ def _clean(options: argparse.Namespace, settings: Settings) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: 0 keeps all runs, and nothing is below it.", name)
     manager = JobManager(settings.model_copy(update=given))
     if options.dry_run:
-        gone, freed = manager.keeper.outdated(manager.list()), 0
+        gone, freed = manager.keeper.outdated(manager.library.list()), 0
     else:
         gone, freed = manager.keep_house(), manager.keeper.remove_leftovers()
     if options.json:

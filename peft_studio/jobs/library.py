@@ -24,7 +24,7 @@ class RunLibrary:
     """
 
     def __init__(self, store: RunStore, index: RunIndex, curves: Path) -> None:
-        self.store = store
+        self._store = store
         self._index = index
         self._series = SeriesCache(store, curves)
         self._evidence = EvidenceCache()
@@ -64,7 +64,7 @@ class RunLibrary:
             RunNotFoundError: No run has this id.
         """
         status = self._index.get(run_id).status
-        return self._evidence.ask(diagnose, self.store.paths(run_id), status)
+        return self._evidence.ask(diagnose, self._store.paths(run_id), status)
 
     def clone(self, run_id: str) -> dict[str, Any]:
         """A run's config as plain values, for "the same again with a change".
@@ -73,7 +73,7 @@ class RunLibrary:
             RunNotFoundError: No run has this id.
             ConfigError: The config is damaged.
         """
-        return self.store.config(run_id).model_dump(mode="json")
+        return self._store.config(run_id).model_dump(mode="json")
 
     def log_tail(self, run_id: str, lines: int = 200) -> str:
         """The last lines that the worker printed; of progress bars the last state.
@@ -81,7 +81,7 @@ class RunLibrary:
         Raises:
             RunNotFoundError: No run has this id.
         """
-        return tail(self.store.paths(run_id).log, lines)
+        return tail(self._store.paths(run_id).log, lines)
 
     def forget(self, run_id: str) -> None:
         """Drops what was remembered of a run that was deleted."""

@@ -14,7 +14,7 @@ from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
 from peft_studio.files import has_app, lock_home
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
-from peft_studio.jobs.controls import RunControls
+from peft_studio.jobs.controls import ask_to_pause, ask_to_stop, check_can_go_on, lengthen
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.executors.gpu_placement import GpuPlaces
@@ -25,9 +25,12 @@ from peft_studio.machine.devices import find_devices
 from peft_studio.processes.engine_client import EngineClient
 from peft_studio.processes.hub_fetch import Fetcher
 from peft_studio.processes.warm_client import WarmClient
-from peft_studio.runs.housekeeping import Housekeeper
+from peft_studio.runs.housekeeping import Housekeeper, set_star
 from peft_studio.runs.index import RunIndex
+from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import NORMAL, RunQueue
+from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.requeue import BY_USER, requeue
 from peft_studio.runs.status import Status
 from peft_studio.runs.store import RunStore
 from peft_studio.settings import Settings, prepare_home
@@ -35,10 +38,11 @@ from peft_studio.settings import Settings, prepare_home
 STOP_GRACE = 30.0  # seconds to save the adapter or a checkpoint and end
 
 
-class JobManager(RunLibrary):
+class JobManager:
     """Submits, orders, starts, watches, pauses, stops and deletes runs.
 
-    Reading and submitting work at once; nothing is started before `start`.
+    Reading and submitting work at once; nothing is started before `start`. An unknown id is a RunNotFoundError, what a
+    run does not allow in its present state an InvalidStateError, and what cannot be written a StorageError.
 
     Args:
         settings: Home folder, limits.
@@ -51,8 +55,10 @@ class JobManager(RunLibrary):
         ConfigError: The executor of the settings needs Ray, which is not installed.
 
     Attributes:
+        library: What can be asked about runs.
         devices: What runs can be placed on, if they train on this machine.
         places: Which of its GPUs each has.
+        executor: Where workers run.
         engine: The inference process.
         fetcher: Brings data sets from the Hub.
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
@@ -75,32 +81,23 @@ class JobManager(RunLibrary):
         self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
         self.devices = find_devices(settings.visible_gpus, settings.threads)
         self.places = GpuPlaces(self.devices, settings.max_running)
-        self._executor = executor or make_executor(settings, self._warm, self.places)
-        index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
-        super().__init__(self.store, index, settings.cache_dir / "curves")
-        self._controls = RunControls(self.store, self._index, self.queue)
+        self.executor = executor or make_executor(settings, self._warm, self.places)
+        self._index = RunIndex(self.store, self.queue, self.executor.lives, settings.cache_dir / "runs.json")
+        self.library = RunLibrary(self.store, self._index, settings.cache_dir / "curves")
         self.keeper = Housekeeper(settings)
-        self.engine = EngineClient(self._warm, settings.home, settings.threads)
-        self.fetcher = Fetcher(settings.home)
+        self.engine = EngineClient(self._warm, settings.home, settings.threads, public=settings.public)
+        self.fetcher = Fetcher(settings.home, public=settings.public)
         admission = Admission(Predictor(estimate or self.engine.estimate), places=self.places)
-        press, limits = Press(self._executor, grace), Limits(settings.max_running, settings.auto_resume)
-        self._scheduler = Scheduler(self._index, self._executor, self.queue, admission, press, limits)
+        press, limits = Press(self.executor, grace), Limits(settings.max_running, settings.auto_resume)
+        self._scheduler = Scheduler(self._index, self.executor, self.queue, admission, press, limits)
         self._lock_fd: int | None = None
         self.trouble = ""
-
-    @property
-    def executor(self) -> Executor:
-        """Where workers run."""
-        return self._executor
 
     def start(self, preload_engine: bool = True) -> None:
         """Takes the home folder, starts the warm server and the scheduler, and picks up what is there.
 
-        A home folder that can be read and not written is shown as it is: no run is started then, and `trouble` says
-        why.
-
-        Args:
-            preload_engine: Whether to start the engine in the background, so that the first estimate is quick.
+        A home that can be read and not written is shown as it is: no run is started, and `trouble` says why.
+        With ``preload_engine`` the engine starts in the background, so that the first estimate is quick.
 
         Raises:
             StorageError: Another app uses the home folder, or there is none and none can be made.
@@ -121,7 +118,7 @@ class JobManager(RunLibrary):
         self.trouble = ""
         self._lock_fd = lock_home(self.settings.home)
         self.keep_house()
-        self._executor.open()
+        self.executor.open()
         self._scheduler.start()
 
     def close(self) -> None:
@@ -129,7 +126,7 @@ class JobManager(RunLibrary):
         self._scheduler.close()
         self.fetcher.close()
         self.engine.close()
-        self._executor.close()
+        self.executor.close()
         self._warm.close()
         if self._lock_fd is not None:
             os.close(self._lock_fd)
@@ -146,15 +143,11 @@ class JobManager(RunLibrary):
             The run's id.
 
         Raises:
-            ModelError: There is no such model, or it is too large for this machine.
-            DataError: A data file cannot be used; the message names file, row and column.
-            ConfigError: The model cannot do such a task, the method does not fit it, or there is no such device.
-            InvalidStateError: There is no such priority.
-            StorageError: The disk is full, the quota used up, or the folder is not writable.
+            StudioError: It could not start (see `check`), there is no such priority, or the disk or quota is full.
         """
         self.check(config)
         self.keep_house()
-        self.keeper.check_quota(self.list())
+        self.keeper.check_quota(self._index.all())
         run_id = self.store.new_id(config)
         if priority != NORMAL:  # before the run is there: it may start this instant
             self.queue.prioritize(run_id, priority)
@@ -166,35 +159,28 @@ class JobManager(RunLibrary):
         """Makes sure that a run can start; see `preflight.check_run`, and `Devices.check` where runs train here.
 
         Raises:
-            StudioError: It cannot; the message says why.
+            StudioError: A ModelError, DataError or ConfigError that says why not.
         """
         check_run(config)
-        if self._executor.is_here:
+        if self.executor.is_here:
             self.devices.check(config.resources.device)
 
     def stop(self, run_id: str) -> None:
-        """Asks a run to stop; a queued one never starts. Asking twice is fine.
+        """Asks a run to stop; a queued one never starts, a running one saves its adapter first. Twice is fine.
 
-        A running one saves its adapter first. Asked again some seconds later, it is ended without waiting.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            StorageError: The request cannot be written (a full disk).
+        Asked again some seconds later, it is ended without waiting.
         """
-        self._controls.stop(run_id)
+        paths, info = self._look(run_id)
+        ask_to_stop(paths, Status(info.status))
         self._changed()
 
     def pause(self, run_id: str) -> None:
         """Asks a running run to write a checkpoint and end, so that it can go on later. Asking twice is fine.
 
         Asked again some seconds later, it is ended without waiting; its last checkpoint is what it can go on from.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            InvalidStateError: It is not running.
-            StorageError: The request cannot be written (a full disk).
         """
-        self._controls.pause(run_id)
+        paths, info = self._look(run_id)
+        ask_to_pause(paths, Status(info.status))
         self._changed()
 
     def resume(self, run_id: str) -> None:
@@ -202,14 +188,11 @@ class JobManager(RunLibrary):
 
         Allowed for paused runs, for stopped and failed ones with a checkpoint, and for runs that were cut short, which
         start again when they have none. Asking twice is fine.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            InvalidStateError: It is not allowed, or a process of it is still ending.
-            StorageError: The folder cannot be written.
         """
-        self._controls.resume(run_id)
-        self._changed(run_id)
+        paths, info = self._look(run_id)
+        if info.status != Status.QUEUED:
+            check_can_go_on(paths, info, "resume")
+            self._requeue(paths)
 
     def extend(self, run_id: str, more_steps: int) -> int:
         """Trains a run that is over longer: puts it into the queue with a higher number of steps.
@@ -220,30 +203,22 @@ class JobManager(RunLibrary):
 
         Returns:
             Its steps in all.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            InvalidStateError: It is not allowed.
-            StorageError: The folder cannot be written.
         """
-        total = self._controls.extend(run_id, more_steps)
-        self._changed(run_id)
+        paths, info = self._look(run_id)
+        total = lengthen(paths, info, more_steps)
+        self._requeue(paths)
         return total
 
     def move(self, run_id: str, to: str | int) -> None:
         """Gives a queued run another place; see `RunQueue.move`. One that is held back stays so."""
-        self.queue.move(self.store.paths(run_id).id, to, self._index.queued())
+        place = int(to) if isinstance(to, str) and to.isdecimal() else to
+        self.queue.move(self.store.paths(run_id).id, place, self._index.queued())
         self._changed()
 
     def hold(self, run_id: str, held: bool = True) -> None:
-        """Holds a queued run back, or releases it.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            InvalidStateError: It is not queued.
-            StorageError: The file cannot be written.
-        """
-        self._controls.hold(run_id, held)
+        """Holds a queued run back, or releases it."""
+        self._check_queued(run_id, "can be held or released")
+        self.queue.hold(run_id, held)
         self._changed()
 
     def prioritize(self, run_id: str, priority: str) -> None:
@@ -253,71 +228,71 @@ class JobManager(RunLibrary):
 
         Args:
             run_id: A queued run.
-            priority: ``"high"``, ``"normal"`` or ``"low"``; kept until the run is deleted, also while it is paused.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            InvalidStateError: It is not queued, or there is no such priority.
-            StorageError: The file cannot be written.
+            priority: One of `queue.PRIORITIES`; kept until the run is deleted, also while it is paused.
         """
-        self._controls.prioritize(run_id, priority)
+        self._check_queued(run_id, "has a priority")
+        self.queue.prioritize(run_id, priority)
         self._changed()
 
     def pause_queue(self, paused: bool = True) -> None:
-        """Lets no queued run start any more, or lets them start again; running ones go on.
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
+        """Lets no queued run start any more, or lets them start again; running ones go on."""
         self.queue.pause(paused)
         self._changed()
 
     def delete(self, run_id: str) -> None:
-        """Deletes a run that is over or still queued, with everything it saved.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            InvalidStateError: It is running.
-            StorageError: The folder cannot be removed.
-        """
+        """Deletes a run that is over or still queued, with everything it saved."""
         status = Status(self._index.get(run_id).status)
         starting = status is Status.QUEUED and self._scheduler.is_starting(run_id)
         if starting or status.is_active:
-            raise InvalidStateError(
-                f"The run {run_id} is {'starting' if starting else status.value}. Stop it first, then delete it."
-            )
+            now = "starting" if starting else status.value
+            raise InvalidStateError(f"The run {run_id} is {now}. Stop it first, then delete it.")
         self.store.delete(run_id)
         self.queue.forget(run_id)
-        self.forget(run_id)
+        self.library.forget(run_id)
         self._changed(run_id)
 
     def keep_house(self) -> list[str]:
         """Deletes the runs that retention no longer keeps, if it is on; returns their ids."""
         gone: list[str] = []
-        if not (self.settings.keep_runs or self.settings.keep_days):
-            return gone
-        for run_id in self.keeper.outdated(self.list()):
-            with contextlib.suppress(
-                InvalidStateError, RunNotFoundError, StorageError
-            ):  # back to life, gone, or stuck
-                self.delete(run_id)
-                gone.append(run_id)
+        if self.settings.keep_runs or self.settings.keep_days:
+            for run_id in self.keeper.outdated(self._index.all()):
+                # it may be back to life, gone, or stuck
+                with contextlib.suppress(InvalidStateError, RunNotFoundError, StorageError):
+                    self.delete(run_id)
+                    gone.append(run_id)
         return gone
+
+    def star(self, run_id: str, on: bool) -> None:
+        """Marks a run as worth keeping, or takes the mark away; see `housekeeping.set_star`."""
+        set_star(self.store.paths(run_id), on)
 
     def free_checkpoint(self, run_id: str) -> int:
         """Removes the checkpoint of a run that is over; see `Housekeeper.free_checkpoint`."""
         return self.keeper.free_checkpoint(self.store.paths(run_id), self._index.get(run_id).status)
 
     def export_run(self, run_id: str, out: Path | BinaryIO) -> None:
-        """Packs a whole run that is over; see `transfer.pack_run`."""
+        """Packs a whole run that is over; see `run_archive.pack_run`."""
         pack_run(self.store.paths(run_id), self._index.get(run_id).status, out)
 
     def import_run(self, source: Path | BinaryIO) -> str:
-        """Takes in a packed run, and returns its id; see `transfer.unpack_run`."""
-        self.keeper.check_quota(self.list())
+        """Takes in a packed run, and returns its id; see `run_archive.unpack_run`."""
+        self.keeper.check_quota(self._index.all())
         run_id = unpack_run(source, self.store)
         self._changed(run_id)
         return run_id
+
+    def _look(self, run_id: str) -> tuple[RunPaths, RunInfo]:
+        return self.store.paths(run_id), self._index.get(run_id)
+
+    def _check_queued(self, run_id: str, what: str) -> None:
+        status = self._index.get(run_id).status
+        if status != Status.QUEUED:
+            raise InvalidStateError(f"The run {run_id} is {status}; only a queued run {what}.")
+
+    def _requeue(self, paths: RunPaths) -> None:
+        self.queue.enter(paths.id)
+        requeue(paths, BY_USER)
+        self._changed(paths.id)
 
     def _changed(self, run_id: str = "") -> None:
         self._index.changed(run_id)

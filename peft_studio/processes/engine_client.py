@@ -17,8 +17,7 @@ from typing import Any
 
 import psutil
 
-from peft_studio import errors
-from peft_studio.errors import EngineError, JobError, StudioError
+from peft_studio.errors import EngineError, JobError, error_from
 from peft_studio.files import usable_log
 from peft_studio.processes.warm_client import WarmClient
 from peft_studio.runs.redact import redact
@@ -74,7 +73,8 @@ class Answer:
         value: dict[str, Any] = json.loads(line)
         if isinstance(value.get("error"), dict):
             self.close()
-            raise _as_exception(value["error"])
+            told = value["error"].items()
+            raise error_from({name: redact(text) if isinstance(text, str) else text for name, text in told})
         self._complete = all(column.get("done") for column in value.get("columns", ()))
         return value
 
@@ -90,14 +90,6 @@ class Answer:
         self._lines.close()
 
 
-def _as_exception(error: Mapping[str, Any]) -> StudioError:
-    found = getattr(errors, str(error.get("type")), None)
-    message = redact(str(error.get("message", "The engine failed.")))
-    if isinstance(found, type) and issubclass(found, StudioError):
-        return found(message)
-    return EngineError(message)
-
-
 class EngineClient:
     """Owns the engine process. Thread-safe: every request has its own connection.
 
@@ -106,13 +98,17 @@ class EngineClient:
         home: The home folder, where the engine finds runs.
         threads: CPU threads for it.
         module: Name of the module to run.
+        public: Whether it may read only files that visitors brought.
     """
 
-    def __init__(self, warm: WarmClient, home: Path, threads: int, module: str = "peft_studio.engine") -> None:
+    def __init__(
+        self, warm: WarmClient, home: Path, threads: int, module: str = "peft_studio.engine", public: bool = False
+    ) -> None:
         self._warm = warm
         self._home = home
         self._threads = threads
         self._module = module
+        self._public = public
         self._log = home / "cache" / "engine.log"
         self._lock = threading.Lock()
         self._process: psutil.Process | None = None
@@ -160,14 +156,6 @@ class EngineClient:
             EngineError: The engine cannot be reached.
         """
         return self._ask({"op": "preview", "config": dict(config)}, timeout)
-
-    def ping(self, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
-        """Whether the engine answers.
-
-        Raises:
-            EngineError: It does not.
-        """
-        return self._ask({"op": "ping"}, timeout)
 
     def generate(
         self, model: str, runs: Sequence[str], prompt: str, sampling: Mapping[str, Any] | None = None
@@ -257,7 +245,7 @@ class EngineClient:
             self._folder = Path(tempfile.mkdtemp(prefix="peft-", dir="/tmp"))
         path = self._folder / "engine"
         args = ["--socket", str(path), "--home", str(self._home), "--threads", str(self._threads)]
-        args += ["--app", str(os.getpid())]
+        args += ["--app", str(os.getpid()), *(["--public"] if self._public else [])]
         if self._warm.worth_waiting():
             self._warm.wait_ready(START_TIMEOUT)
         try:

@@ -69,10 +69,12 @@ class Fetcher:
     Args:
         home: The home folder, below which the files go.
         seconds: After this time a fetch is given up.
+        public: Whether visitors use the app, who may name no folder of the machine.
     """
 
-    def __init__(self, home: Path, seconds: float = MOST_SECONDS) -> None:
+    def __init__(self, home: Path, seconds: float = MOST_SECONDS, public: bool = False) -> None:
         self._home = home
+        self._public = public
         self._seconds = seconds
         self._lock = threading.Lock()
         self._fetches: dict[str, Fetch] = {}
@@ -89,7 +91,7 @@ class Fetcher:
             DataError: The name cannot be that of a data set, or too many are on their way.
         """
         data, config = data.strip(), config.strip()
-        check_name(data)
+        check_name(data, self._public)
         with self._lock:
             running = [fetch for fetch in self._fetches.values() if fetch.state == "running"]
             for fetch in running:
@@ -189,7 +191,7 @@ class Fetcher:
         fetch.state = state  # last: a page that sees it may go on at once
 
 
-def check_name(data: str) -> None:
+def check_name(data: str, public: bool) -> None:
     """Makes sure that a name can be given to the command.
 
     Raises:
@@ -199,7 +201,7 @@ def check_name(data: str) -> None:
         raise DataError("Which data set? Write its Hub id, such as owner/name.")
     if len(data) > 500 or data.startswith("-") or not data.isprintable():
         raise DataError(f"{data[:80]!r} cannot be the name of a data set. A Hub id looks like owner/name.")
-    if "SPACE_ID" in os.environ and (Path(data).expanduser().exists() or data.count("/") > 1):
+    if public and (Path(data).expanduser().exists() or data.count("/") > 1):
         raise DataError(f"On a Space only data sets of the Hub can be fetched, and {data!r} is a folder here.")
 
 

@@ -5,7 +5,6 @@ Rows with one prompt never fall into two of them. The web process makes these ta
 says of the files.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -169,13 +168,21 @@ def find_rows(data: CustomData) -> Found:
     return find(Question("rows", asdict(data), files), partial(_make_rows, data))
 
 
+_public_home: Path | None = None
+
+
+def restrict_to(home: Path | None) -> None:
+    """Has this process read only files that visitors of a public app uploaded or fetched into a home folder."""
+    global _public_home
+    _public_home = home and home.resolve()
+
+
 def _check_place(path: Path) -> None:
     """On a public Space, visitors may name their uploads and fetched data sets, not any file of the machine."""
-    if "SPACE_ID" not in os.environ:
+    if _public_home is None:
         return
-    whole = path.resolve()
-    kept = len(whole.parents) > 2 and whole.parents[1].name in ("uploads", "datasets")
-    if not (kept and (whole.parents[2] / "runs").is_dir()):
+    folders = path.resolve().parents[1:3]
+    if folders not in [(_public_home / name, _public_home) for name in ("uploads", "datasets")]:
         raise DataError(f"On a Space only uploaded files can be used, and {str(path)!r} is not one. Upload it first.")
 
 

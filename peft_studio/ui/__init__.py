@@ -11,10 +11,8 @@ from peft_studio.settings import Settings
 from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, compare, generate, learn, runs, train
 from peft_studio.ui.context import Studio
-from peft_studio.ui.hub import hub_routes
-from peft_studio.ui.routes import STATIC, routes
+from peft_studio.ui.routes import STATIC, all_routes
 from peft_studio.ui.shell import island
-from peft_studio.ui.storage import storage_routes
 from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads
 
@@ -36,10 +34,11 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, module in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:
-                    studio.extras[f"tab-{title.lower()}"] = tab
+                    studio.tab[title.lower()] = tab
                     module.build(studio)
         api.build(studio)
-        studio.extras["load"](demo)
+        for on_load in studio.on_load:
+            on_load(demo)
     return demo
 
 
@@ -50,7 +49,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
         OSError: The port is taken.
     """
     options: dict[str, Any] = {
-        "app_kwargs": {"routes": [*hub_routes(manager.fetcher), *storage_routes(manager), *routes(manager)]},
+        "app_kwargs": {"routes": all_routes(manager)},
         "theme": make_theme(),
         "css_paths": str(STATIC / "studio.css"),
         "footer_links": [],

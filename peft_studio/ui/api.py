@@ -1,59 +1,59 @@
 """The app's named endpoints, for ``gradio_client`` and plain HTTP: what the page can do, without the page."""
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
 import gradio as gr
 
 from peft_studio.config.run_config import parse_config
-from peft_studio.ui.context import Studio, guard
+from peft_studio.jobs.actions import ACTIONS, Action
+from peft_studio.jobs.manager import JobManager
+from peft_studio.runs.reader import RunInfo
+from peft_studio.ui.context import Studio, guard_api
 
 
 def build(studio: Studio) -> None:
     """Registers the endpoints; ``generate`` belongs to the Generate tab."""
     manager = studio.manager
 
-    @guard
-    def start_run(config: dict[str, Any], name: str = "") -> str:
-        """Adds a run to the queue; ``config`` is a RunConfig as JSON. Returns the run's id."""
-        return manager.submit(parse_config(config), name)
-
-    @guard
     def estimate(config: dict[str, Any]) -> dict[str, Any]:
         """Trainable parameters, file size and memory of a run before it is trained."""
         return manager.engine.estimate(parse_config(config).model_dump(mode="json"))
 
-    @guard
-    def stop_run(run_id: str) -> str:
-        """Stops a run, keeping its adapter. Returns its status."""
-        manager.stop(run_id)
-        return manager.info(run_id).status
-
-    @guard
-    def pause_run(run_id: str) -> str:
-        """Pauses a running run, which writes a checkpoint. Returns its status."""
-        manager.pause(run_id)
-        return manager.info(run_id).status
-
-    @guard
-    def resume_run(run_id: str) -> str:
-        """Puts a run back into the queue, to go on from its checkpoint. Returns its status."""
-        manager.resume(run_id)
-        return manager.info(run_id).status
-
-    @guard
-    def extend_run(run_id: str, more_steps: int) -> int:
-        """Trains a run that is over longer. Returns its steps in all."""
-        return manager.extend(run_id, more_steps)
-
-    @guard
-    def prioritize_run(run_id: str, priority: str) -> int | None:
-        """Gives a queued run high, normal or low priority. Returns its place in the queue."""
-        manager.prioritize(run_id, priority)
-        return manager.info(run_id).queue_position
-
     def list_runs() -> list[dict[str, Any]]:
         """Every run, newest first."""
-        return [info.to_dict() for info in manager.list()]
+        return [info.to_dict() for info in manager.library.list()]
 
-    for function in (start_run, estimate, stop_run, pause_run, resume_run, extend_run, prioritize_run, list_runs):
-        gr.api(function, api_name=function.__name__, queue=False)
+    made = [endpoint(manager, action) for action in ACTIONS if action.endpoint]
+    functions: list[Callable[..., Any]] = [estimate, list_runs, *made]
+    for function in functions:
+        gr.api(guard_api(function), api_name=function.__name__, queue=False)
+
+
+def endpoint(manager: JobManager, action: Action) -> Callable[..., Any]:
+    """A function with the name, parameters and types of an action's endpoint, from which Gradio makes one."""
+    plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    run = [inspect.Parameter("run_id", plain, annotation=str)] if action.on == "run" else []
+    others = [
+        inspect.Parameter(
+            one.name, plain,
+            annotation=dict[str, Any] if one.kind is dict else one.kind,
+            default=inspect.Parameter.empty if one.default is None else one.default,
+        )
+        for one in action.parameters
+    ]  # fmt: skip
+    answers = get_type_hints(RunInfo)[action.tells] if action.tells else str
+    signature = inspect.Signature([*run, *others], return_annotation=answers)
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        values = signature.bind(*args, **kwargs).arguments
+        run_id = values.pop("run_id", None)
+        done = action.do(manager, run_id, values)
+        return getattr(manager.library.info(run_id), action.tells) if action.tells else done
+
+    function.__name__ = action.endpoint
+    function.__doc__ = f"{action.words} Returns the run's {action.tells or 'id'}."
+    function.__annotations__ = {one.name: one.annotation for one in (*run, *others)} | {"return": answers}
+    vars(function)["__signature__"] = signature
+    return function

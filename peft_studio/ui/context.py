@@ -14,30 +14,49 @@ from peft_studio.settings import Settings
 
 @dataclass
 class Studio:
-    """What every tab is given.
+    """What every tab is given, and what the tabs leave for each other.
 
     Attributes:
         manager: Runs and the engine.
         settings: Where data lives.
-        on_fill: Functions ``(request) -> updates`` that the Train tab registers; see ``train.py``.
+        bridge: Through it the page's scripts fill the Train tab's form.
+        tabs: All tabs, to show another one.
+        tab: Each tab by its id, such as ``"train"``.
+        on_load: What a page does when it opens, given the page.
     """
 
     manager: JobManager
     settings: Settings
-    bridge: Any = None
-    tabs: Any = None
-    extras: dict[str, Any] = field(default_factory=dict)
+    bridge: gr.HTML = field(init=False)
+    tabs: gr.Tabs = field(init=False)
+    tab: dict[str, gr.Tab] = field(default_factory=dict)
+    on_load: list[Callable[[gr.Blocks], object]] = field(default_factory=list)
 
 
 def guard(function: Callable[..., Any]) -> Callable[..., Any]:
     """Shows a ``StudioError`` of an event handler as a message; anything else stays an error with a traceback."""
+    return _guard(function, lambda error: gr.Error(plain(error), title="That did not work", duration=10))
 
+
+def guard_api(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Tells a ``StudioError`` of a named endpoint as it is: its words are the message, the rest of it the title."""
+
+    def told(error: StudioError) -> gr.Error:
+        names = {name: value for name, value in error.to_dict().items() if name != "message" and value}
+        return gr.Error(str(error), title=" ".join(map(str, names.values())))
+
+    return _guard(function, told)
+
+
+def _guard(function: Callable[..., Any], told: Callable[[StudioError], gr.Error]) -> Callable[..., Any]:
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except StudioError as exc:
-            raise gr.Error(plain(exc), title="That did not work", duration=10, print_exception=False) from exc
+            error = told(exc)
+            error.print_exception = False
+            raise error from exc
 
     return guarded
 

@@ -12,7 +12,7 @@ from peft_studio.errors import ConfigError, StudioError
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
-from peft_studio.ui.context import Studio, guard
+from peft_studio.ui.context import Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.shell import island
 
@@ -23,7 +23,8 @@ MORE_SETTINGS = tuple(name for name in Sampling.model_fields if name not in MAIN
 
 def adapters(studio: Studio) -> list[tuple[str, str]]:
     """Runs that can answer, newest first, as label and id."""
-    usable = [info for info in studio.manager.list() if info.adapter_bytes and info.status in ("finished", "stopped")]
+    runs = studio.manager.library.list()
+    usable = [info for info in runs if info.adapter_bytes and info.status in ("finished", "stopped")]
     return [(f"{info.name or info.title} · {info.id[9:15]}-{info.id[-4:]}", info.id) for info in usable]
 
 
@@ -47,7 +48,7 @@ def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any
         raise ConfigError("The prompt is empty. Write something, or pick a row of the test set below.", "prompt")
     if len(runs) > MAX_ADAPTERS:
         raise ConfigError(f"{len(runs)} adapters are chosen; at most {MAX_ADAPTERS} fit side by side.")
-    infos = [studio.manager.info(run) for run in runs]
+    infos = [studio.manager.library.info(run) for run in runs]
     models = sorted({info.model for info in infos}) or [next(iter(MODELS))]
     if len(models) > 1:
         raise ConfigError(f"The chosen adapters belong to different base models: {', '.join(models)}.")
@@ -80,7 +81,7 @@ def build(studio: Studio) -> None:
                 go = gr.Button("Generate", variant="primary", elem_id="generate-button")
                 stop = gr.Button("Stop", elem_id="generate-stop")
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
-            task, number, references = _row_picker(prompt)
+            task, number = _row_picker(prompt)
             columns = island("columns", elem_id="columns")
     inputs = {prompt, chosen, task, number, *settings.values()}
     back = {item: name for name, item in settings.items()}
@@ -102,13 +103,11 @@ def build(studio: Studio) -> None:
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     running = gr.on([go.click, prompt.submit], stream_answers, inputs, columns, concurrency_limit=4, **hidden)
     stop.click(None, None, None, cancels=[running], js="() => studio.generationStopped()", api_visibility="private")
-    tab = studio.extras["tab-generate"]
-    tab.select(lambda: gr.update(choices=adapters(studio)), None, chosen, queue=False, **hidden)
-    del references
+    studio.tab["generate"].select(lambda: gr.update(choices=adapters(studio)), None, chosen, queue=False, **hidden)
     _api(studio)
 
 
-def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
+def _row_picker(prompt: gr.Textbox) -> tuple[gr.Dropdown, gr.Number]:
     """Controls that put a row of a task's test set into the prompt and show its references."""
     with gr.Column(elem_classes="ps-card ps-rowpick"):
         with gr.Row(elem_classes="ps-rowline"):
@@ -136,7 +135,7 @@ def _row_picker(prompt: Any) -> tuple[Any, Any, Any]:
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     gr.on([number.change, task.change], show, [task, number], [prompt, references], **quiet)
     another.click(draw, task, number, **quiet)
-    return task, number, references
+    return task, number
 
 
 def _references(task_id: str, row: Row | None) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def _row(task_id: str, number: int | None) -> Row | None:
 
 
 def _api(studio: Studio) -> None:
-    @guard
+    @guard_api
     def generate(prompt: str, runs: list[str], sampling: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """What the base model and the adapters of some runs make of a prompt, base first."""
         return list(stream(studio, prompt, runs, sampling or {}))[-1]

@@ -1,6 +1,6 @@
 """The Hub on the Train tab: what the lists of models and data sets show, and the routes that search and fetch.
 
-Every answer has status 200 and says in words what did not work, so that an offline machine is a calm page.
+A search while the Hub cannot be reached is no error: the answer says so, and an offline machine is a calm page.
 """
 
 from collections.abc import Callable, Iterable
@@ -8,17 +8,16 @@ from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from peft_studio.errors import HubOfflineError, StudioError
+from peft_studio.errors import HubOfflineError
 from peft_studio.machine.memory import memory_limit
 from peft_studio.models import hub
 from peft_studio.models.catalog import MODELS, ModelCard
 from peft_studio.models.fit import bytes_needed
 from peft_studio.processes.hub_fetch import Fetcher
 from peft_studio.tasks.hub_catalogue import HUB_DATA
-from peft_studio.ui.routes import same_origin
+from peft_studio.ui.http import endpoint
 
 NO_MODELS = "The Hub cannot be reached from here; models on this machine still work."
 NO_DATA = "The Hub cannot be reached from here; your own files and data sets fetched before still work."
@@ -101,53 +100,35 @@ def _search(
         return {"items": [line(found) for found in ask(words)]}
     except HubOfflineError:
         return {"hint": offline}
-    except StudioError as exc:
-        return {"error": str(exc)}
 
 
 def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
-    """All routes below ``/studio/hub``; their handlers run in Starlette's thread pool.
+    """All routes below ``/studio/hub``.
 
     Args:
         fetcher: Brings data sets from the Hub.
     """
 
-    def start(request: Request) -> Any:
+    def start(request: Request) -> object:
         asked = request.query_params
         return fetcher.start(asked.get("id", ""), asked.get("config", "")).to_dict()
 
-    def state(request: Request) -> Any:
+    def state(request: Request) -> object:
         return fetcher.get(request.path_params["ticket"]).to_dict()
 
-    def cancel(request: Request) -> Any:
+    def cancel(request: Request) -> object:
         fetcher.cancel(request.path_params["ticket"])
         return state(request)
 
+    def words(request: Request) -> str:
+        return str(request.query_params.get("q", ""))
+
     return [
-        Route("/studio/hub/models.json", _answer(lambda _request: {"groups": model_groups()})),
-        Route("/studio/hub/data.json", _answer(lambda _request: {"groups": data_groups()})),
-        Route("/studio/hub/models/search.json", _answer(lambda request: search_models(_words(request)))),
-        Route("/studio/hub/data/search.json", _answer(lambda request: search_data(_words(request)))),
-        Route("/studio/hub/fetch", _answer(start, change=True), methods=["POST"]),
-        Route("/studio/hub/fetch/{ticket}", _answer(state)),
-        Route("/studio/hub/fetch/{ticket}/cancel", _answer(cancel, change=True), methods=["POST"]),
+        endpoint("/studio/hub/models.json", lambda _request: {"groups": model_groups()}),
+        endpoint("/studio/hub/data.json", lambda _request: {"groups": data_groups()}),
+        endpoint("/studio/hub/models/search.json", lambda request: search_models(words(request))),
+        endpoint("/studio/hub/data/search.json", lambda request: search_data(words(request))),
+        endpoint("/studio/hub/fetch", start, "POST"),
+        endpoint("/studio/hub/fetch/{ticket}", state),
+        endpoint("/studio/hub/fetch/{ticket}/cancel", cancel, "POST"),
     ]
-
-
-def _words(request: Request) -> str:
-    return str(request.query_params.get("q", ""))
-
-
-def _answer(handler: Callable[[Request], Any], change: bool = False) -> Callable[[Request], Response]:
-    """Answers as JSON; only a page of this very host may ask for a change."""
-
-    def answer(request: Request) -> Response:
-        if change and not same_origin(request):
-            return JSONResponse({"error": "This request came from another site."}, 403)
-        try:
-            found = handler(request)
-        except StudioError as exc:
-            found = {"error": str(exc)}
-        return JSONResponse(found, headers={"Cache-Control": "no-store"})
-
-    return answer

@@ -170,4 +170,4 @@ def build(studio: Studio) -> None:
     table.pick(pick, None, [*library.controls, *targets], **_QUIET)
     library.chosen.change(show, library.chosen, [text, tried], **_QUIET)
     library.chosen.change(draw, library.chosen, drawing, **_QUIET)
-    studio.extras["tab-learn"].select(draw, library.chosen, drawing, **_QUIET)
+    studio.tab["learn"].select(draw, library.chosen, drawing, **_QUIET)

@@ -7,69 +7,82 @@ import contextlib
 import csv
 import gzip
 import io
-import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute
 
 from peft_studio.archives.adapter_archive import export_zip
-from peft_studio.errors import InvalidStateError, RunNotFoundError, StudioError
+from peft_studio.errors import RunNotFoundError
+from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
+from peft_studio.runs.reader import RunInfo
 from peft_studio.ui.details import run_details
+from peft_studio.ui.http import Handler, endpoint
+from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.matrix import library
-from peft_studio.ui.runlist import RunList, plain
-from peft_studio.ui.table import csv_rows
+from peft_studio.ui.storage import storage_routes
 
 STATIC = Path(__file__).parent / "static"
 MAX_CURVES = 64
-_NO_STORE = {"Cache-Control": "no-store"}
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+CSV_FIELDS = (
+    "id", "title", "method", "model", "task", "status", "learning_rate", "step", "trainable_params", "total_params",
+    "trainable_share", "adapter_bytes", "peak_memory_bytes", "seconds", "steps_per_second", "tokens_per_second",
+)  # fmt: skip
 
-Handler = Callable[[Request], Response]
+
+def all_routes(manager: JobManager) -> list[BaseRoute]:
+    """Everything below ``/studio``."""
+    return [*hub_routes(manager.fetcher), *storage_routes(manager), *routes(manager)]
 
 
 def routes(manager: JobManager) -> list[BaseRoute]:
-    """All routes below ``/studio``."""
+    """The routes of runs and their queue, and static files; the more special ones are put before them."""
     api = _Api(manager)
+    runs = [_route(manager, "/studio/runs/{run_id}", action) for action in actions_on("run").values()]
+    queue = [_route(manager, "/studio/queue", action) for action in actions_on("queue").values()]
     return [
-        Route("/studio/static/{name}", static_file),
-        Route("/studio/runs.json", _words(api.runs)),
-        Route("/studio/queue.json", _words(api.queue)),
-        Route("/studio/queue/{action}", _words(api.act_on_queue), methods=["POST"]),
-        Route("/studio/metrics.json", _words(api.metrics)),
-        Route("/studio/findings.json", _words(api.findings)),
-        Route("/studio/library.json", lambda _request: _json(library())),
-        Route("/studio/runs/{run_id}/details", _words(api.details)),
-        Route("/studio/log/{run_id}", _words(api.log)),
-        Route("/studio/export/{run_id}.zip", _words(api.export)),
-        Route("/studio/compare.csv", _words(api.compare)),
-        Route("/studio/runs/{run_id}/{action}", _words(api.act), methods=["POST"]),
+        endpoint("/studio/static/{name}", static_file),
+        endpoint("/studio/runs.json", api.runs),
+        endpoint("/studio/queue.json", api.queue),
+        endpoint("/studio/metrics.json", api.metrics),
+        endpoint("/studio/findings.json", api.findings),
+        endpoint("/studio/library.json", lambda _request: library()),
+        endpoint("/studio/runs/{run_id}/details", api.details),
+        endpoint("/studio/log/{run_id}", api.log),
+        endpoint("/studio/export/{run_id}.zip", api.export),
+        endpoint("/studio/compare.csv", api.compare),
+        *runs,
+        *queue,
+        endpoint("/studio/runs/{run_id}/{action}", _no_action(actions_on("run")), "POST"),
+        endpoint("/studio/queue/{action}", _no_action(actions_on("queue")), "POST"),
     ]
 
 
-def _words(handler: Handler) -> Handler:
-    """Answers a ``StudioError`` with its words as JSON."""
+def _route(manager: JobManager, path: str, action: Action) -> BaseRoute:
+    """The route of an action; its parameters come from the query."""
 
-    def answer(request: Request) -> Response:
-        try:
-            return handler(request)
-        except RunNotFoundError as exc:
-            return JSONResponse({"error": str(exc)}, 404)
-        except StudioError as exc:
-            return JSONResponse({"error": str(exc)}, 409)
+    def act(request: Request) -> object:
+        values = {one.name: request.query_params.get(one.query or one.name) for one in action.parameters}
+        return action.answer(action.do(manager, request.path_params.get("run_id"), values))
 
-    return answer
+    return endpoint(f"{path}/{action.name}", act, "POST", action.right)
 
 
-def _json(value: Any) -> Response:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Response(body, media_type="application/json", headers=_NO_STORE)
+def _no_action(allowed: Iterable[str]) -> Handler:
+    def refuse(request: Request) -> object:
+        action = request.path_params["action"]
+        raise HTTPException(404, f"There is no action {action!r}; allowed: {', '.join(allowed)}.")
+
+    return refuse
 
 
 class _Api:
@@ -77,115 +90,144 @@ class _Api:
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
-        self._list = RunList(manager.list)
+        self._list = RunList(manager.library.list)
 
-    def runs(self, request: Request) -> Response:
+    def runs(self, request: Request) -> object:
         """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
         since = request.query_params.get("since")
         if since is not None:
-            return _json(self._list.since(int(since) if since.isdecimal() else 0))
-        return _json([plain(info) for info in self._manager.list()])
+            return self._list.since(int(since) if since.isdecimal() else 0)
+        return [plain(info) for info in self._manager.library.list()]
 
-    def queue(self, _request: Request) -> Response:
+    def queue(self, _request: Request) -> object:
         """Whether the queue stands still; who waits in it is in the list of runs."""
-        return _json({"paused": self._manager.queue.state().paused})
+        return {"paused": self._manager.queue.state().paused}
 
-    def metrics(self, request: Request) -> Response:
+    def metrics(self, request: Request) -> object:
         """New points of several curves: ``?runs=id:since,id:since``; unknown runs are left out."""
         deltas = []
         for item in request.query_params.get("runs", "").split(",")[:MAX_CURVES]:
             run_id, _, since = item.partition(":")
-            try:
-                deltas.append(self._manager.series(run_id, int(since) if since.isdigit() else 0))
-            except RunNotFoundError:
-                continue
-        return _json(deltas)
+            with contextlib.suppress(RunNotFoundError):
+                deltas.append(self._manager.library.series(run_id, int(since) if since.isdigit() else 0))
+        return deltas
 
-    def log(self, request: Request) -> Response:
+    def log(self, request: Request) -> object:
         """The end of a run's log, as text."""
-        text = self._manager.log_tail(request.path_params["run_id"])
-        return PlainTextResponse(text, headers={**_NO_STORE, "X-Content-Type-Options": "nosniff"})
+        text = self._manager.library.log_tail(request.path_params["run_id"])
+        return PlainTextResponse(text, headers={"X-Content-Type-Options": "nosniff"})
 
-    def details(self, request: Request) -> Response:
+    def details(self, request: Request) -> object:
         """Findings, test figures, the check after saving, confusion matrix and ranks of a run."""
         run_id = request.path_params["run_id"]
-        details = run_details(self._manager.info(run_id), self._manager.store.paths(run_id))
-        return _json({**details, "findings": self._findings(run_id)})
+        details = run_details(self._manager.library.info(run_id), self._manager.store.paths(run_id))
+        return {**details, "findings": self._findings(run_id)}
 
-    def findings(self, request: Request) -> Response:
+    def findings(self, request: Request) -> object:
         """What the doctor says about several runs: ``?runs=id,id``; unknown runs are left out."""
         found = {}
         for run_id in request.query_params.get("runs", "").split(",")[:MAX_CURVES]:
             with contextlib.suppress(RunNotFoundError):
                 found[run_id] = self._findings(run_id)
-        return _json(found)
+        return found
 
     def _findings(self, run_id: str) -> list[dict[str, Any]]:
-        return [finding.to_dict() for finding in self._manager.findings(run_id)]
+        return [finding.to_dict() for finding in self._manager.library.findings(run_id)]
 
-    def export(self, request: Request) -> Response:
+    def export(self, request: Request) -> object:
         """The adapter with its card and script."""
         paths = self._manager.store.paths(request.path_params["run_id"])
         buffer = io.BytesIO()
         export_zip(paths, buffer)
-        headers = {**_NO_STORE, "Content-Disposition": f'attachment; filename="{paths.id}.zip"'}
+        headers = {"Content-Disposition": f'attachment; filename="{paths.id}.zip"'}
         return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
 
-    def compare(self, request: Request) -> Response:
+    def compare(self, request: Request) -> object:
         """The comparison as CSV; ``?runs=a,b`` limits it."""
         wanted = {name for name in request.query_params.get("runs", "").split(",") if name}
-        infos = [info for info in self._manager.list() if not wanted or info.id in wanted]
+        infos = [info for info in self._manager.library.list() if not wanted or info.id in wanted]
         text = io.StringIO()
         csv.writer(text).writerows(csv_rows(infos))
-        headers = {**_NO_STORE, "Content-Disposition": 'attachment; filename="peft-studio-runs.csv"'}
+        headers = {"Content-Disposition": 'attachment; filename="peft-studio-runs.csv"'}
         return Response(text.getvalue(), media_type="text/csv", headers=headers)
 
-    def act(self, request: Request) -> Response:
-        """Does one of ``RunInfo.actions``; only a page of this very host may ask."""
-        if not same_origin(request):
-            return JSONResponse({"error": "This request came from another site."}, 403)
-        run_id, action, manager = request.path_params["run_id"], request.path_params["action"], self._manager
-        actions: dict[str, Callable[[], object]] = {
-            "pause": lambda: manager.pause(run_id),
-            "resume": lambda: manager.resume(run_id),
-            "stop": lambda: manager.stop(run_id),
-            "extend": lambda: manager.extend(run_id, _steps(request)),
-            "hold": lambda: manager.hold(run_id),
-            "release": lambda: manager.hold(run_id, held=False),
-            "front": lambda: manager.move(run_id, "front"),
-            "up": lambda: manager.move(run_id, "up"),
-            "down": lambda: manager.move(run_id, "down"),
-            "prioritize": lambda: manager.prioritize(run_id, request.query_params.get("to", "")),
-            "delete": lambda: manager.delete(run_id),
-        }
-        if action not in actions:
-            return JSONResponse({"error": f"There is no action {action!r}; allowed: {', '.join(actions)}."}, 404)
-        actions[action]()
-        return _json({"ok": True})
 
-    def act_on_queue(self, request: Request) -> Response:
-        """Has the queue stand still or go on; only a page of this very host may ask."""
-        if not same_origin(request):
-            return JSONResponse({"error": "This request came from another site."}, 403)
-        action = request.path_params["action"]
-        if action not in ("pause", "start"):
-            return JSONResponse({"error": f"There is no action {action!r}; allowed: pause, start."}, 404)
-        self._manager.pause_queue(action == "pause")
-        return _json({"ok": True})
+class RunList:
+    """Numbers the changes of the list. Thread-safe.
+
+    Args:
+        read: Gives every run, newest first.
+    """
+
+    def __init__(self, read: Callable[[], list[RunInfo]]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._first = self._version = int(time.time() * 1000)  # so that a restarted app knows no number of an old page
+        self._seen: dict[str, tuple[RunInfo, int]] = {}
+        self._order: list[str] = []
+        self._order_version = self._version
+
+    def since(self, version: int) -> dict[str, Any]:
+        """What changed after a version.
+
+        Args:
+            version: ``v`` of the last answer; any other number for everything.
+
+        Returns:
+            ``{"v", "runs": [changed ones, without their config], "ids": every id, newest first, or None when neither
+            order nor number of the runs changed}``.
+        """
+        with self._lock:
+            self._update()
+            known = version if self._first < version <= self._version else -1
+            changed = [info for info, at in self._seen.values() if at > known]
+            return {
+                "v": self._version,
+                "runs": [plain(info) for info in changed],
+                "ids": self._order if self._order_version > known else None,
+            }
+
+    def _update(self) -> None:
+        infos, following = self._read(), self._version + 1
+        seen = {}
+        for info in infos:
+            before = self._seen.get(info.id)
+            same = before is not None and (before[0] is info or before[0] == info)
+            seen[info.id] = before if before is not None and same else (info, following)
+        order = [info.id for info in infos]
+        if order != self._order or self._version == self._first:
+            self._order, self._order_version = order, following
+            self._version = following
+        elif any(at == following for _, at in seen.values()):
+            self._version = following
+        self._seen = seen
 
 
-def _steps(request: Request) -> int:
-    asked = request.query_params.get("steps", "")
-    if not asked.isdecimal():
-        raise InvalidStateError(f"steps = {asked!r} is not a number of steps; allowed: 1, 2, 3 and so on.")
-    return int(asked[:12])
+def plain(info: RunInfo) -> dict[str, Any]:
+    """A run as the page's list needs it: without its config."""
+    return {key: value for key, value in info.to_dict().items() if key != "config"}
 
 
-def same_origin(request: Request) -> bool:
-    """Whether a request's ``Origin`` names the host it was sent to, which a browser cannot be made to forge."""
-    origin = request.headers.get("origin", "")
-    host = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
-    return bool(origin) and urlsplit(origin).netloc == host
+def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:
+    """Header and rows; a value that is not known is an empty cell.
+
+    Args:
+        infos: The runs, in the order wanted.
+    """
+    metrics = sorted({name for info in infos for name in info.metrics})
+    yield [*CSV_FIELDS, *metrics]
+    for info in infos:
+        values = [getattr(info, name) for name in CSV_FIELDS]
+        yield [safe_cell(value) for value in (*values, *(info.metrics.get(name) for name in metrics))]
+
+
+def safe_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
+        return "'" + value
+    return value
 
 
 def static_file(request: Request) -> Response:

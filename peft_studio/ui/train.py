@@ -66,7 +66,7 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     events = [item.change for item in form.inputs() if item is not form.name]
     gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **quiet)
-    studio.extras["load"] = lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet)
+    studio.on_load.append(lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet))
     chosen = [form.method, form.model, form.task, form.data.kind]
     rate = form.training["learning_rate"]
     form.method.input(form.show_method, chosen, form.method_outputs(), **quiet)
@@ -133,7 +133,7 @@ def _wire_fill(studio: Studio, form: TrainForm) -> None:
     def fill(event: gr.EventData) -> dict[Any, Any]:
         request = event._data or {}
         if "run" in request:
-            data = with_changes(studio.manager.clone(str(request["run"])), request.get("set"))
+            data = with_changes(studio.manager.library.clone(str(request["run"])), request.get("set"))
         else:
             data = {"method": {"name": str(request.get("method", DEFAULT_METHOD))}, "training": {}}
         return {**form.show(data), studio.tabs: gr.Tabs(selected="train")}

@@ -238,9 +238,9 @@ def test_the_manager_lists_what_it_imported(packed: Path, tmp_path: Path) -> Non
     settings = Settings(home=tmp_path / "home")
     prepare_home(settings)
     manager = JobManager(settings)
-    assert manager.list() == []
+    assert manager.library.list() == []
     run_id = manager.import_run(packed)
-    (info,) = manager.list()
+    (info,) = manager.library.list()
     assert (info.id, info.status, info.step) == (run_id, "finished", 1)
     again: Callable[..., None] = manager.export_run
     again(run_id, tmp_path / "again.zip")

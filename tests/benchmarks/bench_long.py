@@ -19,7 +19,7 @@ from typing import Any
 
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
-from peft_studio.ui.runlist import RunList
+from peft_studio.ui.routes import RunList
 from tests.benchmarks.bench_jobs import fill, milliseconds
 from tests.benchmarks.bench_startup import BROWSER_ARGS, cpu_seconds, running_app
 
@@ -40,11 +40,11 @@ def bench_process(home: Path) -> dict[str, float]:
     """List, changes of the list, curve, findings and disk use, without and with the cache of an earlier start."""
     settings = Settings(home=home)
     first = JobManager(settings)
-    figures = {"list_no_cache_ms": cpu(first.list)}
+    figures = {"list_no_cache_ms": cpu(first.library.list)}
     manager = JobManager(settings)
-    figures["list_ms"] = cpu(manager.list)
-    long = max(manager.list(), key=lambda info: info.step).id
-    runs = RunList(manager.list)
+    figures["list_ms"] = cpu(manager.library.list)
+    long = max(manager.library.list(), key=lambda info: info.step).id
+    runs = RunList(manager.library.list)
     figures["all_changes_ms"] = cpu(lambda: json.dumps(runs.since(0)))
     following = runs.since(0)["v"]
 
@@ -53,14 +53,14 @@ def bench_process(home: Path) -> dict[str, float]:
         runs.since(following)
 
     figures["no_changes_ms"] = cpu(later, 20)
-    figures["curve_ms"] = cpu(lambda: json.dumps(manager.series(long)))
-    figures["curve_again_ms"] = cpu(lambda: json.dumps(manager.series(long)), 10)
+    figures["curve_ms"] = cpu(lambda: json.dumps(manager.library.series(long)))
+    figures["curve_again_ms"] = cpu(lambda: json.dumps(manager.library.series(long)), 10)
     after = JobManager(settings)
-    figures["curve_after_start_ms"] = cpu(lambda: json.dumps(after.series(long)))
-    figures["findings_ms"] = cpu(lambda: manager.findings(long))
-    figures["findings_again_ms"] = cpu(lambda: manager.findings(long), 10)
-    figures["disk_ms"] = cpu(lambda: manager.keeper.measure(manager.list()))
-    figures["disk_again_ms"] = cpu(lambda: manager.keeper.measure(manager.list()))
+    figures["curve_after_start_ms"] = cpu(lambda: json.dumps(after.library.series(long)))
+    figures["findings_ms"] = cpu(lambda: manager.library.findings(long))
+    figures["findings_again_ms"] = cpu(lambda: manager.library.findings(long), 10)
+    figures["disk_ms"] = cpu(lambda: manager.keeper.measure(manager.library.list()))
+    figures["disk_again_ms"] = cpu(lambda: manager.keeper.measure(manager.library.list()))
     return figures
 
 

@@ -90,7 +90,7 @@ def shared_bytes(pid: int) -> int:
 def finish(manager: JobManager, paths: RunPaths) -> int:
     """Waits for a run's end; returns the bytes that its worker shared when it was last seen."""
     shared = 0
-    while not Status((info := manager.info(paths.id)).status).is_over:
+    while not Status((info := manager.library.info(paths.id)).status).is_over:
         event = next((event for event in read_new(paths.events)[0] if event["kind"] == "started"), None)
         shared = (shared_bytes(event["pid"]) if event else 0) or shared
         time.sleep(0.3)

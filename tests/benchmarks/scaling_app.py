@@ -96,17 +96,17 @@ def bench_points() -> None:
             with tempfile.TemporaryDirectory() as home:
                 manager = JobManager(Settings(home=Path(home)))
                 run_id = fill(manager, 1, count)
-                manager.list()  # as every page does first
-                first = cpu(lambda manager=manager, run_id=run_id: json.dumps(manager.series(run_id)))
+                manager.library.list()  # as every page does first
+                first = cpu(lambda manager=manager, run_id=run_id: json.dumps(manager.library.series(run_id)))
                 columns = manager._series._runs[run_id]._columns()
                 kept = sum(len(column) * column.itemsize for column in columns)
-                again = cpu(lambda manager=manager, run_id=run_id: json.dumps(manager.series(run_id)), 10)
-                answer = manager.series(run_id)
-                tick = cpu(lambda: manager.series(run_id, answer["next"]), 1000)  # noqa: B023
+                again = cpu(lambda manager=manager, run_id=run_id: json.dumps(manager.library.series(run_id)), 10)
+                answer = manager.library.series(run_id)
+                tick = cpu(lambda: manager.library.series(run_id, answer["next"]), 1000)  # noqa: B023
                 later = JobManager(Settings(home=Path(home)))
-                later.list()
-                start = cpu(lambda: json.dumps(later.series(run_id)))  # noqa: B023
-                findings = cpu(lambda manager=manager, run_id=run_id: manager.findings(run_id))
+                later.library.list()
+                start = cpu(lambda: json.dumps(later.library.series(run_id)))  # noqa: B023
+                findings = cpu(lambda manager=manager, run_id=run_id: manager.library.findings(run_id))
             yield (
                 f"{count:,}", f"{first:.1f}", f"{start:.1f}", f"{again:.1f}", f"{tick:.2f}", f"{findings:.1f}",
                 f"{len(json.dumps(answer)) / 1e3:.0f}", f"{kept / 1e6:.1f}",

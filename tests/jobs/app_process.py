@@ -31,7 +31,7 @@ if __name__ == "__main__":
     print("up", flush=True)
     while faults:
         with contextlib.suppress(StudioError):
-            manager.engine.ping(timeout=5)
+            manager.engine.estimate({}, timeout=5)
             (settings.home / "pings").touch()
         time.sleep(0.05)
     time.sleep(600)

@@ -94,13 +94,18 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     config = parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": training})
     killed = manager.submit(config)
     for step in (1, 5):
-        wait_for(lambda step=step: manager.info(killed).step > step and manager.info(killed).checkpoint_step, 60)
+        wait_for(
+            lambda step=step: (
+                manager.library.info(killed).step > step and manager.library.info(killed).checkpoint_step
+            ),
+            60,
+        )
         end_worker(manager.store.paths(killed), force=True)
-        wait_for(lambda: manager.info(killed).status == "failed", 20)
-        if not manager.info(killed).attempts:
+        wait_for(lambda: manager.library.info(killed).status == "failed", 20)
+        if not manager.library.info(killed).attempts:
             manager.resume(killed)
     finished = manager.submit(config)
-    wait_for(lambda: manager.info(finished).status == "finished", 120)
+    wait_for(lambda: manager.library.info(finished).status == "finished", 120)
     dress(manager.store.paths(finished))
     yield manager, finished, killed
     manager.close()
@@ -127,7 +132,7 @@ def inside(folder: Path) -> list[str]:
 
 def test_every_kind_of_file_is_known(trained: tuple[JobManager, str, str]) -> None:
     manager, *runs = trained
-    manager.list()
+    manager.library.list()
     home = manager.settings.home
     seen = set()
     for run in runs:
@@ -160,15 +165,15 @@ def copies(source: RunPaths, name: str, home: Path) -> JobManager:
 
 def look(manager: JobManager, client: TestClient, run: str, pack: bool = True) -> str:
     """Asks everything that the page asks of a run; returns what is said of it."""
-    info = manager.info(run)
+    info = manager.library.info(run)
     for path in (f"metrics.json?runs={run}:0", f"log/{run}", f"findings.json?runs={run}"):
         assert client.get(f"/studio/{path}").status_code == 200
     details = client.get(f"/studio/runs/{run}/details").json()
     for path in (f"export/{run}.zip", f"archive/{run}.zip") if pack else ():
         assert client.get(f"/studio/{path}").status_code in (200, 409)
-    json.dumps([info.to_dict(), *manager.metrics(run)], allow_nan=False)
+    json.dumps([info.to_dict(), *manager.library.metrics(run)], allow_nan=False)
     try:
-        manager.clone(run)
+        manager.library.clone(run)
     except StudioError as exc:
         assert "config.json" in str(exc)
     said = [finding["cause"] for finding in details["findings"] if finding["id"] == "damaged"]
@@ -198,7 +203,7 @@ def act(client: TestClient, manager: JobManager, run: str) -> None:
         answer = client.post(f"/studio/runs/{run}/{action}", headers=ORIGIN)
         assert answer.status_code in (200, 409), (action, answer.text)
         assert answer.status_code == 200 or answer.json()["error"].endswith((".", ")"))
-        assert manager.info(run).status in ("finished", "stopped", "failed", "queued")
+        assert manager.library.info(run).status in ("finished", "stopped", "failed", "queued")
     assert client.post(f"/studio/runs/{run}/delete", headers=ORIGIN).json() == {"ok": True}
 
 
@@ -209,18 +214,18 @@ def test_runs_with_broken_files(trained: tuple[JobManager, str, str], which: int
     for number, name in enumerate(inside(source.root)):
         words = next(words for kind, words in KINDS.items() if fits(name, [kind]))
         manager = copies(source, name, tmp_path / str(number))
-        assert len(manager.list()) == len(ways(name)) + 1
+        assert len(manager.library.list()) == len(ways(name)) + 1
         with TestClient(Starlette(routes=[*storage_routes(manager), *routes(manager)])) as client:
             for path in ("runs.json", "runs.json?since=0", "storage.json", "compare.csv"):
                 assert client.get(f"/studio/{path}").status_code == 200
-            assert look(manager, client, "healthy") == manager.info("healthy").reason
+            assert look(manager, client, "healthy") == manager.library.info("healthy").reason
             for breakage in ways(name):
                 pack = fits(name, PACKED) and breakage != "long line"
                 said = look(manager, client, breakage.replace(" ", "-"), pack)
                 allowed = words + "|" if breakage in SUBTLE or name in unused else words
                 assert re.search(allowed, said), (name, breakage, said)
                 act(client, manager, breakage.replace(" ", "-"))
-            assert [info.id for info in manager.list()] == ["healthy"]
+            assert [info.id for info in manager.library.list()] == ["healthy"]
         shutil.rmtree(tmp_path / str(number))
 
 
@@ -264,7 +269,9 @@ def test_a_broken_checkpoint_is_told_from_a_whole_one(trained: tuple[JobManager,
 
 def test_a_run_goes_on_in_spite_of_a_broken_checkpoint(trained: tuple[JobManager, str, str]) -> None:
     manager, finished, killed = trained
-    losses = {value["step"]: value["value"] for value in manager.metrics(finished) if value["name"] == "train/loss"}
+    losses = {
+        value["step"]: value["value"] for value in manager.library.metrics(finished) if value["name"] == "train/loss"
+    }
     broken = []
     for number, (name, breakage) in enumerate(BROKEN_CHECKPOINTS):
         folder = manager.store.root / f"again-{number}"
@@ -277,9 +284,9 @@ def test_a_run_goes_on_in_spite_of_a_broken_checkpoint(trained: tuple[JobManager
         broken.append(folder.name)
         manager.resume(folder.name)
     for run in broken:
-        wait_for(lambda run=run: manager.info(run).status not in ("queued", "running"), 120)
-        assert manager.info(run).status == "finished", manager.info(run).reason
-        points = {v["step"]: v["value"] for v in manager.metrics(run) if v["name"] == "train/loss"}
+        wait_for(lambda run=run: manager.library.info(run).status not in ("queued", "running"), 120)
+        assert manager.library.info(run).status == "finished", manager.library.info(run).reason
+        points = {v["step"]: v["value"] for v in manager.library.metrics(run) if v["name"] == "train/loss"}
         assert points == pytest.approx(losses)
         if read_json(manager.store.paths(run).checkpoint / "state.json") is None:
             raise AssertionError("it could write no new checkpoint")
@@ -299,14 +306,14 @@ def test_a_home_with_broken_files(name: str, trained: tuple[JobManager, str, str
         RunStore(home / "runs").create(trained[0].store.config(source.id), "waits")
         break_(home / name)
         manager = JobManager(Settings(home=home))
-        assert {info.status for info in manager.list()} == {"finished", "queued"}, breakage
+        assert {info.status for info in manager.library.list()} == {"finished", "queued"}, breakage
         try:
             manager.pause_queue()
             assert manager.queue.state().paused
         except StorageError as exc:
             assert "queue" in str(exc)
         assert manager.app_is_running() is False
-        assert manager.keeper.measure(manager.list()).total > 0
+        assert manager.keeper.measure(manager.library.list()).total > 0
         try:
             manager.start(preload_engine=False)
         except StorageError as exc:

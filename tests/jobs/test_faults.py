@@ -130,17 +130,17 @@ def test_fifty_kills(home: Path, make_manager: MakeManager, app: App) -> None:
         target = strike(app, home, chance)
         seen[target] = seen.get(target, 0) + 1
         for run in runs:  # a finished step stays finished, and every look finds a readable folder
-            assert manager.series(run)["id"] == run and manager.info(run).status
+            assert manager.library.series(run)["id"] == run and manager.library.info(run).status
     assert len(seen) == 7
     again: set[str] = set()
 
     def all_over() -> bool:
         for run in runs:
-            info = manager.info(run)
+            info = manager.library.info(run)
             if "resume" in info.actions and info.status == "failed" and run not in again:
                 again.add(run)  # it was killed too often without getting further: somebody has a look
                 manager.resume(run)
-        return all(manager.info(run).status == "finished" for run in runs)
+        return all(manager.library.info(run).status == "finished" for run in runs)
 
     wait_for(all_over, 120)
     for run in runs:
@@ -148,7 +148,7 @@ def test_fifty_kills(home: Path, make_manager: MakeManager, app: App) -> None:
         logged = steps_of(paths)
         assert sorted(logged) == list(range(1, STEPS + 1))
         assert all(losses == {2 / step} for step, losses in logged.items())
-        assert manager.series(run)["train"]["step"][-1] == STEPS
+        assert manager.library.series(run)["train"]["step"][-1] == STEPS
         assert not (paths.root / "two-workers").exists()
         assert (read_json(paths.exit) or {}).get("code") == 0
     pings = (home / "pings").stat().st_mtime

@@ -125,9 +125,9 @@ def test_the_disk_fills_up_while_a_run_trains(disk: Disk, make_manager: MakeMana
     waiting = manager.submit(make_config(400), "waits")
     manager.hold(waiting)
     paths = manager.store.paths(run)
-    wait_for(lambda: manager.info(run).checkpoint_step)
+    wait_for(lambda: manager.library.info(run).checkpoint_step)
     filler = disk.fill()
-    info = wait_for(lambda: manager.info(run) if manager.info(run).status == "failed" else None)
+    info = wait_for(lambda: manager.library.info(run) if manager.library.info(run).status == "failed" else None)
     assert "The disk is full" in info.reason or "could not be written" in info.reason
     assert steps_of(paths) == list(range(1, info.step + 1)) and info.checkpoint_step
     disk.fill()  # what was kept for the last words is free again
@@ -140,29 +140,29 @@ def test_the_disk_fills_up_while_a_run_trains(disk: Disk, make_manager: MakeMana
         with pytest.raises(StorageError, match="No space left on device"):
             ask()
     manager.delete(waiting)  # deleting must work, of all things
-    assert [info.id for info in manager.list()] == [run] and not list(manager.store.root.glob(".new-*"))
+    assert [info.id for info in manager.library.list()] == [run] and not list(manager.store.root.glob(".new-*"))
     filler.unlink()
     manager.resume(run)
-    wait_for(lambda: manager.info(run).status == "finished")
+    wait_for(lambda: manager.library.info(run).status == "finished")
     assert steps_of(paths) == list(range(1, 401))
 
 
 def test_an_app_starts_on_a_full_disk(disk: Disk, make_manager: MakeManager) -> None:
     first = make_manager()
     run = first.submit(make_config(3), plan())
-    wait_for(lambda: first.info(run).status == "finished")
+    wait_for(lambda: first.library.info(run).status == "finished")
     waiting = RunStore(disk.path / "runs").create(make_config(3), plan()).id
     first.pause_queue()
     first.close()
     filler = disk.fill()
     second = make_manager()
-    assert {info.id: info.status for info in second.list()} == {run: "finished", waiting: "queued"}
-    assert second.series(run)["train"]["step"] == [1, 2, 3]
+    assert {info.id: info.status for info in second.library.list()} == {run: "finished", waiting: "queued"}
+    assert second.library.series(run)["train"]["step"] == [1, 2, 3]
     with pytest.raises(StorageError, match="No space left"):
         second.pause_queue(False)
     filler.unlink()
     second.pause_queue(False)
-    wait_for(lambda: second.info(waiting).status == "finished")
+    wait_for(lambda: second.library.info(waiting).status == "finished")
 
 
 REAL = {"max_steps": 24, "batch_size": 2, "eval_every": 100, "eval_rows": 2, "max_length": 300}
@@ -178,15 +178,15 @@ def test_a_real_run_on_a_disk_that_fills_up(disk: Disk, home: Path, tiny_model: 
     manager.start(preload_engine=False)
     run = manager.submit(config)
     paths = manager.store.paths(run)
-    wait_for(lambda: manager.info(run).checkpoint_step, 90)
+    wait_for(lambda: manager.library.info(run).checkpoint_step, 90)
     filler = disk.fill()
-    info = wait_for(lambda: manager.info(run) if manager.info(run).status == "failed" else None, 60)
+    info = wait_for(lambda: manager.library.info(run) if manager.library.info(run).status == "failed" else None, 60)
     assert "No space left" in info.reason or "The disk is full" in info.reason
     assert steps_of(paths) == list(range(1, info.step + 1))
-    assert not [finding for finding in manager.findings(run) if finding.id == "damaged"]
+    assert not [finding for finding in manager.library.findings(run) if finding.id == "damaged"]
     filler.unlink()
     manager.resume(run)
-    wait_for(lambda: manager.info(run).status == "finished", 90)
+    wait_for(lambda: manager.library.info(run).status == "finished", 90)
     assert any(event["kind"] == "resumed" for event in read_new(paths.events)[0])
     assert steps_of(paths) == list(range(1, REAL["max_steps"] + 1))
     manager.close()
@@ -195,10 +195,10 @@ def test_a_real_run_on_a_disk_that_fills_up(disk: Disk, home: Path, tiny_model: 
 def test_a_run_whose_folder_becomes_read_only(disk: Disk, make_manager: MakeManager) -> None:
     manager = make_manager()
     run = manager.submit(make_config(2000), plan(sleep=0.005, checkpoint_every=5))
-    wait_for(lambda: manager.info(run).checkpoint_step)
+    wait_for(lambda: manager.library.info(run).checkpoint_step)
     folder = disk.path / "runs" / run
     disk.freeze(folder)
-    info = wait_for(lambda: manager.info(run) if manager.info(run).status == "failed" else None)
+    info = wait_for(lambda: manager.library.info(run) if manager.library.info(run).status == "failed" else None)
     assert "Read-only file system" in info.reason
     assert steps_of(manager.store.paths(run)) == list(range(1, info.step + 1)) and info.checkpoint_step
     for ask in (manager.delete, manager.resume):
@@ -206,15 +206,15 @@ def test_a_run_whose_folder_becomes_read_only(disk: Disk, make_manager: MakeMana
             ask(run)
     disk.thaw(folder)
     manager.resume(run)
-    wait_for(lambda: manager.info(run).step > info.step)
+    wait_for(lambda: manager.library.info(run).step > info.step)
     manager.stop(run)
-    wait_for(lambda: manager.info(run).status == "stopped")
+    wait_for(lambda: manager.library.info(run).status == "stopped")
 
 
 def test_an_app_on_a_read_only_home_shows_what_is_there(disk: Disk, home: Path, make_manager: MakeManager) -> None:
     first = make_manager()
     run = first.submit(make_config(3), plan())
-    wait_for(lambda: first.info(run).status == "finished")
+    wait_for(lambda: first.library.info(run).status == "finished")
     queued = RunStore(disk.path / "runs").create(make_config(3), plan()).id
     first.close()
     disk.change("ro")
@@ -223,8 +223,8 @@ def test_an_app_on_a_read_only_home_shows_what_is_there(disk: Disk, home: Path, 
     manager = JobManager(settings, warm, LocalExecutor(warm, 1, "fake_worker"), estimate=lambda _: {"memory": None})
     manager.start(preload_engine=False)
     assert "cannot be written" in manager.trouble and str(home) in manager.trouble
-    assert {info.id for info in manager.list()} == {run, queued}
-    assert manager.series(run)["train"]["step"] == [1, 2, 3]
+    assert {info.id for info in manager.library.list()} == {run, queued}
+    assert manager.library.series(run)["train"]["step"] == [1, 2, 3]
     with TestClient(Starlette(routes=routes(manager))) as client:
         assert client.get("/studio/runs.json").status_code == 200
         refused = client.post(f"/studio/runs/{queued}/stop", headers={"Origin": "http://testserver"})
@@ -233,11 +233,11 @@ def test_an_app_on_a_read_only_home_shows_what_is_there(disk: Disk, home: Path, 
         with pytest.raises(StorageError, match="Read-only file system"):
             ask()
     time.sleep(0.5)
-    assert manager.info(queued).status == "queued"  # it waits; nobody tries to start it
+    assert manager.library.info(queued).status == "queued"  # it waits; nobody tries to start it
     manager.close()
     disk.change("rw")
     third = make_manager()
-    wait_for(lambda: third.info(queued).status == "finished")
+    wait_for(lambda: third.library.info(queued).status == "finished")
 
 
 def test_the_real_kernel_says_no_space(tmp_path: Path) -> None:

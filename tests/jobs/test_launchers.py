@@ -46,7 +46,7 @@ def test_without_an_app_it_starts_at_once(make_manager: Make) -> None:
 def test_with_an_app_and_a_priority_it_waits_its_turn(make_manager: Make) -> None:
     app, ours = make_manager(), make_manager(start=False)
     busy = app.submit(make_config(10_000), plan())
-    wait_for(lambda: app.info(busy).step >= 1)
+    wait_for(lambda: app.library.info(busy).step >= 1)
     low, hand = take_up(ours, make_config(5), plan(), "low")
     high, other = take_up(ours, make_config(5), plan(), "high")
     assert isinstance(hand, ByApp) and isinstance(other, ByApp)
@@ -75,7 +75,7 @@ def test_an_app_that_is_closed_leaves_the_run_in_the_queue(
     threading.Timer(0.5, app.close).start()
     with pytest.raises(JobError, match=r"The app was closed before it started the run .* stays in the queue"):
         follow(ours, paths, hand, 5)
-    assert ours.info(paths.id).status == "queued"
+    assert ours.library.info(paths.id).status == "queued"
 
 
 def test_a_device_that_is_not_there_makes_no_run(make_manager: Make) -> None:
@@ -83,7 +83,7 @@ def test_a_device_that_is_not_there_makes_no_run(make_manager: Make) -> None:
     config = parse_config({**make_config().model_dump(mode="json"), "resources": {"device": "cuda"}})
     with pytest.raises(ConfigError, match="no such device"):
         take_up(manager, config, plan(), "")
-    assert manager.list() == []
+    assert manager.library.list() == []
 
 
 def test_on_a_cluster(home: Path, ray_cluster: Any) -> None:

@@ -26,7 +26,7 @@ def ended(manager: JobManager, run_id: str) -> RunInfo:
     """Waits for a run's end."""
 
     def look() -> RunInfo | None:
-        info = manager.info(run_id)
+        info = manager.library.info(run_id)
         return info if info.status in ("finished", "stopped", "failed") else None
 
     return wait_for(look)
@@ -34,7 +34,7 @@ def ended(manager: JobManager, run_id: str) -> RunInfo:
 
 def stepping(manager: JobManager, run_id: str) -> RunInfo:
     """Waits for a run's second step."""
-    return wait_for(lambda: manager.info(run_id) if manager.info(run_id).step >= 2 else None)
+    return wait_for(lambda: manager.library.info(run_id) if manager.library.info(run_id).step >= 2 else None)
 
 
 def worker_of(paths: RunPaths) -> psutil.Process:
@@ -50,32 +50,32 @@ def test_a_run_from_submit_to_finished(manager: JobManager) -> None:
     assert (info.steps_per_second, info.tokens_per_second, info.seconds) == (7.0, 350.0, 1.5)
     assert (info.adapter_bytes, info.peak_memory_bytes, info.eta_seconds) == (123, 10**6, None)
     assert json.loads(json.dumps(info.to_dict(), allow_nan=False))["id"] == run_id
-    assert manager.log_tail(run_id).strip() == "hello [secret]"
+    assert manager.library.log_tail(run_id).strip() == "hello [secret]"
     assert read_json(manager.store.paths(run_id).exit)["code"] == 0
     assert not (manager.store.paths(run_id).root / ".reserve").exists()
-    names = {row["name"] for row in manager.metrics(run_id)}
+    names = {row["name"] for row in manager.library.metrics(run_id)}
     assert names == {"train/loss", "train/lr", "train/grad_norm", "eval/loss"}
-    assert manager.clone(run_id) == make_config(20).model_dump(mode="json")
+    assert manager.library.clone(run_id) == make_config(20).model_dump(mode="json")
 
 
 def test_figures_while_running(manager: JobManager) -> None:
     run_id = manager.submit(make_config(1000), plan(sleep=0.01))
-    info = wait_for(lambda: manager.info(run_id) if manager.info(run_id).step >= 10 else None)
+    info = wait_for(lambda: manager.library.info(run_id) if manager.library.info(run_id).step >= 10 else None)
     assert info.status == "running" and info.stage == "training"
     assert 20 < info.steps_per_second <= 100 and info.tokens_per_second == pytest.approx(50 * info.steps_per_second)
     assert 5 < info.eta_seconds < 50
-    assert manager.list()[0].id == run_id
+    assert manager.library.list()[0].id == run_id
 
 
 def test_queue_runs_in_order_and_within_the_limit(make_manager: MakeManager) -> None:
     manager = make_manager(max_running=2)
     ids = [manager.submit(make_config(30), plan(sleep=0.01)) for _ in range(5)]
-    assert [info.id for info in manager.list()] == ids[::-1]
+    assert [info.id for info in manager.library.list()] == ids[::-1]
     most = 0
 
     def over() -> bool:
         nonlocal most
-        states = [info.status for info in manager.list()]
+        states = [info.status for info in manager.library.list()]
         most = max(most, states.count("running"))
         return states.count("finished") == 5
 
@@ -89,7 +89,7 @@ def test_queue_runs_in_order_and_within_the_limit(make_manager: MakeManager) -> 
 def test_queue_positions(make_manager: MakeManager) -> None:
     manager = make_manager(start=False)
     ids = [manager.submit(make_config()) for _ in range(3)]
-    assert {info.id: info.queue_position for info in manager.list()} == {ids[0]: 1, ids[1]: 2, ids[2]: 3}
+    assert {info.id: info.queue_position for info in manager.library.list()} == {ids[0]: 1, ids[1]: 2, ids[2]: 3}
 
 
 def test_stop_saves_the_adapter(manager: JobManager) -> None:
@@ -101,7 +101,7 @@ def test_stop_saves_the_adapter(manager: JobManager) -> None:
     assert info.status == "stopped" and info.adapter_bytes == 123
     assert manager.store.paths(run_id).adapter.is_dir()
     manager.stop(run_id)
-    assert manager.info(run_id).status == "stopped"
+    assert manager.library.info(run_id).status == "stopped"
 
 
 def test_stop_a_queued_run(manager: JobManager) -> None:
@@ -109,8 +109,8 @@ def test_stop_a_queued_run(manager: JobManager) -> None:
     second = manager.submit(make_config(10_000), plan())
     stepping(manager, first)
     manager.stop(second)
-    assert manager.info(second).status == "stopped"
-    assert "before it started" in manager.info(second).reason
+    assert manager.library.info(second).status == "stopped"
+    assert "before it started" in manager.library.info(second).reason
     manager.stop(first)
     ended(manager, first)
     time.sleep(0.5)
@@ -153,7 +153,7 @@ def test_killed_worker_keeps_its_metrics(manager: JobManager) -> None:
     worker_of(manager.store.paths(run_id)).kill()
     info = ended(manager, run_id)
     assert (info.status, info.reason) == ("failed", "killed by signal 9")
-    assert info.step >= 2 and len(manager.series(run_id)["train"]["step"]) == info.step
+    assert info.step >= 2 and len(manager.library.series(run_id)["train"]["step"]) == info.step
     assert not family(manager.settings.home)[1:]  # only the warm server at most
 
 
@@ -215,7 +215,7 @@ def test_full_disk_at_submit(manager: JobManager, monkeypatch: pytest.MonkeyPatc
         patch.setattr(Path, "write_text", full)
         with pytest.raises(StorageError, match="No space left"):
             manager.submit(make_config())
-    assert manager.list() == [] and list(manager.store.root.iterdir()) == []
+    assert manager.library.list() == [] and list(manager.store.root.iterdir()) == []
 
 
 def test_delete(manager: JobManager) -> None:
@@ -228,9 +228,9 @@ def test_delete(manager: JobManager) -> None:
     manager.stop(running)
     ended(manager, running)
     manager.delete(running)
-    assert manager.list() == [] and list(manager.store.root.iterdir()) == []
+    assert manager.library.list() == [] and list(manager.store.root.iterdir()) == []
     with pytest.raises(RunNotFoundError):
-        manager.info(running)
+        manager.library.info(running)
 
 
 @pytest.mark.parametrize("run_id", HOSTILE)
@@ -238,18 +238,18 @@ def test_hostile_run_ids_are_not_found(make_manager: MakeManager, run_id: str) -
     manager = make_manager(start=False)
     manager.submit(make_config())
     calls = [
-        manager.info,
+        manager.library.info,
         manager.stop,
         manager.delete,
-        manager.series,
-        manager.metrics,
-        manager.log_tail,
-        manager.clone,
+        manager.library.series,
+        manager.library.metrics,
+        manager.library.log_tail,
+        manager.library.clone,
     ]
     for call in calls:
         with pytest.raises(RunNotFoundError):
             call(run_id)
-    assert len(manager.list()) == 1
+    assert len(manager.library.list()) == 1
 
 
 def test_damaged_folders_never_break_the_list(manager: JobManager) -> None:
@@ -279,15 +279,15 @@ def test_damaged_folders_never_break_the_list(manager: JobManager) -> None:
     os.utime(manager.store.root / "noclaim" / "claim.json", (1, 1))
     (manager.store.root / "file").write_text("not a folder")
     time.sleep(0.5)
-    infos = {info.id: info for info in manager.list()}
+    infos = {info.id: info for info in manager.library.list()}
     assert set(infos) == {good, *contents}
     for name in contents:
         assert infos[name].status in ("failed", "finished"), name
         assert infos[name].reason or infos[name].status == "finished"
-        manager.series(name), manager.metrics(name), manager.log_tail(name)
+        manager.library.series(name), manager.library.metrics(name), manager.library.log_tail(name)
         json.dumps(infos[name].to_dict(), allow_nan=False)
         with pytest.raises(ConfigError):
-            manager.clone(name)
+            manager.library.clone(name)
         manager.delete(name)
     assert ended(manager, manager.submit(make_config(3), plan())).status == "finished"
 
@@ -298,18 +298,18 @@ def test_torn_last_line_is_read_when_it_is_complete(make_manager: MakeManager) -
     events = manager.store.paths(run_id).events
     line = b'{"v":1,"kind":"step","t":1,"step":%d,"loss":0.5,"lr":1,"grad_norm":1,"tokens":9,"elapsed":0.1}\n'
     events.write_bytes(line % 1 + (line % 2)[:30])
-    assert manager.info(run_id).step == 1
-    assert manager.series(run_id)["next"] == 1
+    assert manager.library.info(run_id).step == 1
+    assert manager.library.series(run_id)["next"] == 1
     with events.open("ab") as file:
         file.write((line % 2)[30:])
-    assert manager.info(run_id).step == 2
-    assert manager.series(run_id, 1)["train"]["step"] == [2]
+    assert manager.library.info(run_id).step == 2
+    assert manager.library.series(run_id, 1)["train"]["step"] == [2]
 
 
 def test_progress_bars_in_the_log(make_manager: MakeManager) -> None:
     manager = make_manager(start=False)
     run_id = manager.submit(make_config())
-    assert manager.log_tail(run_id) == ""
+    assert manager.library.log_tail(run_id) == ""
     manager.store.paths(run_id).log.write_bytes(b"a\r\n10%\r 50%\r100%\nlast")
-    assert manager.log_tail(run_id) == "a\n100%\nlast"
-    assert manager.log_tail(run_id, lines=2) == "100%\nlast"
+    assert manager.library.log_tail(run_id) == "a\n100%\nlast"
+    assert manager.library.log_tail(run_id, lines=2) == "100%\nlast"

@@ -23,7 +23,7 @@ MakeManager = Callable[..., JobManager]
 
 def reach(manager: JobManager, run_id: str, status: str) -> RunInfo:
     """Waits for a status."""
-    return wait_for(lambda: info if (info := manager.info(run_id)).status == status else None, 40)
+    return wait_for(lambda: info if (info := manager.library.info(run_id)).status == status else None, 40)
 
 
 def at_step(manager: JobManager, run_id: str, step: int) -> None:
@@ -49,7 +49,7 @@ def test_pause_resume_finish(manager: JobManager) -> None:
     run_id = manager.submit(make_config(80), plan(sleep=0.01))
     paths = manager.store.paths(run_id)
     at_step(manager, run_id, 5)
-    assert manager.info(run_id).actions == ("pause", "stop")
+    assert manager.library.info(run_id).actions == ("pause", "stop")
     manager.pause(run_id)
     manager.pause(run_id)
     info = reach(manager, run_id, "paused")
@@ -60,15 +60,15 @@ def test_pause_resume_finish(manager: JobManager) -> None:
     manager.pause_queue()
     manager.resume(run_id)
     manager.resume(run_id)
-    waiting = manager.info(run_id)
+    waiting = manager.library.info(run_id)
     assert (waiting.status, waiting.queue_position) == ("queued", 1)
     assert waiting.reason == f"resumes at step {info.step}; the queue is paused"
     manager.pause_queue(False)
     assert reach(manager, run_id, "finished").step == 80
     assert kinds(paths) == ["started", "paused", "started", "resumed", "finished"]
     assert paths.events.read_bytes().startswith(log) and steps(paths) == list(range(1, 81))
-    assert manager.info(run_id).attempts == 1
-    assert len(manager.series(run_id)["train"]["step"]) == 80
+    assert manager.library.info(run_id).attempts == 1
+    assert len(manager.library.series(run_id)["train"]["step"]) == 80
 
 
 def test_train_longer(manager: JobManager) -> None:
@@ -80,12 +80,12 @@ def test_train_longer(manager: JobManager) -> None:
         with pytest.raises(InvalidStateError, match="allowed: 1 to 1,000,000"):
             manager.extend(run_id, steps_more)
     assert manager.extend(run_id, 7) == 12
-    info = wait_for(lambda: found if (found := manager.info(run_id)).step == 12 else None)
+    info = wait_for(lambda: found if (found := manager.library.info(run_id)).step == 12 else None)
     assert info.max_steps == 12
     reach(manager, run_id, "finished")
     assert manager.extend(run_id, 1) == 13
     assert reach(manager, run_id, "finished").attempts >= 1
-    assert manager.clone(run_id)["training"]["max_steps"] == 5  # what was asked for first stays as it was
+    assert manager.library.clone(run_id)["training"]["max_steps"] == 5  # what was asked for first stays as it was
 
 
 def test_what_is_not_allowed_says_what_is(manager: JobManager) -> None:
@@ -149,7 +149,7 @@ def test_a_run_that_always_crashes_is_given_up(make_manager: MakeManager) -> Non
     run_id = manager.submit(make_config(60), plan(die=8, checkpoint_every=5))
     paths = manager.store.paths(run_id)
     stuck = manager.submit(make_config(60), plan(die=3, checkpoint_every=5))
-    wait_for(lambda: "got no further" in manager.info(stuck).reason, 40)
+    wait_for(lambda: "got no further" in manager.library.info(stuck).reason, 40)
     assert [attempt["step"] for attempt in attempts(manager.store.paths(stuck))] == [None] * 3
     # The other one got five steps further with each attempt, and so to its end.
     assert reach(manager, run_id, "finished").step == 60 and len(attempts(paths)) > 3
@@ -167,10 +167,10 @@ def test_what_does_not_go_on_by_itself(make_manager: MakeManager, what: str) -> 
     if what == "off":
         at_step(manager, run_id, 2)
         kill_worker(manager.store.paths(run_id))
-    wait_for(lambda: manager.info(run_id).status in ("failed", "stopped"))
+    wait_for(lambda: manager.library.info(run_id).status in ("failed", "stopped"))
     later = manager.submit(make_config(3), plan())
     reach(manager, later, "finished")
-    assert manager.info(run_id).attempts == 0
+    assert manager.library.info(run_id).attempts == 0
 
 
 def test_a_machine_that_went_down(make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_a_machine_that_went_down(make_manager: MakeManager, monkeypatch: pytest
     supervisor = psutil.Process(read_json(paths.claim)["pid"])
     for process in (supervisor, *supervisor.children()):
         process.kill()
-    wait_for(lambda: "vanished" in before.info(run_id).reason)
+    wait_for(lambda: "vanished" in before.library.info(run_id).reason)
     after = make_manager(auto_resume=True)
     assert reach(after, run_id, "finished").step == 200
     assert kinds(paths) == ["started", "started", "resumed", "finished"]

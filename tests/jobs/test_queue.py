@@ -21,7 +21,7 @@ GB = 1_000_000_000
 
 def order(manager: JobManager) -> list[str]:
     """Ids of the queued runs by their places."""
-    places = {info.queue_position: info.id for info in manager.list() if info.queue_position}
+    places = {info.queue_position: info.id for info in manager.library.list() if info.queue_position}
     return [places[place] for place in sorted(places)]
 
 
@@ -59,7 +59,7 @@ def test_the_order_outlives_the_app_and_the_file_can_be_lost(still: JobManager, 
     still.move(c, "front")
     still.hold(b)
     again = make_manager(start=False)
-    assert order(again) == [c, a] and again.info(b).held
+    assert order(again) == [c, a] and again.library.info(b).held
     path = again.settings.home / "queue.json"
     for damage in (
         b"{torn",
@@ -83,14 +83,14 @@ def test_priority_comes_before_place(still: JobManager, make_manager: MakeManage
     assert order(still) == [c, urgent, b, d, a, idle]
     again = make_manager(start=False)  # as after a restart
     assert order(again) == [c, urgent, b, d, a, idle]
-    assert [again.info(run).priority for run in (c, b, a)] == ["high", "normal", "low"]
+    assert [again.library.info(run).priority for run in (c, b, a)] == ["high", "normal", "low"]
     again.move(d, "up")
     again.move(idle, 5)
     assert order(again) == [c, urgent, d, b, idle, a]
     for place in (2, 5):
         with pytest.raises(InvalidStateError, match=f"has normal priority, so it cannot stand at place {place}"):
             again.move(b, place)
-    offered = {run: {"up", "down"} & set(again.info(run).actions) for run in (c, urgent, d, b)}
+    offered = {run: {"up", "down"} & set(again.library.info(run).actions) for run in (c, urgent, d, b)}
     assert offered == {c: {"down"}, urgent: {"up"}, d: {"down"}, b: {"up"}}
 
 
@@ -99,7 +99,7 @@ def test_run_next_beats_every_priority(still: JobManager) -> None:
     still.move(late, "front")
     urgent = still.submit(make_config(), priority="high")
     assert order(still) == [late, b, urgent, a]
-    assert still.info(late).priority == "low"
+    assert still.library.info(late).priority == "low"
     with pytest.raises(InvalidStateError, match="has low priority"):
         still.move(late, "down")  # among those of high priority
     still.prioritize(late, "low")
@@ -113,11 +113,11 @@ def test_a_priority_is_kept_until_the_run_is_deleted(still: JobManager) -> None:
     a, b = (still.submit(make_config()) for _ in range(2))
     still.prioritize(b, "high")
     still.stop(b)
-    assert still.info(b).priority == ""
+    assert still.library.info(b).priority == ""
     with pytest.raises(InvalidStateError, match="only a queued run has a priority"):
         still.prioritize(b, "low")
     still.resume(b)
-    assert order(still) == [b, a] and still.info(b).priority == "high"
+    assert order(still) == [b, a] and still.library.info(b).priority == "high"
     with pytest.raises(InvalidStateError, match="no priority 'urgent'; allowed: high, normal, low"):
         still.prioritize(b, "urgent")
     still.delete(b)
@@ -160,14 +160,14 @@ def test_a_held_run_waits_until_it_is_released(make_manager: MakeManager) -> Non
     first, second = manager.submit(make_config(3), plan()), manager.submit(make_config(3), plan())
     manager.hold(first)
     manager.hold(first)
-    info = manager.info(first)
+    info = manager.library.info(first)
     assert (info.status, info.reason, info.queue_position) == ("queued", "on hold", None)
     assert "release" in info.actions and "hold" not in info.actions
     manager.start(preload_engine=False)
-    wait_for(lambda: manager.info(second).status == "finished")
-    assert manager.info(first).status == "queued"
+    wait_for(lambda: manager.library.info(second).status == "finished")
+    assert manager.library.info(first).status == "queued"
     manager.hold(first, held=False)
-    wait_for(lambda: manager.info(first).status == "finished")
+    wait_for(lambda: manager.library.info(first).status == "finished")
     with pytest.raises(InvalidStateError, match="only a queued run"):
         manager.hold(first)
 
@@ -176,13 +176,13 @@ def test_a_paused_queue_starts_nothing(make_manager: MakeManager) -> None:
     manager = make_manager(start=False)
     manager.pause_queue()
     run = manager.submit(make_config(3), plan())
-    assert manager.info(run).reason == "the queue is paused"
+    assert manager.library.info(run).reason == "the queue is paused"
     manager.start(preload_engine=False)
     wait_for(manager._warm.ready)
     manager._scheduler.tick()
     assert not manager._scheduler.is_starting(run)
     manager.pause_queue(False)
-    wait_for(lambda: manager.info(run).status == "finished")
+    wait_for(lambda: manager.library.info(run).status == "finished")
 
 
 def test_run_next(make_manager: MakeManager) -> None:
@@ -190,7 +190,7 @@ def test_run_next(make_manager: MakeManager) -> None:
     ids = [manager.submit(make_config(3), plan()) for _ in range(3)]
     manager.move(ids[2], "front")
     manager.start(preload_engine=False)
-    wait_for(lambda: all(manager.info(run).status == "finished" for run in ids))
+    wait_for(lambda: all(manager.library.info(run).status == "finished" for run in ids))
     began = {run: manager.store.paths(run).claim.stat().st_mtime_ns for run in ids}
     assert sorted(ids, key=began.__getitem__) == [ids[2], ids[0], ids[1]]
 
@@ -198,31 +198,33 @@ def test_run_next(make_manager: MakeManager) -> None:
 def test_a_run_waits_for_memory_but_never_alone(make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
     manager = make_manager(max_running=2, memory={"weights": 10_000 * GB})  # more than any machine has
     first = manager.submit(make_config(10_000), plan())
-    wait_for(lambda: manager.info(first).step >= 2)
+    wait_for(lambda: manager.library.info(first).step >= 2)
     second = manager.submit(make_config(3), plan())
-    reason = wait_for(lambda: manager.info(second).reason if "memory:" in manager.info(second).reason else "")
+    reason = wait_for(
+        lambda: manager.library.info(second).reason if "memory:" in manager.library.info(second).reason else ""
+    )
     assert reason.startswith("waits for memory: needs about 10000.0 GB, 0.0 GB free")
-    assert manager.info(second).queue_position == 1
+    assert manager.library.info(second).queue_position == 1
     manager.stop(first)
-    wait_for(lambda: manager.info(second).status == "finished")
+    wait_for(lambda: manager.library.info(second).status == "finished")
 
 
 def test_a_run_alone_is_estimated_too(make_manager: MakeManager) -> None:
     manager = make_manager(memory={"runtime": 3, "weights": 4})
     run = manager.submit(make_config(3), plan())
-    wait_for(lambda: manager.info(run).status == "finished")
+    wait_for(lambda: manager.library.info(run).status == "finished")
     found = wait_for(lambda: read_json(manager.store.paths(run).predicted))
     assert found == {"memory_bytes": 7, "memory": {"runtime": 3, "weights": 4}}
     manager._changed()
-    assert wait_for(lambda: manager.info(run).predicted_memory_bytes) == 7
+    assert wait_for(lambda: manager.library.info(run).predicted_memory_bytes) == 7
 
 
 def test_an_unknown_need_does_not_block(make_manager: MakeManager) -> None:
     manager = make_manager(max_running=2, memory=None)
     first = manager.submit(make_config(10_000), plan())
     second = manager.submit(make_config(3), plan())
-    wait_for(lambda: manager.info(second).status == "finished")
-    assert manager.info(first).status == "running"
+    wait_for(lambda: manager.library.info(second).status == "finished")
+    assert manager.library.info(first).status == "running"
 
 
 def test_a_container_s_limit_is_the_memory_that_counts(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ def test_estimate_train_stop_and_generate(home: Path) -> None:
     try:
         run_id = manager.submit(parse_config(CONFIG))
         estimate = manager.engine.estimate(CONFIG)
-        wait_for(lambda: manager.info(run_id).step >= 2 or manager.info(run_id).reason, 60)
-        assert manager.info(run_id).status == "running", manager.info(run_id).reason
+        wait_for(lambda: manager.library.info(run_id).step >= 2 or manager.library.info(run_id).reason, 60)
+        assert manager.library.info(run_id).status == "running", manager.library.info(run_id).reason
         manager.stop(run_id)
         info = wait_for(
-            lambda: info if (info := manager.info(run_id)).status not in ("running", "stopping") else None, 60
+            lambda: info if (info := manager.library.info(run_id)).status not in ("running", "stopping") else None, 60
         )
         assert (info.status, info.reason) == ("stopped", "")
         assert info.trainable_params == estimate["trainable_params"] and info.total_params == estimate["total_params"]

@@ -41,16 +41,16 @@ def test_a_new_app_picks_up_running_and_queued_runs(app: subprocess.Popen[str], 
     manager = make_manager(start=False)
     first = manager.submit(make_config(120), plan(sleep=0.01))
     second = manager.submit(make_config(3), plan())
-    wait_for(lambda: manager.info(first).step >= 2)
+    wait_for(lambda: manager.library.info(first).step >= 2)
     app.kill()
     app.wait()
-    step = manager.info(first).step
-    wait_for(lambda: manager.info(first).step > step + 5)  # nobody watches, and it goes on
-    assert manager.info(second).status == "queued"
+    step = manager.library.info(first).step
+    wait_for(lambda: manager.library.info(first).step > step + 5)  # nobody watches, and it goes on
+    assert manager.library.info(second).status == "queued"
     manager.start(preload_engine=False)
-    assert manager.info(first).status == "running"
-    wait_for(lambda: manager.info(second).status == "finished")
-    assert (manager.info(first).status, manager.info(first).step) == ("finished", 120)
+    assert manager.library.info(first).status == "running"
+    wait_for(lambda: manager.library.info(second).status == "finished")
+    assert (manager.library.info(first).status, manager.library.info(first).step) == ("finished", 120)
     assert read_json(manager.store.paths(first).exit) is not None
 
 
@@ -60,12 +60,12 @@ def test_a_run_that_ends_while_no_app_lives_is_recorded(
     manager = make_manager(start=False)
     run_id = manager.submit(make_config(10_000), plan())
     paths = manager.store.paths(run_id)
-    wait_for(lambda: manager.info(run_id).step >= 2)
+    wait_for(lambda: manager.library.info(run_id).step >= 2)
     app.kill()
     app.wait()
     psutil.Process(read_json(paths.claim)["pid"]).children()[0].kill()
     wait_for(paths.exit.exists)
-    assert manager.info(run_id).reason == "killed by signal 9"
+    assert manager.library.info(run_id).reason == "killed by signal 9"
     wait_for(lambda: not family(home))  # warm server and supervisor have gone, too
 
 
@@ -81,10 +81,10 @@ def test_two_apps_on_one_home(app: subprocess.Popen[str], make_manager: MakeMana
 def test_an_app_can_be_closed_and_started_again(make_manager: MakeManager) -> None:
     first = make_manager()
     run_id = first.submit(make_config(60), plan(sleep=0.01))
-    wait_for(lambda: first.info(run_id).step >= 2)
+    wait_for(lambda: first.library.info(run_id).step >= 2)
     first.close()
     second = make_manager()
-    wait_for(lambda: second.info(run_id).status == "finished")
+    wait_for(lambda: second.library.info(run_id).status == "finished")
 
 
 def test_a_home_that_is_not_writable(tmp_path: Path) -> None:
@@ -96,19 +96,19 @@ def test_a_home_that_is_not_writable(tmp_path: Path) -> None:
 def test_warm_server_that_dies_is_replaced_and_nobody_waits(make_manager: MakeManager) -> None:
     manager = make_manager(max_running=2)
     first = manager.submit(make_config(10_000), plan())
-    wait_for(lambda: manager.info(first).step >= 2)
+    wait_for(lambda: manager.library.info(first).step >= 2)
     dead = manager._warm.pid
     os.kill(dead, signal.SIGKILL)
     second = manager.submit(make_config(3), plan())  # started cold
-    wait_for(lambda: manager.info(second).status == "finished")
-    assert manager.info(first).status == "running"
+    wait_for(lambda: manager.library.info(second).status == "finished")
+    assert manager.library.info(first).status == "running"
     manager._warm._started -= 100  # as if it had died long after its start
     wait_for(manager._warm.ready)
     assert manager._warm.pid != dead
     third = manager.submit(make_config(3), plan())
-    wait_for(lambda: manager.info(third).status == "finished")
+    wait_for(lambda: manager.library.info(third).status == "finished")
     manager.stop(first)
-    wait_for(lambda: manager.info(first).status == "stopped")
+    wait_for(lambda: manager.library.info(first).status == "stopped")
 
 
 def test_warm_server_that_never_comes_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_warm_server_that_never_comes_up(home: Path, monkeypatch: pytest.MonkeyP
     manager = JobManager(settings, warm=warm, executor=LocalExecutor(warm, 1, "fake_worker"))
     manager.start(preload_engine=False)
     run_id = manager.submit(make_config(3), plan())
-    wait_for(lambda: manager.info(run_id).status == "finished")
+    wait_for(lambda: manager.library.info(run_id).status == "finished")
     manager.close()
 
 
@@ -128,9 +128,9 @@ def test_worker_that_cannot_start_fails_in_words(make_manager: MakeManager, monk
     monkeypatch.setattr("peft_studio.jobs.scheduler.RETRY_PAUSE", 0.05)
     manager = make_manager(module="no_such_module")
     run_id = manager.submit(make_config())
-    info = wait_for(lambda: manager.info(run_id) if manager.info(run_id).status == "failed" else None)
+    info = wait_for(lambda: manager.library.info(run_id) if manager.library.info(run_id).status == "failed" else None)
     assert "could not be started" in info.reason and "3 times" in info.reason
-    assert "no_such_module" in manager.log_tail(run_id)
+    assert "no_such_module" in manager.library.log_tail(run_id)
     manager.delete(run_id)
 
 
@@ -140,10 +140,10 @@ def test_an_executor_without_processes(make_manager: MakeManager, monkeypatch: p
 
     monkeypatch.setattr("peft_studio.jobs.scheduler.RETRY_PAUSE", 0.05)
     manager = make_manager(start=False)
-    monkeypatch.setattr(manager._executor, "start", refuse)
+    monkeypatch.setattr(manager.executor, "start", refuse)
     manager.start(preload_engine=False)
     run_id = manager.submit(make_config())
-    wait_for(lambda: "temporarily unavailable" in manager.info(run_id).reason)
+    wait_for(lambda: "temporarily unavailable" in manager.library.info(run_id).reason)
 
 
 def test_a_run_is_claimed_once(home: Path) -> None:
@@ -165,9 +165,9 @@ def test_worker_of_a_deleted_run_leaves_quietly(home: Path) -> None:
 def test_terminating_the_supervisor_does_not_lose_the_run(make_manager: MakeManager) -> None:
     manager = make_manager()
     run_id = manager.submit(make_config(100), plan(sleep=0.01))
-    wait_for(lambda: manager.info(run_id).step >= 2)
+    wait_for(lambda: manager.library.info(run_id).step >= 2)
     os.kill(read_json(manager.store.paths(run_id).claim)["pid"], signal.SIGTERM)
-    wait_for(lambda: manager.info(run_id).status == "finished")
+    wait_for(lambda: manager.library.info(run_id).status == "finished")
 
 
 def test_start_on_a_warm_app_is_quick(make_manager: MakeManager) -> None:
@@ -175,5 +175,5 @@ def test_start_on_a_warm_app_is_quick(make_manager: MakeManager) -> None:
     wait_for(manager._warm.ready)
     began = time.time()
     run_id = manager.submit(make_config(3), plan())
-    wait_for(lambda: manager.info(run_id).step >= 1)
+    wait_for(lambda: manager.library.info(run_id).step >= 1)
     assert time.time() - began < 1.5

@@ -30,7 +30,7 @@ def engine(home: Path) -> Iterator[EngineClient]:
 
 def test_estimate(engine: EngineClient) -> None:
     assert engine.estimate({})["trainable_params"] == 7
-    assert engine.ping() == {"ok": True}
+    assert engine._ask({"op": "ping"}, timeout=5) == {"ok": True}
 
 
 def test_concurrent_requests_share_one_engine(engine: EngineClient) -> None:
@@ -85,13 +85,13 @@ def test_engine_that_dies_is_said_and_replaced(engine: EngineClient) -> None:
     assert engine.estimate({})["pid"] != first
     with pytest.raises(EngineError, match="ended"):
         list(engine.generate("nano-lm", [], "die", {"max_new_tokens": 5}))
-    engine.ping()
+    engine.estimate({})
     psutil.Process(engine.pid).kill()
     assert engine.estimate({})["trainable_params"] == 7
 
 
 def test_socket_is_private_and_goes_away(engine: EngineClient) -> None:
-    engine.ping()
+    engine.estimate({})
     folder = engine._folder
     process = psutil.Process(engine.pid)
     assert folder is not None and stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -99,7 +99,7 @@ def test_socket_is_private_and_goes_away(engine: EngineClient) -> None:
     assert not folder.exists()
     wait_for(lambda: not lives(process))
     with pytest.raises(EngineError, match="closing"):
-        engine.ping()
+        engine.estimate({})
 
 
 def test_engine_that_cannot_start(home: Path) -> None:
@@ -107,6 +107,6 @@ def test_engine_that_cannot_start(home: Path) -> None:
     warm = WarmClient(home / "cache" / "warm.log", threads=1, preload=PRELOAD)
     client = EngineClient(warm, home, threads=1, module="no_such_module")
     with pytest.raises(EngineError, match=r"did not start; see .*engine.log"):
-        client.ping()
+        client.estimate({})
     client.close()
     warm.close()

@@ -40,7 +40,7 @@ def test_sizes_add_up(tmp_path: Path) -> None:
     manager = manager_with(tmp_path)
     paths = ended(manager, size=5000)
     (tmp_path / "cache" / "figures").write_bytes(b"y" * 77)
-    use = manager.keeper.measure(manager.list())
+    use = manager.keeper.measure(manager.library.list())
     (run,) = use.runs
     files = [file for file in paths.root.rglob("*") if file.is_file()]
     assert (run.id, run.checkpoint, run.adapter) == (paths.id, 5000, 5000)
@@ -53,10 +53,10 @@ def test_sizes_add_up(tmp_path: Path) -> None:
 def test_a_run_that_is_over_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manager = manager_with(tmp_path)
     over, queued = ended(manager), manager.store.create(make_config())
-    manager.keeper.measure(manager.list())
+    manager.keeper.measure(manager.library.list())
     looks: list[str] = []
     monkeypatch.setattr("peft_studio.runs.housekeeping.tree_bytes", lambda path: looks.append(str(path)) or 0)
-    manager.keeper.measure(manager.list())
+    manager.keeper.measure(manager.library.list())
     assert not any(over.id in look for look in looks) and any(queued.id in look for look in looks)
 
 
@@ -70,15 +70,15 @@ def test_links_are_neither_followed_nor_loops(tmp_path: Path) -> None:
 def test_quota(tmp_path: Path) -> None:
     manager = manager_with(tmp_path, quota_mb=0.02)
     ended(manager, size=5000)
-    assert manager.keeper.measure(manager.list()).warning == ""
+    assert manager.keeper.measure(manager.library.list()).warning == ""
     manager.submit(make_config())
     ended(manager, size=2800)
-    warned = manager.keeper.measure(manager.list())
+    warned = manager.keeper.measure(manager.library.list())
     assert "of the 20 kB that are allowed" in warned.warning and "no new run" not in warned.warning
     ended(manager, size=3000)
     with pytest.raises(StorageError, match="no new run can start"):
         manager_with(tmp_path, quota_mb=0.02).submit(make_config())
-    assert manager_with(tmp_path, quota_warn_mb=0.01).keeper.measure(manager.list()).warning
+    assert manager_with(tmp_path, quota_warn_mb=0.01).keeper.measure(manager.library.list()).warning
 
 
 def test_retention_is_off_by_default(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_retention_keeps_the_newest_and_whatever_is_starred_or_not_over(tmp_path
     running = manager.store.create(make_config())
     running.claim.write_text(json.dumps({"pid": os.getpid(), "process_start": _start()}))
     assert manager.keep_house() == [old[1].id, old[2].id]
-    assert {info.id for info in manager.list()} == {run.id for run in (old[0], *new, queued, running)}
+    assert {info.id for info in manager.library.list()} == {run.id for run in (old[0], *new, queued, running)}
     set_star(old[0], False)
     assert manager.keep_house() == [old[0].id]
 
@@ -105,7 +105,7 @@ def test_retention_keeps_the_newest_and_whatever_is_starred_or_not_over(tmp_path
 def test_retention_never_touches_a_paused_run(tmp_path: Path) -> None:
     manager = manager_with(tmp_path, keep_runs=1, keep_days=1)
     ended(manager)
-    (info,) = manager.list()
+    (info,) = manager.library.list()
     from dataclasses import replace
 
     paused = [replace(info, id=f"p{number}", status="paused", created=1.0, started=1.0) for number in range(5)]
@@ -115,13 +115,13 @@ def test_retention_never_touches_a_paused_run(tmp_path: Path) -> None:
 def test_retention_by_days(tmp_path: Path) -> None:
     manager = manager_with(tmp_path, keep_days=7)
     old, new = ended(manager, created=time.time() - 8 * 86400), ended(manager, created=time.time() - 6 * 86400)
-    assert manager.keep_house() == [old.id] and [info.id for info in manager.list()] == [new.id]
+    assert manager.keep_house() == [old.id] and [info.id for info in manager.library.list()] == [new.id]
 
 
 def test_a_start_triggers_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manager = manager_with(tmp_path, keep_runs=1)
     old, new = ended(manager, created=time.time() - 100), ended(manager)
-    for part in (manager._executor, manager._scheduler):
+    for part in (manager.executor, manager._scheduler):
         for name in ("open", "start"):
             monkeypatch.setattr(part, name, lambda: None, raising=False)
     manager.start(preload_engine=False)
@@ -139,10 +139,14 @@ def test_a_new_run_triggers_retention(tmp_path: Path) -> None:
 def test_freeing_a_checkpoint_keeps_the_rest(tmp_path: Path) -> None:
     manager = manager_with(tmp_path)
     paths = ended(manager, size=4321)
-    before = manager.metrics(paths.id)
+    before = manager.library.metrics(paths.id)
     assert manager.free_checkpoint(paths.id) == 4321 and manager.free_checkpoint(paths.id) == 0
-    assert not (paths.root / "checkpoint").exists() and paths.adapter.exists() and manager.metrics(paths.id) == before
-    assert manager.keeper.measure(manager.list()).runs[0].checkpoint == 0
+    assert (
+        not (paths.root / "checkpoint").exists()
+        and paths.adapter.exists()
+        and manager.library.metrics(paths.id) == before
+    )
+    assert manager.keeper.measure(manager.library.list()).runs[0].checkpoint == 0
     queued = manager.store.create(make_config())
     with pytest.raises(InvalidStateError, match="needs its checkpoint"):
         manager.free_checkpoint(queued.id)

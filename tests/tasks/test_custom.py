@@ -263,7 +263,8 @@ def test_on_a_space_only_uploads_can_be_read(tmp_path: Path, monkeypatch: pytest
     elsewhere = tmp_path / "rows.csv"
     for file in (upload, elsewhere):
         file.write_text(rows, encoding="utf-8")
-    monkeypatch.setenv("SPACE_ID", "someone/space")
+    monkeypatch.setattr("peft_studio.tasks.custom._public_home", None)  # is None again afterwards
+    custom.restrict_to(tmp_path)
     assert make_task(CustomData(kind="classification", train_file=str(upload))).labels == ("a", "b")
     with pytest.raises(DataError, match="only uploaded files"):
         make_task(CustomData(kind="classification", train_file=str(elsewhere)))

@@ -12,8 +12,7 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.events import EventWriter
 from peft_studio.runs.paths import RunPaths
-from peft_studio.ui.routes import routes
-from peft_studio.ui.table import safe_cell
+from peft_studio.ui.routes import routes, safe_cell
 
 HOST = "http://testserver"
 
@@ -52,7 +51,7 @@ def test_only_this_host_may_change_runs(manager: JobManager, client: TestClient)
         assert client.post(f"/studio/runs/{run}/stop", headers=headers).status_code == 403
     assert client.post(f"/studio/runs/{run}/explode", headers={"Origin": HOST}).status_code == 404
     assert client.post(f"/studio/runs/{run}/stop", headers={"Origin": HOST}).json() == {"ok": True}
-    assert manager.info(run).status == "stopped"
+    assert manager.library.info(run).status == "stopped"
     assert client.post(f"/studio/runs/{run}/delete", headers={"Origin": HOST}).json() == {"ok": True}
     assert client.get("/studio/runs.json").json() == []
 
@@ -123,11 +122,11 @@ def test_what_a_queued_run_cannot_do_is_said(manager: JobManager, client: TestCl
     run = fake_run(manager).id
     answer = client.post(f"/studio/runs/{run}/{action}", headers={"Origin": HOST})
     assert answer.status_code == 409 and len(answer.json()["error"]) > 20
-    assert manager.info(run).status == "queued"
+    assert manager.library.info(run).status == "queued"
 
 
 def test_resume_after_stop_in_the_queue(manager: JobManager, client: TestClient) -> None:
     run = manager.submit(parse_config({"method": {"name": "lora"}, "training": {}}))
     for action, status in (("stop", "stopped"), ("resume", "queued")):
         assert client.post(f"/studio/runs/{run}/{action}", headers={"Origin": HOST}).json() == {"ok": True}
-        assert manager.info(run).status == status
+        assert manager.library.info(run).status == status

@@ -134,5 +134,5 @@ def test_memory_as_foretold_and_as_measured(client: TestClient, manager: JobMana
     paths.predicted.write_text('{"memory_bytes": 700, "memory": {"runtime": 400, "weights": 300}}')
     found = details(client, paths)["memory"]
     assert found["ledger"] == {"runtime": 400, "weights": 300} and sum(found["ledger"].values()) == found["predicted"]
-    assert manager.info(paths.id).predicted_memory_bytes == 700
-    assert manager.info(paths.id).peak_memory_bytes == 500
+    assert manager.library.info(paths.id).predicted_memory_bytes == 700
+    assert manager.library.info(paths.id).peak_memory_bytes == 500

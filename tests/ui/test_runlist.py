@@ -10,7 +10,7 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Settings, prepare_home
-from peft_studio.ui.runlist import RunList, plain
+from peft_studio.ui.routes import RunList, plain
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def info(tmp_path: Path) -> RunInfo:
     settings = Settings(home=tmp_path)
     prepare_home(settings)
     manager = JobManager(settings)
-    return manager.info(manager.submit(parse_config({"method": {"name": "lora"}, "training": {}})))
+    return manager.library.info(manager.submit(parse_config({"method": {"name": "lora"}, "training": {}})))
 
 
 @pytest.mark.parametrize("seed", range(10))

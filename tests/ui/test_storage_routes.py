@@ -86,7 +86,7 @@ def test_an_upload_that_is_no_run(manager: JobManager, client: TestClient, monke
     assert client.post("/studio/import", headers=OURS, content=b"nonsense").status_code == 413
     chunks = client.post("/studio/import", headers=OURS, content=iter([b"abc", b"defg"]))
     assert chunks.status_code == 413
-    assert list(manager.settings.cache_dir.glob("transfer-*")) == [] and manager.list() == []
+    assert list(manager.settings.cache_dir.glob("transfer-*")) == [] and manager.library.list() == []
 
 
 def test_a_queued_run_is_not_exported(manager: JobManager, client: TestClient) -> None:

@@ -20,6 +20,6 @@ def make_executor(settings: Settings, warm: WarmClient, places: GpuPlaces) -> Ex
         ConfigError: It needs Ray, which is not installed.
     """
     if settings.executor == "local":
-        return LocalExecutor(warm, settings.threads, places=places)
+        return LocalExecutor(warm, settings.threads, places=places, public=settings.public)
     request = (float(settings.threads) if settings.ray_cpus is None else settings.ray_cpus, settings.ray_gpus)
     return RayExecutor(settings.home, settings.threads, settings.ray_address, request)

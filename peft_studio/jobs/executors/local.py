@@ -20,15 +20,22 @@ class LocalExecutor:
         threads: CPU threads for each worker.
         module: Name of the module that a worker runs, given the run's folder and ``--threads``.
         places: Which GPUs a run was given; None on a machine without.
+        public: Whether workers may read only files that visitors brought.
     """
 
     is_here = True
     claim_timeout = 60.0
 
     def __init__(
-        self, warm: WarmClient, threads: int, module: str = "peft_studio.worker", places: GpuPlaces | None = None
+        self,
+        warm: WarmClient,
+        threads: int,
+        module: str = "peft_studio.worker",
+        places: GpuPlaces | None = None,
+        public: bool = False,
     ) -> None:
         self._warm = warm
+        self._public = public
         self._threads = threads
         self._module = module
         self._places = places
@@ -53,7 +60,7 @@ class LocalExecutor:
         Raises:
             JobError: No process could be started.
         """
-        args = [str(paths.root), "--threads", str(self._threads)]
+        args = [str(paths.root), "--threads", str(self._threads), *(["--public"] if self._public else [])]
         gpus = self._places.given(paths) if self._places else None
         args += [] if gpus is None else ["--gpus", ",".join(gpus)]
         pid = self._warm.launch(self._module, args, paths.log)

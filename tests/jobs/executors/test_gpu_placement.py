@@ -126,7 +126,7 @@ def test_a_device_that_is_not_there_is_told_before_a_run_exists(make_manager: Ca
     for device in ("cuda:1", "mps", "all"):
         with pytest.raises(ConfigError, match=rf"{device}': this machine has no such device\. Allowed: auto, cpu\."):
             manager.submit(config_on(device))
-    assert manager.list() == []
+    assert manager.library.list() == []
 
 
 def test_who_waits_for_a_gpu_lets_others_pass(make_run: Callable[..., RunPaths]) -> None:
@@ -137,9 +137,9 @@ def test_who_waits_for_a_gpu_lets_others_pass(make_run: Callable[..., RunPaths])
 
 def test_workers_are_told_their_gpus(make_manager: Callable[..., JobManager]) -> None:
     manager = make_manager(max_running=2, start=False)
-    manager._executor._places = manager._scheduler._admission._places = places()
+    manager.executor._places = manager._scheduler._admission._places = places()
     runs = [manager.submit(config_on(device), plan(sleep=0.02)) for device in ("auto", "auto", "cpu")]
     manager.start(preload_engine=False)
-    wait_for(lambda: all(manager.info(run).status == "finished" for run in runs))
+    wait_for(lambda: all(manager.library.info(run).status == "finished" for run in runs))
     given = [(read_json(manager.store.paths(run).claim) or {})["gpus"] for run in runs]
     assert sorted(given[:2]) == [["GPU-a"], ["GPU-b"]] and given[2] == []

@@ -65,11 +65,11 @@ def _names(process: psutil.Process, text: str) -> bool:
 
 def status_is(manager: JobManager, run_id: str, *statuses: str) -> Any:
     """Waits for a status, and returns what is known of the run then."""
-    return wait_for(lambda: info if (info := manager.info(run_id)).status in statuses else None, PATIENCE)
+    return wait_for(lambda: info if (info := manager.library.info(run_id)).status in statuses else None, PATIENCE)
 
 
 def steps_of(manager: JobManager, run_id: str) -> list[int]:
-    return [item["step"] for item in manager.metrics(run_id) if item["name"] in ("loss", "train/loss")]
+    return [item["step"] for item in manager.library.metrics(run_id) if item["name"] in ("loss", "train/loss")]
 
 
 def test_a_node_that_dies_costs_nothing_but_time(make_ray: Make, ray_cluster: Any) -> None:
@@ -81,10 +81,10 @@ def test_a_node_that_dies_costs_nothing_but_time(make_ray: Make, ray_cluster: An
     paths = manager.store.paths(run_id)
     blocked = manager.submit(with_resources(5, cpus=64), plan())
     small = manager.submit(with_resources(5, cpus=0.25), plan())
-    wait_for(lambda: (manager.info(run_id).checkpoint_step or 0) >= 20, PATIENCE)  # while it trains
+    wait_for(lambda: (manager.library.info(run_id).checkpoint_step or 0) >= 20, PATIENCE)  # while it trains
     first = (read_json(paths.claim) or {})["host"].removeprefix("ray:")
-    assert manager.info(run_id).status == "running" and manager.info(run_id).loss is not None
-    assert "no node has 64 CPU" in manager.info(blocked).reason
+    assert manager.library.info(run_id).status == "running" and manager.library.info(run_id).loss is not None
+    assert "no node has 64 CPU" in manager.library.info(blocked).reason
     doomed = next(node for node in ray_cluster.worker_nodes if node.node_id == first)
     ray_cluster.remove_node(doomed, allow_graceful=False)
     info = status_is(manager, run_id, "finished")
@@ -101,17 +101,17 @@ def test_a_node_that_dies_costs_nothing_but_time(make_ray: Make, ray_cluster: An
 def test_pause_resume_stop_and_an_app_that_is_gone_for_a_while(make_ray: Make) -> None:
     manager = make_ray(auto_resume=False)
     run_id = manager.submit(make_config(100_000), plan(sleep=0.005))
-    wait_for(lambda: manager.info(run_id).step >= 5, PATIENCE)
+    wait_for(lambda: manager.library.info(run_id).step >= 5, PATIENCE)
     manager.pause(run_id)
     paused = status_is(manager, run_id, "paused")
     assert paused.checkpoint_step == paused.step
     manager.resume(run_id)
-    wait_for(lambda: manager.info(run_id).step > paused.step, PATIENCE)
+    wait_for(lambda: manager.library.info(run_id).step > paused.step, PATIENCE)
     manager.close()
-    step = manager.info(run_id).step
-    assert manager.info(run_id).status == "running"  # as far as anybody knows
+    step = manager.library.info(run_id).step
+    assert manager.library.info(run_id).status == "running"  # as far as anybody knows
     again = make_ray(auto_resume=False)
-    wait_for(lambda: again.info(run_id).step > step + 5, PATIENCE)
+    wait_for(lambda: again.library.info(run_id).step > step + 5, PATIENCE)
     again.stop(run_id)
     info = status_is(again, run_id, "stopped")
     assert steps_of(again, run_id) == list(range(1, info.step + 1))
@@ -142,7 +142,7 @@ def test_the_same_results_as_here_from_data_that_is_sent(
     info = status_is(there, run_id, "finished", "failed")
     assert info.status == "finished", info.reason
     mine, theirs = (
-        {(m["step"], m["name"]): m["value"] for m in x.metrics(r)} for x, r in ((there, run_id), (here, other))
+        {(m["step"], m["name"]): m["value"] for m in x.library.metrics(r)} for x, r in ((there, run_id), (here, other))
     )
     compared = [key for key in theirs if "loss" in key[1]]
     assert len(compared) >= 5 and set(mine) == set(theirs)
