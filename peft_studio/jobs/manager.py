@@ -77,7 +77,7 @@ class JobManager(RunLibrary):
         self.places = GpuPlaces(self.devices, settings.max_running)
         self._executor = executor or make_executor(settings, self._warm, self.places)
         index = RunIndex(self.store, self.queue, self._executor.lives, settings.cache_dir / "runs.json")
-        super().__init__(self.store, index, settings.cache_dir / "curves")
+        super().__init__(self.store, index)
         self._controls = RunControls(self.store, self._index, self.queue)
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads)

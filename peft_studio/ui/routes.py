@@ -109,7 +109,8 @@ class _Api:
     def details(self, request: Request) -> Response:
         """Findings, test figures, the check after saving, confusion matrix and ranks of a run."""
         run_id = request.path_params["run_id"]
-        details = run_details(self._manager.info(run_id), self._manager.store.paths(run_id))
+        saved = self._manager.latest_event(run_id, "saved")
+        details = run_details(self._manager.info(run_id), self._manager.store.paths(run_id), saved)
         return _json({**details, "findings": self._findings(run_id)})
 
     def findings(self, request: Request) -> Response:
