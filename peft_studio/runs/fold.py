@@ -8,7 +8,7 @@ asks for it, so that a list of thousands of runs keeps no curves; one that comes
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -57,23 +57,25 @@ class RunFold:
             if self._log.restarted():
                 for part in self._parts.values():
                     part.clear()
-            for kind in kinds:
-                if kind not in self._parts:
-                    self._parts[kind] = self._caught_up(kind())
+            late = {kind: kind() for kind in kinds if kind not in self._parts}
+            if late:
+                self._catch_up(late.values())
+                self._parts |= late
             for piece in self._log.pieces():
                 for part in self._parts.values():
                     part.read(piece)
             self.points = sum(part.points for part in self._parts.values())
             yield self
 
-    def _caught_up(self, part: Part) -> Part:
-        """A new part, after it has read what the others have read already."""
+    def _catch_up(self, parts: Collection[Part]) -> None:
+        """Has new parts read what the others have read already."""
         again = LogFollower(self.paths.events)
         pieces = again.pieces()
         while again.offset < self._log.offset and (piece := next(pieces, None)) is not None:
             beyond = max(0, again.offset - self._log.offset)
-            part.read(Piece(piece.data[: len(piece.data) - beyond]))
-        return part
+            piece = Piece(piece.data[: len(piece.data) - beyond])
+            for part in parts:
+                part.read(piece)
 
     def part(self, kind: type[P]) -> P:
         """A part, within `reading`."""
