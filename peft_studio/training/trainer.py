@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from peft_studio.config.run_config import RunConfig
-from peft_studio.errors import ModelError, NonFiniteLossError
+from peft_studio.errors import NonFiniteLossError
 from peft_studio.methods import get_method
 from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks import task_of
@@ -40,7 +40,7 @@ from peft_studio.training.evaluate import (
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
 from peft_studio.training.formats.rows import Encoded
-from peft_studio.training.formats.target_logits import context_length, virtual_tokens
+from peft_studio.training.formats.target_logits import context_length, row_limit, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import base_output, layout_of, load_base
 from peft_studio.training.loop import StudioTrainer
@@ -158,13 +158,7 @@ class _Session:
     @cached_property
     def max_length(self) -> int:
         """Tokens of a row that fit the model beside the method's virtual tokens."""
-        room = context_length(self.model) - virtual_tokens(self.model)
-        if room < 2:
-            raise ModelError(
-                f"The method puts {virtual_tokens(self.model)} virtual tokens before the text, and the model reads "
-                f"{context_length(self.model)} tokens in all. Fewer virtual tokens are needed."
-            )
-        return min(self.config.training.max_length, room)
+        return row_limit(self.config.training.max_length, context_length(self.model), virtual_tokens(self.model))
 
     @cached_property
     def training_rows(self) -> _Split:

@@ -8,11 +8,18 @@ from typing import Any
 import gradio as gr
 
 from peft_studio.config.presets import list_presets, load_preset
-from peft_studio.config.run_config import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig, parse_config
+from peft_studio.config.run_config import (
+    DEFAULT_MODEL,
+    ModelConfig,
+    ResourcesConfig,
+    TrainingConfig,
+    parse_config,
+    recommended_rate,
+)
 from peft_studio.errors import StudioError
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
 from peft_studio.methods import METHODS, get_method
-from peft_studio.models.catalog import MODELS, known_params
+from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import CUSTOM, TASKS
 from peft_studio.ui.context import Studio, guard, plain
 from peft_studio.ui.data import DataPanel
@@ -26,20 +33,6 @@ MORE_SETTINGS = tuple(name for name in TrainingConfig.model_fields if name not i
 NO_FILE = "Choose a training file, and the costs of a run on it are shown here."
 OWN_DATA = ("Your own data", CUSTOM)
 ON_A_NODE = [("Automatic: what the run was given", AUTO), ("GPU", CUDA), ("All GPUs of the run", ALL), ("CPU", CPU)]
-
-
-def recommended_rate(method: str, model: str | None, task: str = "", kind: str = "") -> float:
-    """The learning rate to start from.
-
-    Args:
-        method: The method's name.
-        model: The model's id; its size matters.
-        task: The task's id; classification wants less of nano models.
-        kind: What a task made from the user's own files asks for.
-    """
-    asked = TASKS[task].kind if task in TASKS else kind
-    size = known_params((model or "").strip() or DEFAULT_MODEL)
-    return get_method(method).rate_for(size, asked == "classification")
 
 
 class TrainForm:

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from peft_studio.config.run_config import RunConfig
-from peft_studio.errors import DataError, ModelError
+from peft_studio.errors import DataError
 from peft_studio.models.layouts import layout_for
 from peft_studio.tasks import CUSTOM, custom_data, task_of
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.formats.rows import Encoded, Example
-from peft_studio.training.formats.target_logits import context_of
+from peft_studio.training.formats.target_logits import context_of, row_limit
 from peft_studio.training.load import load_config, load_tokenizer
 
 SHOWN_ROWS = 5
@@ -73,14 +73,8 @@ def longest_row(config: RunConfig, model: Any) -> int:
     Raises:
         ModelError: Nothing fits.
     """
-    virtual = getattr(config.method, "virtual_tokens", 0)
-    room = (config.lsg.length if config.lsg else context_of(model)) - virtual
-    if room < 2:
-        raise ModelError(
-            f"The method puts {virtual} virtual tokens before the text, and the model reads {context_of(model)} "
-            "tokens in all. Fewer virtual tokens are needed."
-        )
-    return min(config.training.max_length, room)
+    context = config.lsg.length if config.lsg else context_of(model)
+    return row_limit(config.training.max_length, context, getattr(config.method, "virtual_tokens", 0))
 
 
 def _counts(rows: Sequence[Row], used: Sequence[Row], encoded: Encoded) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from peft_studio.errors import ModelError
 from peft_studio.training.formats.rows import IGNORED
 
 
@@ -64,6 +65,25 @@ def _can_choose(model: nn.Module) -> bool:
 def context_length(model: nn.Module, default: int = 1 << 30) -> int:
     """Longest text of a model in tokens, or ``default`` when its config names no limit."""
     return context_of(model.config, default)
+
+
+def row_limit(max_length: int, context: int, virtual: int) -> int:
+    """Tokens of the longest row that a model is given.
+
+    Args:
+        max_length: What the config allows.
+        context: What the model reads.
+        virtual: How much of that a method takes up, see `virtual_tokens`.
+
+    Raises:
+        ModelError: Nothing fits.
+    """
+    if context - virtual < 2:
+        raise ModelError(
+            f"The method puts {virtual} virtual tokens before the text, and the model reads {context} tokens in all. "
+            "Fewer virtual tokens are needed."
+        )
+    return min(max_length, context - virtual)
 
 
 def context_of(config: Any, default: int = 1 << 30) -> int:
