@@ -35,11 +35,12 @@ from peft_studio.files import read_json
 from peft_studio.machine.devices import VISIBLE, restrict
 from peft_studio.machine.memory import oom_kills
 from peft_studio.runs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
+from peft_studio.runs.event_log import last_event
 from peft_studio.runs.events import EventWriter, Kind
 from peft_studio.runs.out_of_memory import is_low_memory, log_says_low_memory, low_memory_message, told_sizes
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.redact import redact
-from peft_studio.runs.status import ENDS, last_event
+from peft_studio.runs.status import ENDS
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 

@@ -4,7 +4,6 @@ Torch-free: the web process packs it from files. Nothing in it names a folder of
 """
 
 import json
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,10 @@ from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError, InvalidStateError
 from peft_studio.files import open_plain, weights_are_whole
+from peft_studio.runs.event_log import number
+from peft_studio.runs.fold import RunFold
 from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.progress import RunProgress
 from peft_studio.tasks.base import Row, some_rows
 from peft_studio.tasks.batching import MEGABATCH
 
@@ -94,24 +96,20 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO) -> None:
 def _read(paths: RunPaths) -> TrainedRun:
     record = _object(paths.config)
     resolved = resolve(parse_config(record.get("config")))
-    started: Mapping[str, Any] = {}
-    summary: Mapping[str, Any] = {}
-    metrics: dict[str, float] = {}
-    steps = 0
-    for event in _events(paths.events):
-        match event.get("kind"):
-            case "started":
-                started = event
-            case "eval":
-                metrics |= {name: value for name, value in _mapping(event.get("metrics")).items() if _is_real(value)}
-            case "finished" | "stopped":
-                summary, step = _mapping(event.get("summary")), event.get("step")
-                steps = step if isinstance(step, int) else 0
+    with RunFold(paths).reading(RunProgress) as fold:
+        progress = fold.part(RunProgress)
+    started = progress.latest.get("started", {})
+    ends = [event for kind, event in progress.latest.items() if kind in ("finished", "stopped")]
+    end = ends[-1] if ends else {}
+    summary, step = _mapping(end.get("summary")), end.get("step")
     title = str(record.get("name") or "") or resolved.method.title
     adapter = _object(paths.adapter / "adapter_config.json")
     started = {**started, **{name: _mapping(started.get(name)) for name in ("data", "versions", "model")}}
     task_type = str(adapter.get("task_type") or "CAUSAL_LM")
-    return TrainedRun(paths.id, title, resolved, started, metrics, summary, steps, tuner_import(adapter), task_type)
+    steps = step if isinstance(step, int) else 0
+    return TrainedRun(
+        paths.id, title, resolved, started, progress.metrics, summary, steps, tuner_import(adapter), task_type
+    )
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -134,26 +132,6 @@ def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    try:
-        with open_plain(path) as file:
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    events = []
-    for line in lines:
-        if '"kind":"step"' not in line:
-            try:
-                events.append(_mapping(json.loads(line)))
-            except (ValueError, RecursionError):
-                continue
-    return events
-
-
 def _adapter_config(folder: Path, base: str) -> str:
     config = _object(folder / "adapter_config.json")
     config["base_model_name_or_path"] = base
@@ -172,7 +150,7 @@ def _script(run: TrainedRun) -> str:
         base=run.base,
         tuner_import=run.tuner_import,
         training=run.config.training.model_dump(),
-        max_length=int(length) if _is_real(length) else run.config.training.max_length,
+        max_length=int(length) if number(length) is not None else run.config.training.max_length,
         megabatch=MEGABATCH,
         versions=run.started.get("versions", {}),
         recorded=run.metrics.get("eval/loss"),

@@ -23,11 +23,11 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ArchiveError, ConfigError, InvalidStateError, StorageError
 from peft_studio.files import atomic_write
 from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.status import Status
 from peft_studio.runs.store import RunStore
 
 FORMAT, VERSION = "peft-studio-run", 1
 MANIFEST, IMPORTED = "run.json", "imported.json"
-ENDED = ("finished", "stopped", "failed")
 
 MAX_ENTRIES = 64
 MAX_BYTES = 4 * 2**30  # of all files together, unpacked; the largest adapters of models that fit here are below
@@ -56,7 +56,7 @@ def pack_run(paths: RunPaths, status: str, out: Path | BinaryIO) -> None:
         InvalidStateError: The run is not over, so that its files still change.
         StorageError: A file cannot be read, or the zip cannot be written.
     """
-    if status not in ENDED:
+    if not Status(status).is_final:
         raise InvalidStateError(f"The run {paths.id} is {status}. Only a run that is over can be exported whole.")
     listed = {}
     try:

@@ -22,6 +22,22 @@ from peft_studio.models.lsg_settings import LongText
 from peft_studio.tasks import TASKS, guess_kind
 
 
+def recommended_rate(method: str, model: str | None, task: str = "", kind: str = "") -> float:
+    """The learning rate to start from.
+
+    Args:
+        method: The method's name.
+        model: The model's id, whose size matters; the default one without.
+        task: The task's id.
+        kind: What a task that is none of ours asks for; ``"classification"`` wants less of nano models.
+
+    Raises:
+        ConfigError: There is no such method.
+    """
+    asked = TASKS[task].kind if task in TASKS else kind
+    return get_method(method).rate_for(known_params((model or "").strip() or DEFAULT_MODEL), asked == "classification")
+
+
 def _parse_method(value: object) -> object:
     if isinstance(value, Params) or not isinstance(value, Mapping):
         return value
@@ -77,17 +93,18 @@ class RunConfig(Section):
         method = data.get("method")
         name = method.get("name") if isinstance(method, Mapping) else getattr(method, "name", None)
         if isinstance(training, Mapping) and training.get("learning_rate") is None and isinstance(name, str):
-            rate = get_method(name).rate_for(_model_params(data), _classifies(data.get("task")))
+            kind = "classification" if _classifies(data.get("task")) else "generation"
+            rate = recommended_rate(name, _model_id(data), kind=kind)
             training = {**training, "learning_rate": rate}
             return {**data, "training": training}
         return data
 
 
-def _model_params(data: Mapping[str, object]) -> int:
-    """Size of the model of a config that is still to be checked; a large number when it cannot be told."""
+def _model_id(data: Mapping[str, object]) -> str:
+    """The model of a config that is still to be checked."""
     model = data.get("model")
-    name = model.get("id", DEFAULT_MODEL) if isinstance(model, Mapping) else getattr(model, "id", DEFAULT_MODEL)
-    return known_params(name) if isinstance(name, str) else 0
+    name = model.get("id") if isinstance(model, Mapping) else getattr(model, "id", None)
+    return name if isinstance(name, str) else ""
 
 
 def _classifies(task: object) -> bool:

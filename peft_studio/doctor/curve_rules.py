@@ -4,7 +4,7 @@ from bisect import bisect_right
 from statistics import fmean, median
 
 from peft_studio.doctor.evidence import Evidence, Window
-from peft_studio.doctor.findings import Finding, compared_rate, higher_rate, lower_rate, percent, recommended_rate
+from peft_studio.doctor.findings import Finding, advised_rate, compared_rate, higher_rate, lower_rate, percent
 from peft_studio.runs.event_log import number
 
 # A third above the start is beyond what batches differ by, once some steps are averaged.
@@ -135,7 +135,7 @@ def too_flat(evidence: Evidence) -> Finding | None:
     loss, start = evidence.steps.loss, start_loss(evidence)
     if evidence.steps.count < ENOUGH_STEPS or start is None or not _is_flat(evidence, start):
         return None
-    rate, recommended = number(evidence.option("learning_rate")), recommended_rate(evidence)
+    rate, recommended = number(evidence.option("learning_rate")), advised_rate(evidence)
     fallen = max(0.0, 1 - fmean(loss[-len(loss) // 3 :]) / fmean(loss[: max(1, len(loss) // 3)]))
     seen = f"In {evidence.steps.count:,} steps, training loss fell by {percent(fallen)}"
     if rate and recommended and rate <= FAR_BELOW * recommended:

@@ -2,29 +2,27 @@
 
 import json
 import math
-import threading
 from array import array
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import lt
+from operator import itemgetter, lt
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 from peft_studio.files import is_there, open_plain, read_json
-from peft_studio.runs.event_log import LogFollower, number, parse_piece, stretches, whole
+from peft_studio.runs.event_log import Event, Piece, number, whole
+from peft_studio.runs.fold import RunFold
 from peft_studio.runs.integrity import damaged_files
 from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.progress import RunProgress
+from peft_studio.runs.status import Status
 
 MAX_BUCKETS = 512  # of a curve: up to so many steps are kept one by one, more share buckets
 WINDOWS = 20  # that a curve is judged by
 WINDOW_STEPS = 5  # a mean over fewer says little about a loss that jumps from batch to batch
 NORMAL_MEDIAN = 1.4826  # standard deviation over median absolute deviation, for normal noise
-KEPT_READERS = 64  # runs whose figures stay in memory, about 25 kB each
-
-OVER = ("finished", "stopped", "failed")
-
-Answer = TypeVar("Answer")
+_FIGURES = itemgetter("step", "loss", "grad_norm")
 
 
 class StepFigures:
@@ -38,12 +36,35 @@ class StepFigures:
         lost: First step whose loss was not finite, or None.
     """
 
+    points = 3 * MAX_BUCKETS // 4  # three columns of 8 bytes
+
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything: the log begins again."""
         self.last, self.loss, self.norm = array("q"), array("d"), array("d")
         self.count = 0
         self.lost: int | None = None
         self._width = 1
         self._sum, self._filled, self._norm = 0.0, 0, math.nan
+        self._unread = 0
+
+    @property
+    def torn(self) -> int:
+        """Lines that no event could be read from, beyond those that kills explain."""
+        return max(0, self._unread)
+
+    def read(self, piece: Piece) -> None:
+        """Takes new lines of the log."""
+        self._unread += piece.data.count(b"\n") - len(piece.events)
+        for events in piece.stretches:
+            if events[0]["kind"] == "started":
+                self._unread -= 1  # a worker that is killed may leave half a line
+            elif events[0]["kind"] == "step" and not self.add_steps(events):
+                for event in events:
+                    if (step := whole(event.get("step"))) is not None:
+                        self.add(step, _real(event.get("loss")), _real(event.get("grad_norm")))
 
     def add(self, step: int, loss: float | None, norm: float | None) -> None:
         """Takes the next step; a resumed run may repeat some, whose first try no longer counts."""
@@ -57,11 +78,12 @@ class StepFigures:
             return
         self._fill(step, [loss], [norm])
 
-    def add_steps(self, events: list[dict[str, Any]]) -> bool:
+    def add_steps(self, events: list[Event]) -> bool:
         """Takes many steps at once, four times faster; False, with nothing done, if one is odd or out of order."""
-        steps: list[Any] = [event.get("step") for event in events]
-        losses: list[Any] = [event.get("loss") for event in events]
-        norms: list[Any] = [event.get("grad_norm") for event in events]
+        try:
+            steps, losses, norms = zip(*map(_FIGURES, events), strict=True)
+        except KeyError:
+            return False
         if {*map(type, steps)} != {int} or {*map(type, losses)} != {float} or not {*map(type, norms)} <= {float, int}:
             return False
         if (self.last and self.last[-1] >= steps[0]) or not all(map(lt, steps, steps[1:])):
@@ -139,7 +161,7 @@ class Evidence:
 
     Attributes:
         config: The config, as submitted.
-        status: ``finished`` and so on, as `store.Status` has it.
+        status: ``finished`` and so on, as `Status` has it.
         started: The ``started`` event; empty before.
         failed: The ``failed`` event; empty when there is none.
         signal: The signal that ended the worker, unless somebody had asked it to stop.
@@ -150,7 +172,7 @@ class Evidence:
         check: ``rows`` and ``max_difference`` of the check after saving; None when there was none.
         truth: How often each label occurs among the test rows; empty unless labels are chosen.
         answers: How often each was answered.
-        damage: Which files cannot be read, once the run is over; see `damage.damaged_files`.
+        damage: Which files cannot be read, once the run is over; see `integrity.damaged_files`.
     """
 
     config: Mapping[str, Any]
@@ -180,98 +202,41 @@ class Evidence:
     @property
     def is_over(self) -> bool:
         """Whether nothing will be added."""
-        return self.status in OVER
+        return Status(self.status).is_final
 
 
-class EvidenceReader:
-    """Collects a run's evidence; every call costs what is new in the log. Not thread-safe."""
-
-    def __init__(self, paths: RunPaths) -> None:
-        self.paths = paths
-        record = read_json(paths.config) or {}
-        self._config = record["config"] if isinstance(record.get("config"), dict) else {}
-        self._log = LogFollower(paths.events)
-        self._clear()
-
-    def _clear(self) -> None:
-        self._steps = StepFigures()
-        self._evals: list[tuple[int, float]] = []
-        self._metrics: dict[str, float] = {}
-        self._lines = self._events = self._starts = 0
-        self._single: dict[str, dict[str, Any]] = {}  # the latest event of each other kind
-
-    def read(self, status: str) -> Evidence:
-        """The evidence as it is now."""
-        if self._log.restarted():
-            self._clear()
-        for piece in self._log.pieces():
-            found = parse_piece(piece)
-            self._lines += piece.count(b"\n")
-            self._events += len(found)
-            for events in stretches(found):
-                if events[0]["kind"] != "step" or not self._steps.add_steps(events):
-                    for event in events:
-                        self._take(event)
-        classifies = "test/macro_f1" in self._metrics
-        truth, answers = count_answers(self.paths) if classifies else (Counter(), Counter())
-        exit_info = read_json(self.paths.exit) or {}
-        signal = exit_info.get("signal") if not is_there(self.paths.stop) else None
+def read_evidence(fold: RunFold, status: str) -> Evidence:
+    """The evidence as it is now; it must not grow while it is judged, so hold `RunFold.reading` meanwhile."""
+    paths = fold.paths
+    with fold.reading(RunProgress, StepFigures):
+        progress, steps = fold.part(RunProgress), fold.part(StepFigures)
+        config = (read_json(paths.config) or {}).get("config")
+        exit_info = read_json(paths.exit) or {}
+        signal = exit_info.get("signal") if not is_there(paths.stop) else None
+        pairs = list(predictions(paths)) if "test/macro_f1" in progress.metrics else []
+        damage: tuple[str, ...] = ()
+        if Status(status).is_final:
+            damage = damaged_files(paths, steps.torn, ended_well=status == Status.FINISHED)
         return Evidence(
-            self._config, status, self._single.get("started", {}), self._single.get("failed", {}),
-            signal if isinstance(signal, int) else None, exit_info.get("out_of_memory") is True,
-            self._steps, tuple(self._evals), dict(self._metrics),
-            self._single.get("saved", {}).get("check"), truth, answers, self._damage(status),
-        )  # fmt: skip
-
-    def _damage(self, status: str) -> tuple[str, ...]:
-        if status not in OVER:
-            return ()
-        torn = max(0, self._lines - self._events - self._starts)  # a worker that is killed may leave half a line
-        return damaged_files(self.paths, torn, ended_well=status == "finished")
-
-    def _take(self, event: dict[str, Any]) -> None:
-        kind, step = event["kind"], whole(event.get("step"))
-        if kind == "step" and step is not None:
-            loss, norm = event.get("loss"), event.get("grad_norm")
-            self._steps.add(step, _real(loss), _real(norm))
-        elif kind == "eval" and isinstance(event.get("metrics"), dict):
-            for name, value in event["metrics"].items():
-                if (found := number(value)) is not None:
-                    self._metrics[name] = found
-                    if name == "eval/loss" and step is not None:
-                        self._evals.append((step, found))
-        elif kind not in ("step", "eval", "stage"):
-            self._single[kind] = event
-            self._starts += kind == "started"
+            config=config if isinstance(config, dict) else {},
+            status=status,
+            started=progress.latest.get("started", {}),
+            failed=progress.latest.get("failed", {}),
+            signal=signal if isinstance(signal, int) else None,
+            no_memory=exit_info.get("out_of_memory") is True,
+            steps=steps,
+            evals=tuple(progress.evals),
+            metrics=progress.metrics,
+            check=progress.latest.get("saved", {}).get("check"),
+            truth=Counter(truth for truth, _ in pairs),
+            answers=Counter(answer for _, answer in pairs),
+            damage=damage,
+        )
 
 
 def _real(value: Any) -> float | None:
     """`number`, quicker for what it nearly always is."""
     return value if type(value) is float else number(value)
-
-
-class EvidenceCache:
-    """The evidence of the runs that are being looked at. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers: OrderedDict[str, EvidenceReader] = OrderedDict()
-
-    def ask(self, question: Callable[[Evidence], Answer], paths: RunPaths, status: str) -> Answer:
-        """What a function says to a run's evidence, which must not grow meanwhile."""
-        with self._lock:
-            reader = self._readers.get(paths.id)
-            if reader is None:
-                reader = self._readers[paths.id] = EvidenceReader(paths)
-            self._readers.move_to_end(paths.id)
-            if len(self._readers) > KEPT_READERS:
-                self._readers.popitem(last=False)
-            return question(reader.read(status))
-
-    def forget(self, run_id: str) -> None:
-        """Drops a run that was deleted."""
-        with self._lock:
-            self._readers.pop(run_id, None)
 
 
 def predictions(paths: RunPaths) -> Iterator[tuple[str, str]]:
@@ -287,12 +252,3 @@ def predictions(paths: RunPaths) -> Iterator[tuple[str, str]]:
             yield row["target"].strip(), row["prediction"].strip()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-
-
-def count_answers(paths: RunPaths) -> tuple[Counter[str], Counter[str]]:
-    """How often each label is right, and how often it was answered, among the test rows."""
-    pairs = list(predictions(paths))
-    return Counter(truth for truth, _ in pairs), Counter(answer for _, answer in pairs)
-
-
-__all__ = ["Evidence", "EvidenceCache", "EvidenceReader", "StepFigures", "Window", "predictions"]

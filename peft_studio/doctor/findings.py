@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from peft_studio.config.run_config import TrainingConfig
+from peft_studio.config.run_config import TrainingConfig, recommended_rate
 from peft_studio.doctor.evidence import Evidence
 from peft_studio.methods import METHODS
-from peft_studio.models.catalog import known_params
 from peft_studio.runs.event_log import number
-from peft_studio.tasks import TASKS
 
 Severity = Literal["note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
@@ -61,19 +59,19 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def recommended_rate(evidence: Evidence) -> float | None:
-    """The learning rate that the run's method recommends for its model and task; None when the config is damaged."""
+def advised_rate(evidence: Evidence) -> float | None:
+    """The learning rate that is recommended for the run's method, model and task; None when the config is damaged."""
     parts = [evidence.config.get(name) for name in ("method", "model", "task")]
     method, model, task = (part if isinstance(part, Mapping) else {} for part in parts)
     if method.get("name") not in METHODS:
         return None
-    kind = TASKS[task["id"]].kind if task.get("id") in TASKS else task.get("kind")
-    return METHODS[method["name"]].rate_for(known_params(str(model.get("id", ""))), kind == "classification")
+    told = (str(value or "") for value in (model.get("id"), task.get("id"), task.get("kind")))
+    return recommended_rate(method["name"], *told)
 
 
 def lower_rate(evidence: Evidence) -> dict[str, Any]:
     """A lower learning rate: the recommended one if that is much lower, else a third."""
-    rate, recommended = number(evidence.option("learning_rate")), recommended_rate(evidence)
+    rate, recommended = number(evidence.option("learning_rate")), advised_rate(evidence)
     if rate is None:
         return {}
     return {"training.learning_rate": recommended if recommended and recommended <= rate / 2 else rounded(rate / 3)}
@@ -81,7 +79,7 @@ def lower_rate(evidence: Evidence) -> dict[str, Any]:
 
 def higher_rate(evidence: Evidence) -> dict[str, Any]:
     """A higher learning rate: the recommended one if that is much higher, else three times as much."""
-    rate, recommended = number(evidence.option("learning_rate")), recommended_rate(evidence)
+    rate, recommended = number(evidence.option("learning_rate")), advised_rate(evidence)
     if rate is None:
         return {}
     better = recommended if recommended and recommended >= rate * 2 else rounded(rate * 3)
@@ -90,7 +88,7 @@ def higher_rate(evidence: Evidence) -> dict[str, Any]:
 
 def compared_rate(evidence: Evidence) -> str:
     """A clause on the run's learning rate beside the recommended one."""
-    rate, recommended = number(evidence.option("learning_rate")), recommended_rate(evidence)
+    rate, recommended = number(evidence.option("learning_rate")), advised_rate(evidence)
     if rate is None or not recommended:
         return "the learning rate of this run"
     factor = rate / recommended

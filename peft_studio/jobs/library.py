@@ -1,15 +1,15 @@
 """What can be asked about runs: the list, curves, figures, findings, logs. Nothing here changes a run."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from peft_studio.doctor.diagnose import diagnose
-from peft_studio.doctor.evidence import EvidenceCache
+from peft_studio.doctor.evidence import StepFigures, read_evidence
 from peft_studio.doctor.findings import Finding
-from peft_studio.runs.curves import SeriesCache
-from peft_studio.runs.event_log import tail
+from peft_studio.runs.curves import Curves, raw_metrics
+from peft_studio.runs.event_log import Event, tail
 from peft_studio.runs.index import RunIndex
+from peft_studio.runs.progress import RunProgress
 from peft_studio.runs.reader import RunInfo
 from peft_studio.runs.store import RunStore
 
@@ -20,14 +20,11 @@ class RunLibrary:
     Args:
         store: The run folders.
         index: The list of them.
-        curves: Where the curves of long runs are kept as files.
     """
 
-    def __init__(self, store: RunStore, index: RunIndex, curves: Path) -> None:
+    def __init__(self, store: RunStore, index: RunIndex) -> None:
         self._store = store
         self._index = index
-        self._series = SeriesCache(store, curves)
-        self._evidence = EvidenceCache()
 
     def list(self) -> list[RunInfo]:
         """Every run, newest first."""
@@ -42,20 +39,30 @@ class RunLibrary:
         return self._index.get(run_id)
 
     def series(self, run_id: str, since: int = 0) -> dict[str, Any]:
-        """New points of a run's curves; see `SeriesCache.delta`.
+        """New points of a run's curves; see `Curves.delta`.
 
         Raises:
             RunNotFoundError: No run has this id.
         """
-        return self._series.delta(run_id, since)
+        with self._index.folds.reading(self._store.paths(run_id), Curves) as fold:
+            return fold.part(Curves).delta(run_id, since)
 
     def metrics(self, run_id: str) -> Sequence[dict[str, Any]]:
-        """Every recorded value of a run, raw; see `series.raw_metrics`.
+        """Every recorded value of a run, raw; see `curves.raw_metrics`.
 
         Raises:
             RunNotFoundError: No run has this id.
         """
-        return self._series.raw(run_id)
+        return list(raw_metrics(self._store.paths(run_id)))
+
+    def latest_event(self, run_id: str, kind: str) -> Event:
+        """The latest event of a kind, neither step nor evaluation nor stage; empty when there was none.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        with self._index.folds.reading(self._store.paths(run_id), RunProgress) as fold:
+            return fold.part(RunProgress).latest.get(kind, {})
 
     def findings(self, run_id: str) -> tuple[Finding, ...]:
         """What the doctor says about a run, as far as it has come; see `doctor.diagnose`.
@@ -64,7 +71,8 @@ class RunLibrary:
             RunNotFoundError: No run has this id.
         """
         status = self._index.get(run_id).status
-        return self._evidence.ask(diagnose, self._store.paths(run_id), status)
+        with self._index.folds.reading(self._store.paths(run_id), RunProgress, StepFigures) as fold:
+            return diagnose(read_evidence(fold, status))
 
     def clone(self, run_id: str) -> dict[str, Any]:
         """A run's config as plain values, for "the same again with a change".
@@ -85,5 +93,4 @@ class RunLibrary:
 
     def forget(self, run_id: str) -> None:
         """Drops what was remembered of a run that was deleted."""
-        self._series.forget(run_id)
-        self._evidence.forget(run_id)
+        self._index.folds.forget(run_id)

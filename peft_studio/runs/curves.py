@@ -1,24 +1,18 @@
 """Curves for the live chart: points that are new since the viewer's last look, and thinned when there are many."""
 
 import math
-import threading
 from array import array
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from operator import lt
-from pathlib import Path
 from typing import Any
 
-from peft_studio.runs.curve_cache import SAVE_BYTES, CurveCache, KeptCurves
-from peft_studio.runs.event_log import LogFollower, number, parse_piece, stretches, whole
+from peft_studio.runs.event_log import Event, LogFollower, Piece, number, whole
 from peft_studio.runs.paths import RunPaths
-from peft_studio.runs.store import RunStore
 
 MAX_POINTS = 1500  # of a curve in one answer
 _VERSION = 1 << 32  # numbers of the points that a viewer has leave room for so many; JavaScript's reach 2**53
-MAX_CACHED_POINTS = 2_000_000  # of all curves together, 32 bytes each
 
 Columns = dict[str, list[Any]]
 
@@ -26,22 +20,14 @@ Columns = dict[str, list[Any]]
 class Curve:
     """A loss over steps, in four columns: ``step``, ``loss``, ``tokens`` and ``elapsed`` (seconds of training)."""
 
-    def __init__(self, *columns: "array[Any]") -> None:
-        step, loss, tokens, elapsed = columns or (array("q"), array("d"), array("q"), array("d"))
-        self.step: array[int] = step
-        self.loss: array[float] = loss
-        self.tokens: array[int] = tokens
-        self.elapsed: array[float] = elapsed
-
-    @property
-    def all_columns(self) -> tuple["array[Any]", ...]:
-        """All four; a loss that was not finite is NaN."""
-        return self.step, self.loss, self.tokens, self.elapsed
+    def __init__(self) -> None:
+        self.step, self.tokens = array("q"), array("q")
+        self.loss, self.elapsed = array("d"), array("d")  # a loss that was not finite is NaN
 
     def __len__(self) -> int:
         return len(self.step)
 
-    def add(self, event: dict[str, Any], loss: Any) -> None:
+    def add(self, event: Event, loss: Any) -> None:
         """Appends a point."""
         value = number(loss)
         self.step.append(int(event["step"]))
@@ -53,7 +39,7 @@ class Curve:
         """The index of the first point that is not before a step."""
         return bisect_left(self.step, step)
 
-    def replace(self, event: dict[str, Any], loss: Any) -> bool:
+    def replace(self, event: Event, loss: Any) -> bool:
         """Puts a step that comes again in its point's place; False when the loss is another one or it has no point."""
         place, step = self.place(int(event["step"])), int(event["step"])
         value = number(loss)
@@ -67,10 +53,10 @@ class Curve:
     def cut(self, step: int) -> None:
         """Drops the points from a step on."""
         place = self.place(step)
-        for column in self.all_columns:
+        for column in (self.step, self.loss, self.tokens, self.elapsed):
             del column[place:]
 
-    def add_steps(self, events: list[dict[str, Any]]) -> bool:
+    def add_steps(self, events: list[Event]) -> bool:
         """Appends many steps at once, three times faster; False, with nothing done, if one is odd or out of order."""
         try:
             step = array("q", [event["step"] for event in events])
@@ -137,49 +123,38 @@ def thin(values: "array[float]", start: int, limit: int) -> list[int]:
     return sorted(chosen)
 
 
-class _RunCurves:
+class Curves:
     """Both curves of a run, read as its log grows.
 
     A run that goes on after an interruption logs some steps again. The last log of a step counts; where it differs
     from the first, the steps that followed the first are gone, and viewers have to start anew.
     """
 
-    def __init__(self, paths: RunPaths, cache: CurveCache) -> None:
-        self._paths = paths
-        self._cache = cache
-        self._log = LogFollower(paths.events)
-        self._version = 0  # how often points that viewers have were dropped
-        self._clear()
-        kept = cache.load(paths)
-        if kept is not None and [c.typecode for c in kept.columns] == [c.typecode for c in self._columns()]:
-            self._log.offset, self._version = kept.offset, kept.version
-            self.train, self.eval = Curve(*kept.columns[:4]), Curve(*kept.columns[4:8])
-            self._eval_places = kept.columns[8]
-        self._kept = self._log.offset
+    def __init__(self) -> None:
+        self._version = -1  # how often points that viewers have were dropped
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forgets everything: the log begins again."""
+        self._version += 1
         self.train, self.eval = Curve(), Curve()
         self._eval_places = array("q")  # how many points of either curve came before each eval point
-        self._kept = 0  # bytes of the log whose points are in the cache
-
-    def _columns(self) -> list["array[Any]"]:
-        return [*self.train.all_columns, *self.eval.all_columns, self._eval_places]
 
     def __len__(self) -> int:
         return len(self.train) + len(self.eval)
 
-    def read(self) -> None:
-        if self._log.restarted():
-            self._clear()
-        for piece in self._log.pieces():
-            for events in stretches(parse_piece(piece)):
-                if events[0]["kind"] != "step" or not self.train.add_steps(events):
-                    self._take(events)
-        if self._log.offset - self._kept >= SAVE_BYTES:
-            self._kept = self._log.offset
-            self._cache.save(self._paths, KeptCurves(self._log.offset, self._version, self._columns()))
+    @property
+    def points(self) -> int:
+        """Points of both."""
+        return len(self)
 
-    def _take(self, events: list[dict[str, Any]]) -> None:
+    def read(self, piece: Piece) -> None:
+        """Takes new lines of the log."""
+        for events in piece.stretches:
+            if events[0]["kind"] != "step" or not self.train.add_steps(events):
+                self._take(events)
+
+    def _take(self, events: list[Event]) -> None:
         for event in events:
             if whole(event.get("step")) is None:
                 continue
@@ -191,7 +166,7 @@ class _RunCurves:
                 if loss is not None:
                     self._add(self.eval, event, loss)
 
-    def _add(self, curve: Curve, event: dict[str, Any], loss: Any) -> None:
+    def _add(self, curve: Curve, event: Event, loss: Any) -> None:
         if curve.step and event["step"] <= curve.step[-1]:
             if curve.replace(event, loss):
                 return
@@ -207,7 +182,18 @@ class _RunCurves:
         self.eval.cut(step)
         del self._eval_places[len(self.eval) :]
 
-    def delta(self, run_id: str, since: int) -> dict[str, Any]:
+    def delta(self, run_id: str, since: int = 0) -> dict[str, Any]:
+        """The points that are new.
+
+        Args:
+            run_id: The run, as the answer is to name it.
+            since: ``next`` of the last answer; 0, or a number that cannot be, for everything.
+
+        Returns:
+            ``{"id", "since", "next", "train": {"step": [...], "loss": [...], "tokens": [...], "elapsed": [...]},
+            "eval": {same columns}}``. ``since`` is 0 when the viewer must drop what it has. Each curve has at most
+            ``MAX_POINTS`` points, thinned so that extremes and ends stay. A loss that was not finite is null.
+        """
         version, since = divmod(since, _VERSION)
         since = since if version == self._version and 0 <= since <= len(self) else 0
         first_eval = bisect_left(self._eval_places, since)
@@ -220,62 +206,6 @@ class _RunCurves:
         }
 
 
-class SeriesCache:
-    """The curves of the runs that are being looked at. Thread-safe.
-
-    Args:
-        store: The run folders.
-        folder: Where the curves of long runs are kept as files; None keeps none.
-    """
-
-    def __init__(self, store: RunStore, folder: Path | None = None) -> None:
-        self._store = store
-        self._files = CurveCache(folder)
-        self._lock = threading.Lock()
-        self._runs: OrderedDict[str, _RunCurves] = OrderedDict()
-
-    def delta(self, run_id: str, since: int = 0) -> dict[str, Any]:
-        """The points that are new.
-
-        Args:
-            run_id: The run.
-            since: ``next`` of the last answer; 0, or a number that cannot be, for everything.
-
-        Returns:
-            ``{"id", "since", "next", "train": {"step": [...], "loss": [...], "tokens": [...], "elapsed": [...]},
-            "eval": {same columns}}``. ``since`` is 0 when the viewer must drop what it has. Each curve has at most
-            ``MAX_POINTS`` points, thinned so that extremes and ends stay. A loss that was not finite is null.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
-        paths = self._store.paths(run_id)
-        with self._lock:
-            curves = self._runs.get(run_id)
-            if curves is None:
-                curves = self._runs[run_id] = _RunCurves(paths, self._files)
-            self._runs.move_to_end(run_id)
-            curves.read()
-            self._evict()
-            return curves.delta(run_id, since)
-
-    def raw(self, run_id: str) -> list[dict[str, Any]]:
-        """Every recorded value; see `raw_metrics`."""
-        return list(raw_metrics(self._store.paths(run_id)))
-
-    def forget(self, run_id: str) -> None:
-        """Drops a run that was deleted."""
-        with self._lock:
-            self._runs.pop(run_id, None)
-            self._files.forget(run_id)
-
-    def _evict(self) -> None:
-        total = sum(len(curves) for curves in self._runs.values())
-        while total > MAX_CACHED_POINTS and len(self._runs) > 1:
-            _, oldest = self._runs.popitem(last=False)
-            total -= len(oldest)
-
-
 def raw_metrics(paths: RunPaths) -> Iterator[dict[str, Any]]:
     """Every value that a run recorded, in the order of recording, neither thinned nor smoothed.
 
@@ -286,7 +216,7 @@ def raw_metrics(paths: RunPaths) -> Iterator[dict[str, Any]]:
         ``eval/loss``, ``test/bleu``. A value that was not finite is absent.
     """
     found: dict[tuple[Any, str], Any] = {}
-    for event in chain.from_iterable(map(parse_piece, LogFollower(paths.events).pieces())):
+    for event in (event for piece in LogFollower(paths.events).pieces() for event in piece.events):
         values: dict[str, Any] = {}
         if event["kind"] == "step":
             values = {f"train/{key}": event.get(key) for key in ("loss", "lr", "grad_norm")}

@@ -1,9 +1,10 @@
-"""Following a log that another process appends to: complete lines only, and only the new ones; and its end as text."""
+"""Following a log that another process appends to: complete lines only, and only the new ones; and how a log ends."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,44 @@ except ImportError:
     from json import loads  # type: ignore[assignment]
 
 PIECE_BYTES = 65536  # read and parsed at once: a call for each line costs twice as much, larger pieces leave the cache
+MARK_BYTES = 256  # of what was read, by which a log is known again
 LARGEST = sys.float_info.max  # a whole number can be larger, and then is no float
 MOST = 2**53  # JavaScript counts exactly up to here
 # What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
 STEP_PREFIX = b'{"v":1,"kind":"step",'
 STARTED_PREFIX = b'{"v":1,"kind":"started",'
+
+Event = dict[str, Any]
+
+
+class Piece:
+    """Some complete lines of an event log. What its readers have in common is made once, when the first one asks."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """The lines one by one."""
+        return self.data[:-1].split(b"\n")
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """The events among the lines: parsed in one go, unless one of them is torn or no event."""
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            events = loads(b"[" + self.data[:-1].replace(b"\n", b",") + b"]")
+            if len(events) == self.data.count(b"\n") and {type(event["kind"]) for event in events} == {str}:
+                return list(events)
+        return parse_events(self.lines)
+
+    @cached_property
+    def stretches(self) -> list[list[Event]]:
+        """The events in lists that hold either nothing but steps or a single other event."""
+        found, begin = [], 0
+        for place in [place for place, event in enumerate(self.events) if event["kind"] != "step"]:
+            found += [self.events[begin:place], self.events[place : place + 1]]
+            begin = place + 1
+        return [stretch for stretch in (*found, self.events[begin:]) if stretch]
 
 
 class LogFollower:
@@ -33,38 +67,50 @@ class LogFollower:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offset = 0
+        self._inode = 0  # of the file that these bytes are from
+        self._mark = b""  # the last of them
 
     def restarted(self) -> bool:
-        """Whether the file became shorter than what was read of it, so that it is read from its start again."""
+        """Whether the file is another one, or shorter than what was read of it, so that it is read from its start."""
+        if not self.offset:
+            return False
         try:
-            shorter = self.path.stat().st_size < self.offset
+            found = self.path.stat()
+            if found.st_size >= self.offset and found.st_ino == self._inode and self._goes_on(found.st_size):
+                return False
         except OSError:
             return False
-        self.offset = 0 if shorter else self.offset
-        return shorter
+        self.offset = 0
+        return True
 
-    def pieces(self) -> Iterator[bytes]:
+    def _goes_on(self, size: int) -> bool:
+        """Whether what was appended follows what was read; an inode is soon given out again."""
+        if size == self.offset:
+            return True
+        with open_plain(self.path) as file:
+            file.seek(self.offset - len(self._mark))
+            return file.read(len(self._mark)) == self._mark
+
+    def pieces(self) -> Iterator[Piece]:
         """The complete lines that are new, many at a time; none when the file is missing or did not grow."""
         with contextlib.suppress(OSError):
             if self.path.stat().st_size == self.offset:
                 return
             with open_plain(self.path) as file:
+                self._inode = self._inode if self.offset else os.fstat(file.fileno()).st_ino
                 file.seek(self.offset)
                 held: list[bytes] = []  # the beginning of a line whose end is still to come
                 while block := file.read(PIECE_BYTES):
                     lines, newline, rest = block.rpartition(b"\n")
                     if newline:
-                        piece, held = b"".join([*held, lines, newline]), []
-                        self.offset += len(piece)
+                        piece, held = Piece(b"".join([*held, lines, newline])), []
+                        self.offset += len(piece.data)
+                        self._mark = piece.data[-MARK_BYTES:]
                         yield piece
                     held.append(rest)
 
-    def read(self) -> list[bytes]:
-        """The new lines one by one."""
-        return [line for piece in self.pieces() for line in piece[:-1].split(b"\n")]
 
-
-def parse_event(line: bytes) -> dict[str, Any] | None:
+def parse_event(line: bytes) -> Event | None:
     """One line of an event log; None when it is torn or not an event."""
     try:
         event = loads(line)
@@ -73,35 +119,9 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
 
 
-def parse_events(lines: list[bytes]) -> list[dict[str, Any]]:
+def parse_events(lines: list[bytes]) -> list[Event]:
     """The events among some lines."""
     return [event for event in map(parse_event, lines) if event is not None]
-
-
-def parse_piece(piece: bytes) -> list[dict[str, Any]]:
-    """The events among complete lines: parsed in one go, unless one of them is torn or no event."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-        events = loads(b"[" + piece[:-1].replace(b"\n", b",") + b"]")
-        if len(events) == piece.count(b"\n") and {type(event["kind"]) for event in events} == {str}:
-            return list(events)
-    return parse_events(piece[:-1].split(b"\n"))
-
-
-def events_but_steps(path: Path) -> list[dict[str, Any]]:
-    """The events of a whole log that are no steps; the steps, which are most of a long one, are not parsed."""
-    return parse_events([line for line in LogFollower(path).read() if not line.startswith(STEP_PREFIX)])
-
-
-def stretches(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Cuts events into lists that hold either nothing but steps or a single other event."""
-    begin = 0
-    for place in [place for place, event in enumerate(events) if event["kind"] != "step"]:
-        if begin < place:
-            yield events[begin:place]
-        yield events[place : place + 1]
-        begin = place + 1
-    if begin < len(events):
-        yield events[begin:]
 
 
 def number(value: Any) -> float | None:
@@ -119,14 +139,26 @@ def whole(value: Any) -> int | None:
 TAIL_BYTES = 65536
 
 
+def _end(path: Path, size: int) -> bytes:
+    """The last bytes of a file; none when it is missing or cannot be read."""
+    with contextlib.suppress(OSError), open_plain(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read()
+    return b""
+
+
+def last_event(path: Path) -> Event | None:
+    """The last complete event of a log, reading only its tail: a short one first, as most events are short."""
+    for size in (1024, TAIL_BYTES):
+        complete, _, _ = _end(path, size).rpartition(b"\n")
+        for line in reversed(complete.split(b"\n")):
+            if (event := parse_event(line)) is not None:
+                return event
+    return None
+
+
 def tail(path: Path, lines: int) -> str:
     """The last lines of a text file, of progress bars their last state, without secrets; empty when it is missing."""
-    try:
-        with open_plain(path) as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
+    text = _end(path, TAIL_BYTES).decode("utf-8", errors="replace")
     shown = [line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n")[-lines:]]
     return redact("\n".join(shown))

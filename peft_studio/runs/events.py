@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from peft_studio.files import open_plain
-
 VERSION = 1
 
 Kind = Literal[
@@ -70,31 +68,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def read_new(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Reads the events after a byte offset.
-
-    Args:
-        path: The log; one that is missing or cannot be read counts as empty.
-        offset: Where the last call stopped, in bytes.
-
-    Returns:
-        The complete events after ``offset`` (lines that are not JSON objects are skipped) and the new offset.
-    """
-    try:
-        with open_plain(path) as file:
-            file.seek(offset)
-            data = file.read()
-    except OSError:
-        return [], offset
-    end = data.rfind(b"\n") + 1
-    events = []
-    for line in data[:end].splitlines():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict) and isinstance(event.get("kind"), str):
-            events.append(event)
-    return events, offset + end

@@ -1,130 +1,133 @@
-"""How far a run has come: what its events add up to."""
+"""One look at each byte of a run's ``events.jsonl``: whatever is made of the log follows it together.
 
-import math
-import time
-from collections import deque
-from typing import Any
+A fold keeps its place in the log and hands what is new to its parts: what the list shows (`progress.RunProgress`), the
+curves (`curves.Curves`), the figures that the doctor judges by (`evidence.StepFigures`). A part is made when somebody
+asks for it, so that a list of thousands of runs keeps no curves; one that comes later catches up by itself.
+"""
 
-from peft_studio.runs.event_log import STARTED_PREFIX, STEP_PREFIX, number, parse_events, whole
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from typing import Protocol, Self, TypeVar
+from weakref import WeakValueDictionary
 
-ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
-RECENT_STEPS = 64  # steps that the current speed is taken from
+from peft_studio.runs.event_log import LogFollower, Piece
+from peft_studio.runs.paths import RunPaths
+
+KEPT_POINTS = 2_000_000  # of all runs that are being looked at together
 
 
-class Progress:
-    """Adds up a run's events as they arrive, those of all processes that worked on it one after the other.
+class Part(Protocol):
+    """What is added up from a log, piece by piece."""
+
+    @property
+    def points(self) -> int:
+        """How much it keeps, in points of a curve, which take 32 bytes each."""
+
+    def read(self, piece: Piece) -> None:
+        """Takes the lines that come next."""
+
+    def clear(self) -> None:
+        """Forgets everything: the log begins again."""
+
+
+P = TypeVar("P", bound=Part)
+
+
+class RunFold:
+    """Follows a run's events for all of its parts. Thread-safe.
 
     Attributes:
-        facts: The latest value of single things: ``loss``, ``started`` (seconds since the epoch), ``max_steps``,
-            ``trainable_params``, ``total_params``, ``stage``, ``bytes``, ``peak_memory_bytes``; as the log has them.
-        metrics: The latest value of every metric.
-        summary: What the worker summed up at the end; empty again when another one goes on.
-        step: Optimizer steps done. Steps that come again after an interruption do not set it back.
+        paths: The run.
+        points: How much its parts keep, see `Part.points`.
     """
 
-    def __init__(self) -> None:
-        self.facts: dict[str, Any] = {}
-        self.metrics: dict[str, float] = {}
-        self.summary: dict[str, Any] = {}
-        self.step = 0
-        self._at = 0  # latest step of the process at work
-        self._first_step: tuple[float, int] | None = None  # its time and number, of that process
-        self._last_step_time = 0.0
-        self._elapsed = self._first_elapsed = 0.0  # seconds of training, by a clock that nobody sets
-        self._first_time, self._latest_time = math.inf, 0.0  # of any event
-        self._idle = 0.0  # seconds in which no process worked on the run
-        self._last_work = 0.0  # time of the latest event that is not a stage
-        self._first_stage = -math.inf  # time of the first stage since then; before it, of none
-        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS)  # elapsed, step, tokens
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self.points = 0
+        self._log = LogFollower(paths.events)
+        self._parts: dict[type[Part], Part] = {}
+        self._lock = threading.RLock()
 
-    def read(self, lines: list[bytes]) -> None:
-        """Takes new lines of the log; of a process's steps only the first and the latest are parsed."""
-        starts = [place for place, line in enumerate(lines) if line.startswith(STARTED_PREFIX)]
-        for begin, end in zip([0, *starts], [*starts, len(lines)], strict=True):
-            self._read_process(lines[begin:end])
+    @contextlib.contextmanager
+    def reading(self, *kinds: type[Part]) -> Iterator[Self]:
+        """Reads what is new; while the block runs, parts of these kinds are there and do not grow."""
+        with self._lock:
+            if self._log.restarted():
+                for part in self._parts.values():
+                    part.clear()
+            late = {kind: kind() for kind in kinds if kind not in self._parts}
+            if late:
+                self._catch_up(late.values())
+                self._parts |= late
+            for piece in self._log.pieces():
+                for part in self._parts.values():
+                    part.read(piece)
+            self.points = sum(part.points for part in self._parts.values())
+            yield self
 
-    def _read_process(self, lines: list[bytes]) -> None:
-        steps = [line for line in lines if line.startswith(STEP_PREFIX)]
-        others = [line for line in lines if not line.startswith(STEP_PREFIX)]
-        first = steps[:1] if self._first_step is None else []
-        if lines and lines[0].startswith(STARTED_PREFIX):
-            first, others = [lines[0], *steps[:1]], others[1:]
-        for event in parse_events(first + steps[-RECENT_STEPS:] + others):
-            self._take(event)
+    def _catch_up(self, parts: Collection[Part]) -> None:
+        """Has new parts read what the others have read already."""
+        again = LogFollower(self.paths.events)
+        pieces = again.pieces()
+        while again.offset < self._log.offset and (piece := next(pieces, None)) is not None:
+            beyond = max(0, again.offset - self._log.offset)
+            piece = Piece(piece.data[: len(piece.data) - beyond])
+            for part in parts:
+                part.read(piece)
 
-    def _take(self, event: dict[str, Any]) -> None:
-        time_ = number(event.get("t"))
-        if time_ is not None:
-            self._first_time = min(self._first_time, time_)
-            self._latest_time = max(self._latest_time, time_)
-            if event["kind"] not in ("stage", "started"):
-                self._last_work = max(self._last_work, time_)
-            elif event["kind"] == "stage" and self._first_stage < self._last_work:
-                self._first_stage = time_
-        if "peak_memory_bytes" in event:
-            self.facts["peak_memory_bytes"] = event["peak_memory_bytes"]
-        match event["kind"]:
-            case "step":
-                self._take_step(event, time_ or 0.0)
-            case "started":
-                self._start(event, time_ or 0.0)
-            case "stage":
-                self.facts["stage"] = event.get("name")
-            case "eval" if isinstance(event.get("metrics"), dict):
-                values = {name: number(value) for name, value in event["metrics"].items()}
-                self.metrics |= {name: value for name, value in values.items() if value is not None}
-            case "saved":
-                self.facts["bytes"] = event.get("bytes")
-            case "finished" | "stopped" | "paused" if isinstance(event.get("summary"), dict):
-                self.summary = event["summary"]
+    def part(self, kind: type[P]) -> P:
+        """A part, within `reading`."""
+        found = self._parts[kind]
+        assert isinstance(found, kind)
+        return found
 
-    def _start(self, event: dict[str, Any], time_: float) -> None:
-        """A process begins, perhaps where another one has ended."""
-        self.facts |= {key: event.get(key) for key in ("trainable_params", "total_params", "max_steps")}
-        self.facts.setdefault("started", time_ or None)
-        if self._last_work:
-            begun = self._first_stage if self._first_stage >= self._last_work else time_
-            self._idle += max(0.0, begun - self._last_work)
-        self._last_work = max(self._last_work, time_)
-        self.summary = {}
-        self._at, self._first_step = 0, None
-        self._recent.clear()
+    def drop(self, *kinds: type[Part]) -> None:
+        """Forgets parts of these kinds, or all; they are made anew when somebody asks for them."""
+        with self._lock:
+            for kind in kinds or tuple(self._parts):
+                self._parts.pop(kind, None)
 
-    def _take_step(self, event: dict[str, Any], time_: float) -> None:
-        step = whole(event.get("step"))
-        if step is None:
-            return
-        self._at = step
-        self.step = max(self.step, self._at)
-        self.facts["loss"] = event.get("loss")
-        self._elapsed = number(event.get("elapsed")) or 0.0
-        if self._first_step is None:
-            self._first_step, self._first_elapsed = (time_, self._at), self._elapsed
-        self._last_step_time = time_
-        self._recent.append((self._elapsed, self._at, whole(event.get("tokens")) or 0))
 
-    def seconds(self) -> float | None:
-        """From the first event to the latest, without the time in which no process worked on the run."""
-        return max(0.0, self._latest_time - self._first_time - self._idle) if self._latest_time else None
+class Folds:
+    """The folds of all runs that are being looked at, one for each run. Thread-safe.
 
-    def speed(self) -> tuple[float | None, float | None]:
-        """Recent steps and tokens per second of training, evaluations not counted."""
-        if len(self._recent) < 2:
-            return None, None
-        (elapsed_0, step_0, tokens_0), (elapsed_1, step_1, tokens_1) = self._recent[0], self._recent[-1]
-        if elapsed_1 <= elapsed_0 or step_1 <= step_0:
-            return None, None
-        span = elapsed_1 - elapsed_0
-        return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span
+    Args:
+        most: How many points they keep; of those that were not asked for longest, everything is dropped.
+    """
 
-    def eta(self, max_steps: int | None) -> float | None:
-        """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
-        if max_steps is None or self._first_step is None or self._at <= self._first_step[1]:
-            return None
-        wall = self._last_step_time - self._first_step[0]
-        trained = self._elapsed - self._first_elapsed
-        if not 0.5 * trained <= wall <= 100 * trained + ODD_PAUSE:  # the clock was set meanwhile
-            wall = trained
-        pace = wall / (self._at - self._first_step[1])
-        since = time.time() - self._last_step_time
-        return max(0.0, (max_steps - self._at) * pace - (since if 0 < since < ODD_PAUSE else 0.0))
+    def __init__(self, most: int = KEPT_POINTS) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._known: WeakValueDictionary[str, RunFold] = WeakValueDictionary()
+        self._recent: OrderedDict[str, RunFold] = OrderedDict()
+
+    def of(self, paths: RunPaths) -> RunFold:
+        """The fold of a run."""
+        with self._lock:
+            fold = self._known.get(paths.id)
+            if fold is None:
+                fold = self._known[paths.id] = RunFold(paths)
+            return fold
+
+    @contextlib.contextmanager
+    def reading(self, paths: RunPaths, *kinds: type[Part]) -> Iterator[RunFold]:
+        """`RunFold.reading` of a run, whose parts are kept for the next time."""
+        fold = self.of(paths)
+        with fold.reading(*kinds):
+            yield fold
+        with self._lock:
+            self._recent[paths.id] = fold
+            self._recent.move_to_end(paths.id)
+            total = sum(fold.points for fold in self._recent.values())
+            while total > self._most and len(self._recent) > 1:
+                _, oldest = self._recent.popitem(last=False)
+                total -= oldest.points
+                oldest.drop()
+
+    def forget(self, run_id: str) -> None:
+        """Drops a run that was deleted."""
+        with self._lock:
+            self._recent.pop(run_id, None)
+            self._known.pop(run_id, None)

@@ -18,6 +18,7 @@ from peft_studio.errors import InvalidStateError, StorageError
 from peft_studio.files import is_there, remove
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.status import Status
 from peft_studio.settings import Settings
 
 MEGABYTE = 10**6
@@ -26,7 +27,7 @@ LEFTOVER_SECONDS = 3600.0  # an unfinished copy or deletion that is older was cu
 OTHERS_SECONDS = 30.0  # how long the size of caches and uploads is taken as it was
 DAY = 86400.0
 JUMP_SECONDS = 3600.0  # by which a clock is never corrected but by hand
-ENDED = ("finished", "stopped", "failed")  # a paused run is none: somebody means to go on with it
+ENDED = tuple(status.value for status in Status if status.is_final)
 CHECKPOINT, STAR = "checkpoint", "starred"
 _LEFTOVERS = (".new-", ".deleted-", ".import-")
 
@@ -126,7 +127,7 @@ class Housekeeper:
         """The disk use of these runs and of the home they are in; one look at each folder that did not change."""
         settings = self._settings
         with self._lock:
-            runs = tuple(self._run(RunPaths(settings.runs_dir / info.id), info.status in ENDED) for info in infos)
+            runs = tuple(self._run(RunPaths(settings.runs_dir / info.id), info.status.is_final) for info in infos)
             self._known = {run.id: self._known[run.id] for run in runs if run.id in self._known}
             others = self._measure_others()
         quota = int(settings.quota_mb * MEGABYTE)
@@ -173,7 +174,7 @@ class Housekeeper:
     def outdated(self, infos: Iterable[RunInfo], now: float | None = None) -> list[str]:
         """Ids of the runs that retention would delete, oldest first; see `Settings.keep_runs` and ``keep_days``."""
         keep_runs, keep_days = self._settings.keep_runs, self._settings.keep_days
-        ended = sorted((info for info in infos if info.status in ENDED), key=_ended_at, reverse=True)
+        ended = sorted((info for info in infos if info.status.is_final), key=_ended_at, reverse=True)
         free = [info for info in ended if not is_starred(RunPaths(self._settings.runs_dir / info.id))]
         limit = (time.time() if now is None else now) - keep_days * DAY
         too_many = {info.id for info in free[keep_runs:]} if keep_runs else set()
@@ -195,7 +196,7 @@ class Housekeeper:
             InvalidStateError: The run is not over, or is paused and needs it.
             StorageError: It cannot be removed.
         """
-        if status not in ENDED:
+        if not Status(status).is_final:
             raise InvalidStateError(
                 f"The run {paths.id} is {status} and needs its checkpoint to go on. Only that of a run that is "
                 f"{', '.join(ENDED[:-1])} or {ENDED[-1]} can be freed."
@@ -219,7 +220,8 @@ class Housekeeper:
     def remove_leftovers(self) -> int:
         """Removes what was left behind; returns the bytes freed."""
         freed = 0
-        for path in self.leftovers():
+        of_older_versions = self._settings.cache_dir / "curves"
+        for path in (*self.leftovers(), of_older_versions):
             freed += tree_bytes(path)
             shutil.rmtree(path, ignore_errors=True)
         return freed

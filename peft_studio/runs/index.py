@@ -8,6 +8,7 @@ from pathlib import Path
 
 from peft_studio.errors import RunNotFoundError
 from peft_studio.runs.claims import claimant_lives
+from peft_studio.runs.fold import Folds
 from peft_studio.runs.index_cache import IndexCache, SettledReader
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import DOWN, UP, QueueState, RunQueue
@@ -31,6 +32,7 @@ class RunIndex:
         cache: The file that keeps what is known about runs that are over; None keeps nothing.
 
     Attributes:
+        folds: The logs of the runs, for whatever else is made of them.
         notes: Why queued runs are not started, by id, as the scheduler says.
     """
 
@@ -41,6 +43,7 @@ class RunIndex:
         self._queue = queue
         self._lives = lives
         self._cache = IndexCache(cache)
+        self.folds = Folds()
         self.notes: dict[str, str] = {}
         self._lock = threading.RLock()
         self._readers: dict[str, Reader] = {}
@@ -138,12 +141,12 @@ class RunIndex:
         if reader is None or not reader.recheck():
             if not paths.root.is_dir():
                 raise RunNotFoundError(f"There is no run {paths.id!r} in {self._store.root}.")
-            reader = self._cache.find(paths) or RunReader(paths, self._lives)
+            reader = self._cache.find(paths) or RunReader(paths, self._lives, self.folds.of(paths))
             self._readers[paths.id] = reader
         return reader
 
 
-def _age(reader: RunReader | SettledReader) -> tuple[float, str]:
+def _age(reader: Reader) -> tuple[float, str]:
     return reader.created, reader.paths.id
 
 

@@ -25,7 +25,6 @@ except ImportError:
 
 VERSION = 3
 SAVE_SECONDS = 10.0  # between two writes, while runs end one after another
-ENDED = (Status.FINISHED.value, Status.STOPPED.value, Status.FAILED.value)
 _FIELDS = tuple(field.name for field in fields(RunInfo))
 
 Stamp = list[int]
@@ -65,7 +64,7 @@ class SettledReader:
 
     def state(self) -> RunState:
         """How it ended."""
-        return RunState(Status(self._info.status), self._info.reason)
+        return RunState(self._info.status, self._info.reason)
 
 
 class IndexCache:
@@ -91,8 +90,9 @@ class IndexCache:
             self._saved.discard(paths.id)  # to be written anew
             return None
         with contextlib.suppress(TypeError, KeyError, ValueError):  # damaged, or of another version
-            if entry["info"]["status"] in ENDED and entry["info"]["id"] == paths.id:
-                info = {**entry["info"], "actions": tuple(entry["info"]["actions"])}
+            status = Status(entry["info"]["status"])
+            if status.is_final and entry["info"]["id"] == paths.id:
+                info = {**entry["info"], "status": status, "actions": tuple(entry["info"]["actions"])}
                 return SettledReader(paths, RunInfo(**{name: info[name] for name in _FIELDS}), entry["stamp"])
         return None
 
@@ -115,7 +115,7 @@ class IndexCache:
         """
         if self._path is None or time.monotonic() - self._save_time < SAVE_SECONDS:
             return
-        over = [info for info in infos if info.status in ENDED]
+        over = [info for info in infos if info.status.is_final]
         if {info.id for info in over} == self._saved:
             return
         self._save_time = time.monotonic()

@@ -10,9 +10,10 @@ from peft_studio.errors import ConfigError
 from peft_studio.files import is_there, read_json
 from peft_studio.methods import METHODS
 from peft_studio.runs.claims import claimant_lives, nobody_is_left
-from peft_studio.runs.event_log import LogFollower, number, whole
-from peft_studio.runs.fold import Progress
+from peft_studio.runs.event_log import number, whole
+from peft_studio.runs.fold import RunFold
 from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.progress import RunProgress
 from peft_studio.runs.redact import redact
 from peft_studio.runs.requeue import attempts, checkpoint_step
 from peft_studio.runs.status import Lives, RunState, Status, allowed_actions, run_state
@@ -40,7 +41,7 @@ class RunInfo:
         learning_rate: The configured peak.
         attempts: How often it was put back into the queue.
         checkpoint_step: Step from which it can go on; None without a checkpoint.
-        actions: What may be asked of it now; see `rights.allowed_actions`.
+        actions: What may be asked of it now; see `status.allowed_actions`.
         queue_position: 1 for the run that starts next; None when it is not queued, or on hold.
         held: Whether it is queued and held back.
         priority: In the queue, ``high``, ``normal`` or ``low``; empty when it is not queued.
@@ -52,7 +53,7 @@ class RunInfo:
     method: str
     model: str
     task: str
-    status: str
+    status: Status
     reason: str
     created: float
     started: float | None
@@ -89,12 +90,17 @@ class RunInfo:
 class RunReader:
     """Reads one run's folder; every call costs what is new in it. Not thread-safe.
 
+    Args:
+        paths: The run.
+        lives: Tells whether the process that claimed it lives.
+        fold: Its log, perhaps shared with others; a new one when not given.
+
     Attributes:
         paths: The run.
         created: When it was submitted, in seconds since the epoch.
     """
 
-    def __init__(self, paths: RunPaths, lives: Lives = claimant_lives) -> None:
+    def __init__(self, paths: RunPaths, lives: Lives = claimant_lives, fold: RunFold | None = None) -> None:
         self.paths = paths
         self._lives = lives
         record = read_json(paths.config) or {}
@@ -102,8 +108,7 @@ class RunReader:
         self.config: dict[str, Any] = record["config"] if isinstance(record.get("config"), dict) else {}
         self.created = number(record.get("created")) or _folder_time(paths)
         self._name = record["name"][:MAX_TEXT] if isinstance(record.get("name"), str) else ""
-        self._log = LogFollower(paths.events)
-        self._progress = Progress()
+        self._fold = fold or RunFold(paths)
         self._ended: RunState | None = None
         self._final: RunInfo | None = None
         self._foretold: int | None = None
@@ -170,19 +175,15 @@ class RunReader:
         if self._final is not None:
             return self._final
         state = self.state()  # before the events: a status must not be newer than the figures shown with it
-        self._read_events()
-        info = self._info(state)
+        with self._fold.reading(RunProgress) as fold:
+            info = self._info(state, fold.part(RunProgress))
         if self._ended is not None:
             self._final = info
+            self._fold.drop(RunProgress)  # of thousands of runs that are over, only what lists show is kept
         return info
 
-    def _read_events(self) -> None:
-        if self._log.restarted():
-            self._progress = Progress()
-        self._progress.read(self._log.read())
-
-    def _info(self, state: RunState) -> RunInfo:
-        progress, facts, summary = self._progress, self._progress.facts, self._progress.summary
+    def _info(self, state: RunState, progress: RunProgress) -> RunInfo:
+        facts, summary = progress.facts, progress.summary
         trainable, total = whole(facts.get("trainable_params")), whole(facts.get("total_params"))
         extended = whole((read_json(self.paths.extended) or {}).get("max_steps"))
         max_steps = extended or whole(facts.get("max_steps")) or whole(self._option("training", "max_steps"))
@@ -197,7 +198,7 @@ class RunReader:
             method=method,
             model=self._text("model", "id"),
             task=self._text("task", "id"),
-            status=state.status.value,
+            status=state.status,
             reason=redact(state.reason[:MAX_TEXT]),
             created=self.created,
             started=number(facts.get("started")),

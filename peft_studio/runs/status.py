@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import SupervisorLostError
 from peft_studio.files import is_there, read_json
 from peft_studio.runs.claims import claimant_lives
-from peft_studio.runs.events import read_new
+from peft_studio.runs.event_log import last_event
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.requeue import checkpoint_step, is_requeued, may_start_by_itself
 
@@ -37,7 +36,12 @@ class Status(StrEnum):
     @property
     def is_over(self) -> bool:
         """Whether no process works on the run any more and none will, unless somebody asks for it."""
-        return self in (Status.PAUSED, Status.FINISHED, Status.STOPPED, Status.FAILED)
+        return self.is_final or self is Status.PAUSED
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run is over and nobody has said that it is to go on, as of a paused one."""
+        return self in (Status.FINISHED, Status.STOPPED, Status.FAILED)
 
     @property
     def is_active(self) -> bool:
@@ -45,12 +49,7 @@ class Status(StrEnum):
         return self in (Status.RUNNING, Status.PAUSING, Status.STOPPING)
 
 
-ENDS = {
-    "finished": Status.FINISHED,
-    "stopped": Status.STOPPED,
-    "paused": Status.PAUSED,
-    "failed": Status.FAILED,
-}
+ENDS = {status.value: status for status in Status if status.is_over}
 """Last event of a worker that could say how it ended."""
 
 
@@ -149,19 +148,6 @@ def _cut_short(paths: RunPaths, reason: str) -> RunState:
         reason = f"{reason}; it was started again several times and got no further"
     ours = is_there(paths.claim)  # an imported run has no claim, and never goes on
     return RunState(Status.FAILED, reason, interrupted=ours and not is_there(paths.stop))
-
-
-def last_event(path: Path, tail_bytes: int = 65536) -> dict[str, Any] | None:
-    """The last complete event of a log, reading only its tail: a short one first, as most events are short."""
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return None
-    for tail in (1024, tail_bytes):
-        events, _ = read_new(path, max(0, size - tail))
-        if events:
-            return events[-1]
-    return None
 
 
 def allowed_actions(state: RunState, checkpoint: bool, claimed: bool) -> tuple[str, ...]:

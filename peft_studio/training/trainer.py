@@ -39,7 +39,7 @@ from peft_studio.training.evaluate import (
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
 from peft_studio.training.formats.rows import EncodedRows
-from peft_studio.training.formats.target_logits import context_length, longest_row, virtual_tokens
+from peft_studio.training.formats.target_logits import context_length, row_limit, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import TrainingLoop
@@ -145,8 +145,7 @@ class _Session:
     @cached_property
     def max_length(self) -> int:
         """Tokens of a row that fit the model beside the method's virtual tokens."""
-        asked = self.config.training.max_length
-        return longest_row(asked, context_length(self.model), virtual_tokens(self.model))
+        return row_limit(self.config.training.max_length, context_length(self.model), virtual_tokens(self.model))
 
     @cached_property
     def training_rows(self) -> _EncodedSplit:

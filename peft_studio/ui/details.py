@@ -10,7 +10,7 @@ from typing import Any
 
 from peft_studio.doctor.evidence import predictions
 from peft_studio.files import read_json
-from peft_studio.runs.event_log import events_but_steps, number
+from peft_studio.runs.event_log import number
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunInfo
 from peft_studio.tasks import TASKS
@@ -21,14 +21,20 @@ _CLASSIFIES = "test/macro_f1"  # only tasks with labels have it
 _LAYER = re.compile(r"(?P<layer>.*?\.\d+)\.(?P<part>.+?)(\.lora_E)?")
 
 
-def run_details(info: RunInfo, paths: RunPaths) -> dict[str, Any]:
-    """A run's details as JSON values; what a run does not have is None or empty."""
+def run_details(info: RunInfo, paths: RunPaths, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's details as JSON values; what a run does not have is None or empty.
+
+    Args:
+        info: The run.
+        paths: Its files.
+        saved: Its latest ``saved`` event; empty before.
+    """
     classifies = _CLASSIFIES in info.metrics
     return {
         "id": info.id,
         "metrics": test_metrics(info.metrics),
         "base": "always answering with the most frequent label" if classifies else "the base model",
-        "check": self_check(paths),
+        "check": self_check(saved),
         "confusion": confusion(paths, info.task) if classifies else None,
         "ranks": ranks(paths),
         "memory": memory(info, paths),
@@ -62,14 +68,10 @@ def test_metrics(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
     ]
 
 
-def self_check(paths: RunPaths) -> dict[str, Any] | None:
+def self_check(saved: Mapping[str, Any]) -> dict[str, Any] | None:
     """How far the saved adapter, loaded again, was from the trained one: ``rows`` and ``max_difference``."""
-    found = None
-    for event in events_but_steps(paths.events):
-        check = event.get("check")
-        if event["kind"] == "saved" and isinstance(check, dict):
-            found = {"rows": number(check.get("rows")), "max_difference": number(check.get("max_difference"))}
-    return found
+    check = saved.get("check")
+    return {key: number(check.get(key)) for key in ("rows", "max_difference")} if isinstance(check, dict) else None
 
 
 def confusion(paths: RunPaths, task: str) -> dict[str, Any] | None:

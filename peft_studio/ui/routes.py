@@ -120,7 +120,9 @@ class _Api:
     def details(self, request: Request) -> object:
         """Findings, test figures, the check after saving, confusion matrix and ranks of a run."""
         run_id = request.path_params["run_id"]
-        details = run_details(self._manager.library.info(run_id), self._manager.store.paths(run_id))
+        library = self._manager.library
+        saved = library.latest_event(run_id, "saved")
+        details = run_details(library.info(run_id), self._manager.store.paths(run_id), saved)
         return {**details, "findings": self._findings(run_id)}
 
     def findings(self, request: Request) -> object:

@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 
 from peft_studio.config.presets import list_presets
-from peft_studio.config.run_config import parse_config
+from peft_studio.config.run_config import parse_config, recommended_rate
 from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
 from peft_studio.methods import METHODS
-from peft_studio.models.catalog import MODELS, known_params
+from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import CUSTOM, TASKS
 from peft_studio.ui.data import DataPanel
 from peft_studio.ui.form import control, controls, read_values, show_number, show_value
@@ -22,20 +22,6 @@ LSG_SETTINGS = tuple(name for name in ModelConfig.model_fields if name.startswit
 MORE_SETTINGS = tuple(name for name in TrainingConfig.model_fields if name not in MAIN_SETTINGS)
 OWN_DATA = ("Your own data", CUSTOM)
 ON_A_NODE = [("Automatic: what the run was given", AUTO), ("GPU", CUDA), ("All GPUs of the run", ALL), ("CPU", CPU)]
-
-
-def recommended_rate(method: str, model: str | None, task: str = "", kind: str = "") -> float:
-    """The learning rate to start from.
-
-    Args:
-        method: The method's name.
-        model: The model's id; its size matters.
-        task: The task's id; classification wants less of nano models.
-        kind: What a task made from the user's own files asks for.
-    """
-    asked = TASKS[task].kind if task in TASKS else kind
-    size = known_params((model or "").strip() or DEFAULT_MODEL)
-    return METHODS[method].rate_for(size, asked == "classification")
 
 
 class TrainForm:

@@ -35,10 +35,10 @@ from peft_studio.cli.launchers import ByWorker  # noqa: E402
 from peft_studio.config.run_config import parse_config  # noqa: E402
 from peft_studio.files import read_json  # noqa: E402
 from peft_studio.jobs.manager import JobManager  # noqa: E402
-from peft_studio.runs.events import read_new  # noqa: E402
 from peft_studio.runs.paths import RunPaths  # noqa: E402
 from peft_studio.runs.status import Status  # noqa: E402
 from peft_studio.settings import Settings  # noqa: E402
+from tests.jobs.job_kit import read_events  # noqa: E402
 
 STEPS = 4
 METHODS = ("lora", "full", "ia3", "prefix", "houlsby", "top_layers")
@@ -91,7 +91,7 @@ def finish(manager: JobManager, paths: RunPaths) -> int:
     """Waits for a run's end; returns the bytes that its worker shared when it was last seen."""
     shared = 0
     while not Status((info := manager.library.info(paths.id)).status).is_over:
-        event = next((event for event in read_new(paths.events)[0] if event["kind"] == "started"), None)
+        event = next((event for event in read_events(paths.events) if event["kind"] == "started"), None)
         shared = (shared_bytes(event["pid"]) if event else 0) or shared
         time.sleep(0.3)
     if info.status != "finished":
@@ -101,7 +101,7 @@ def finish(manager: JobManager, paths: RunPaths) -> int:
 
 def measured(paths: RunPaths) -> dict[str, int]:
     """The peak so far after each stage, and at the end."""
-    events, _ = read_new(paths.events)
+    events = read_events(paths.events)
     stages = [event["peak_memory_bytes"] for event in events if event["kind"] == "stage"]
     return {**dict(zip(STAGES, stages, strict=True)), "peak": events[-1]["summary"]["peak_memory_bytes"]}
 

@@ -12,9 +12,10 @@ from job_kit import make_config
 
 from peft_studio.config.run_config import parse_config
 from peft_studio.doctor.diagnose import Finding, diagnose
-from peft_studio.doctor.evidence import MAX_BUCKETS, Evidence, EvidenceReader, StepFigures
+from peft_studio.doctor.evidence import MAX_BUCKETS, Evidence, StepFigures, read_evidence
 from peft_studio.errors import NonFiniteLossError
 from peft_studio.runs.events import EventWriter
+from peft_studio.runs.fold import RunFold
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.store import RunStore
 
@@ -232,11 +233,11 @@ def write(run: RunPaths, losses: Losses, first: int = 1) -> None:
 
 def test_a_growing_folder_is_read_as_if_at_once(run: RunPaths) -> None:
     losses = curve(falling, 3000)
-    pieces = EvidenceReader(run)
+    pieces = RunFold(run)
     for begin in range(0, 3000, 700):
         write(run, losses[begin : begin + 700], begin + 1)
-        pieces.read("running")
-    grown, whole = pieces.read("running").steps, EvidenceReader(run).read("running").steps
+        read_evidence(pieces, "running")
+    grown, whole = read_evidence(pieces, "running").steps, read_evidence(RunFold(run), "running").steps
     assert (grown.last, grown.loss, grown.count) == (whole.last, whole.loss, whole.count) and grown.count == 3000
     assert len(grown.loss) < MAX_BUCKETS
     assert sum(grown.loss) / len(grown.loss) == pytest.approx(sum(losses[: len(losses)]) / 3000, rel=0.02)
@@ -245,7 +246,7 @@ def test_a_growing_folder_is_read_as_if_at_once(run: RunPaths) -> None:
 def test_a_resumed_run_counts_repeated_steps_once(run: RunPaths) -> None:
     write(run, [3.0, 2.0, 1.0, 9.0, 9.0])
     write(run, [0.9, 0.8], first=4)
-    steps = EvidenceReader(run).read("running").steps
+    steps = read_evidence(RunFold(run), "running").steps
     assert (list(steps.last), list(steps.loss), steps.count) == ([1, 2, 3, 4, 5], [3.0, 2.0, 1.0, 0.9, 0.8], 5)
 
 
@@ -257,18 +258,18 @@ def test_what_the_folder_says(run: RunPaths) -> None:
     writer.close()
     run.exit.write_text('{"code": null, "signal": 9}')
     run.predictions.write_text('{"target": "a", "prediction": "b"}\nnot JSON\n{"target": "a", "prediction": "a"}\n')
-    found = EvidenceReader(run).read("failed")
+    found = read_evidence(RunFold(run), "failed")
     assert (found.evals, found.signal, found.steps.lost) == (((2, 1.5),), 9, 3)
     assert (found.truth, found.answers) == ({"a": 2}, {"a": 1, "b": 1})
     run.stop.touch()
-    assert EvidenceReader(run).read("failed").signal is None  # somebody had asked for it
+    assert read_evidence(RunFold(run), "failed").signal is None  # somebody had asked for it
 
 
 def test_of_an_empty_folder_only_its_damage_is_told(run: RunPaths) -> None:
-    assert diagnose(EvidenceReader(run).read("queued")) == ()
+    assert diagnose(read_evidence(RunFold(run), "queued")) == ()
     run.config.write_text("damaged")
     write(run, curve(falling, 50))
-    assert ids(diagnose(EvidenceReader(run).read("failed"))) == ["damaged"]
+    assert ids(diagnose(read_evidence(RunFold(run), "failed"))) == ["damaged"]
 
 
 def test_steps_taken_at_once_count_as_if_one_by_one() -> None:

@@ -12,6 +12,7 @@ import psutil
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.files import read_json
 from peft_studio.methods import METHODS
+from peft_studio.runs.event_log import LogFollower
 
 HERE = Path(__file__).parent
 PRELOAD = ("peft_studio.runs.store",)  # little, so that the warm server is warm at once
@@ -26,6 +27,11 @@ def make_config(steps: int = 20) -> RunConfig:
 def plan(**kwargs: Any) -> str:
     """The name of a run that pretends as told; see ``fake_worker``."""
     return json.dumps(kwargs)
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """The complete events of a log."""
+    return [event for piece in LogFollower(path).pieces() for event in piece.events]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

@@ -73,8 +73,7 @@ SUBTLE = ("wrong values", "long line", "not UTF-8", "list", "half")
 PACKED = ("config.json", "events.jsonl", "predictions.jsonl", "exit.json", "adapter", "adapter/*")
 HOME_KINDS = (
     "runs", "app.lock", "queue.json", "queue.lock", "cache", "cache/runs.json", "cache/warm.log", "cache/base",
-    "cache/base/*.json", "cache/engine.log", "cache/tokens", "cache/tokens/*.safetensors", "cache/curves",
-    "cache/curves/*.curves",
+    "cache/base/*.json", "cache/engine.log", "cache/tokens", "cache/tokens/*.safetensors",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from job_kit import PRELOAD, make_config, plan, wait_for
+from job_kit import PRELOAD, make_config, plan, read_events, wait_for
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -23,7 +23,6 @@ from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.manager import JobManager
 from peft_studio.processes.warm_client import WarmClient
 from peft_studio.runs.curves import raw_metrics
-from peft_studio.runs.events import read_new
 from peft_studio.runs.housekeeping import set_star
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.store import RunStore
@@ -187,7 +186,7 @@ def test_a_real_run_on_a_disk_that_fills_up(disk: Disk, home: Path, tiny_model: 
     filler.unlink()
     manager.resume(run)
     wait_for(lambda: manager.library.info(run).status == "finished", 90)
-    assert any(event["kind"] == "resumed" for event in read_new(paths.events)[0])
+    assert any(event["kind"] == "resumed" for event in read_events(paths.events))
     assert steps_of(paths) == list(range(1, REAL["max_steps"] + 1))
     manager.close()
 

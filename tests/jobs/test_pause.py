@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from job_kit import make_config, plan, wait_for
+from job_kit import make_config, plan, read_events, wait_for
 
 from peft_studio.errors import InvalidStateError
 from peft_studio.files import read_json
 from peft_studio.jobs.manager import JobManager
-from peft_studio.runs.events import read_new
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunInfo
 from peft_studio.runs.requeue import attempts
@@ -32,12 +31,12 @@ def at_step(manager: JobManager, run_id: str, step: int) -> None:
 
 
 def steps(paths: RunPaths) -> list[int]:
-    return [event["step"] for event in read_new(paths.events)[0] if event["kind"] == "step"]
+    return [event["step"] for event in read_events(paths.events) if event["kind"] == "step"]
 
 
 def kinds(paths: RunPaths) -> list[str]:
     ends = ("started", "resumed", "paused", "stopped", "finished", "failed")
-    return [event["kind"] for event in read_new(paths.events)[0] if event["kind"] in ends]
+    return [event["kind"] for event in read_events(paths.events) if event["kind"] in ends]
 
 
 def kill_worker(paths: RunPaths) -> None:

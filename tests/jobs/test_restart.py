@@ -11,14 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from job_kit import family, make_config, plan, wait_for
+from job_kit import family, make_config, plan, read_events, wait_for
 
 from peft_studio.errors import JobError, StorageError
 from peft_studio.files import read_json
 from peft_studio.jobs.executors.local import LocalExecutor
 from peft_studio.jobs.manager import JobManager
 from peft_studio.processes.warm_client import WarmClient
-from peft_studio.runs.events import read_new
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.store import RunStore
 from peft_studio.settings import Settings, prepare_home
@@ -152,7 +151,7 @@ def test_a_run_is_claimed_once(home: Path) -> None:
     with ThreadPoolExecutor() as pool:
         codes = list(pool.map(lambda _: subprocess.run(command, stdout=subprocess.DEVNULL).returncode, range(4)))
     assert sorted(codes) == [0, 3, 3, 3]
-    assert [event["kind"] for event in read_new(paths.events)[0]].count("started") == 1
+    assert [event["kind"] for event in read_events(paths.events)].count("started") == 1
 
 
 def test_worker_of_a_deleted_run_leaves_quietly(home: Path) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 
 import psutil
 import pytest
-from job_kit import wait_for
+from job_kit import read_events, wait_for
 
 from peft_studio.config.run_config import parse_config
 from peft_studio.files import read_json
-from peft_studio.runs.curves import SeriesCache
-from peft_studio.runs.events import read_new
-from peft_studio.runs.fold import Progress
+from peft_studio.runs.curves import Curves
+from peft_studio.runs.fold import RunFold
 from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.progress import RunProgress
 from peft_studio.runs.store import RunStore
 
 pytestmark = pytest.mark.faults
@@ -49,7 +49,7 @@ def start(paths: RunPaths) -> subprocess.Popen:
 
 def events(paths: RunPaths, kind: str) -> list[dict[str, Any]]:
     """The events of a kind."""
-    return [event for event in read_new(paths.events)[0] if event["kind"] == kind]
+    return [event for event in read_events(paths.events) if event["kind"] == kind]
 
 
 def steps_logged(paths: RunPaths) -> int:
@@ -66,7 +66,7 @@ def clear(paths: RunPaths) -> None:
 def finish(paths: RunPaths) -> None:
     """Runs a worker to its end."""
     assert start(paths).wait(LIMIT) == 0
-    assert read_new(paths.events)[0][-1]["kind"] == "finished", paths.log.read_text()[-3000:]
+    assert read_events(paths.events)[-1]["kind"] == "finished", paths.log.read_text()[-3000:]
 
 
 def losses(paths: RunPaths) -> dict[int, float]:
@@ -94,11 +94,10 @@ def test_killed_at_any_time_a_run_ends_as_if_it_had_not_been(submit: Callable[..
     assert losses(paths) == pytest.approx(losses(whole), abs=1e-6)
     twice = [event for event in events(paths, "step") if event["loss"] != pytest.approx(losses(whole)[event["step"]])]
     assert not twice  # also the steps that were logged again
-    curves = SeriesCache(RunStore(paths.root.parent))
-    assert curves.delta(paths.id)["train"]["step"] == list(range(1, STEPS + 1))
-    assert curves.delta(paths.id)["eval"]["step"] == [*range(7, STEPS, 7), STEPS]
-    progress = Progress()
-    progress.read(paths.events.read_bytes().splitlines())
+    with RunFold(paths).reading(Curves, RunProgress) as fold:
+        curves, progress = fold.part(Curves).delta(paths.id), fold.part(RunProgress)
+    assert curves["train"]["step"] == list(range(1, STEPS + 1))
+    assert curves["eval"]["step"] == [*range(7, STEPS, 7), STEPS]
     assert progress.step == STEPS and progress.summary["seconds"] > 0
 
 
@@ -108,7 +107,7 @@ def test_pausing_ends_the_worker_and_the_next_goes_on(submit: Callable[..., RunP
     wait_for(lambda: steps_logged(paths) >= 3, LIMIT)
     paths.pause.touch()
     assert process.wait(LIMIT) == 0
-    last = read_new(paths.events)[0][-1]
+    last = read_events(paths.events)[-1]
     done = steps_logged(paths)
     assert (last["kind"], last["step"]) == ("paused", done) and last["summary"]["seconds"] > 0
     assert read_json(paths.exit)["code"] == 0
@@ -133,7 +132,7 @@ def test_a_signal_while_a_pause_is_waited_for_leaves_a_paused_run(submit: Callab
     worker.terminate()
     worker.resume()
     assert process.wait(LIMIT) == 0
-    assert read_new(paths.events)[0][-1]["kind"] == "paused"
+    assert read_events(paths.events)[-1]["kind"] == "paused"
 
 
 def test_a_damaged_checkpoint_is_told_in_events_and_log(submit: Callable[..., RunPaths]) -> None:

@@ -3,26 +3,33 @@
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
-from peft_studio.runs.event_log import PIECE_BYTES, LogFollower, events_but_steps, parse_events, parse_piece
-from peft_studio.runs.events import EventWriter, read_new
+from peft_studio.runs.event_log import PIECE_BYTES, LogFollower, Piece, last_event, parse_events
+from peft_studio.runs.events import EventWriter
+
+
+def new(follower: LogFollower) -> list[dict[str, Any]]:
+    """The events that were appended since the last call."""
+    return [event for piece in follower.pieces() for event in piece.events]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path)
     writer.emit("step", step=1, loss=math.nan, metrics={"a": [math.inf, 1.5]})
-    events, offset = read_new(path)
+    follower = LogFollower(path)
+    events = new(follower)
     assert (events[0]["loss"], events[0]["metrics"]) == (None, {"a": [None, 1.5]})
     writer.emit("stage", name="läuft\nweiter")
     writer.close()
-    events, _ = read_new(path, offset)
-    assert [event["name"] for event in events] == ["läuft\nweiter"]
+    assert [event["name"] for event in new(follower)] == ["läuft\nweiter"]
 
 
 def test_missing_file_reads_as_empty(tmp_path: Path) -> None:
-    assert read_new(tmp_path / "none", 5) == ([], 5)
-    assert LogFollower(tmp_path / "none").read() == []
+    follower = LogFollower(tmp_path / "none")
+    assert new(follower) == [] and not follower.restarted() and follower.offset == 0
+    assert last_event(tmp_path / "none") is None
 
 
 def test_a_reader_beside_a_writer_sees_every_event_once(tmp_path: Path) -> None:
@@ -35,23 +42,21 @@ def test_a_reader_beside_a_writer_sees_every_event_once(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=write)
     thread.start()
-    follower, seen, offset, also_seen = LogFollower(path), [], 0, []
-    while len(seen) < 3000 or len(also_seen) < 3000:
-        seen += [event["step"] for event in parse_events(follower.read())]
-        events, offset = read_new(path, offset)
-        also_seen += [event["step"] for event in events]
+    follower, seen = LogFollower(path), []
+    while len(seen) < 3000:
+        seen += [event["step"] for event in new(follower)]
+        assert not seen or (last_event(path) or {})["step"] >= seen[-1]
     thread.join()
     writer.close()
-    assert seen == also_seen == list(range(3000))
+    assert seen == list(range(3000))
 
 
 def test_lines_that_are_not_events_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'\xff\n[]\n7\n{"kind":7}\n\n{"kind":"stage","name":"a"}\n{"kind":"st')
-    assert [event["name"] for event in parse_events(LogFollower(path).read())] == ["a"]
-    assert [event["name"] for event in read_new(path)[0]] == ["a"]
-    events = [event for piece in LogFollower(path).pieces() for event in parse_piece(piece)]
-    assert [event["name"] for event in events] == [event["name"] for event in events_but_steps(path)] == ["a"]
+    assert [event["name"] for event in new(LogFollower(path))] == ["a"]
+    assert [event["name"] for piece in LogFollower(path).pieces() for event in parse_events(piece.lines)] == ["a"]
+    assert (last_event(path) or {})["name"] == "a"
 
 
 def test_lines_longer_than_a_piece_stay_whole(tmp_path: Path) -> None:
@@ -62,9 +67,28 @@ def test_lines_longer_than_a_piece_stay_whole(tmp_path: Path) -> None:
         writer.emit("note", message=text)
     writer.close()
     follower = LogFollower(path)
-    found = [event["message"] for piece in follower.pieces() for event in parse_piece(piece)]
-    assert found == texts and follower.offset == path.stat().st_size
-    assert LogFollower(path).read() == path.read_bytes().splitlines()
-    assert follower.read() == [] and not follower.restarted()
+    assert [event["message"] for event in new(follower)] == texts and follower.offset == path.stat().st_size
+    lines = [line for piece in LogFollower(path).pieces() for line in piece.lines]
+    assert lines == path.read_bytes().splitlines()
+    assert new(follower) == [] and not follower.restarted()
     path.write_bytes(b"{}\n")
-    assert follower.restarted() and not follower.restarted() and follower.read() == [b"{}"]
+    assert follower.restarted() and not follower.restarted()
+    assert [piece.lines for piece in follower.pieces()] == [[b"{}"]]
+
+
+def test_a_file_in_place_of_another_is_read_from_its_start(tmp_path: Path) -> None:
+    path, other = tmp_path / "events.jsonl", tmp_path / "other"
+    path.write_bytes(b'{"kind":"note","message":"old"}\n')
+    follower = LogFollower(path)
+    assert len(new(follower)) == 1
+    other.write_bytes(b'{"kind":"note","message":"new, and longer"}\n')
+    other.replace(path)
+    assert follower.restarted()
+    assert [event["message"] for event in new(follower)] == ["new, and longer"]
+
+
+def test_stretches_are_steps_together_and_all_else_alone() -> None:
+    kinds = ["step", "step", "eval", "note", "step", "stage"]
+    piece = Piece(b"".join(b'{"kind":"%s"}\n' % kind.encode() for kind in kinds))
+    found = [[event["kind"] for event in stretch] for stretch in piece.stretches]
+    assert found == [["step", "step"], ["eval"], ["note"], ["step"], ["stage"]]

@@ -12,6 +12,7 @@ from peft_studio.errors import InvalidStateError, StorageError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.housekeeping import Housekeeper, set_star, tree_bytes
 from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.status import Status
 from peft_studio.settings import Settings, prepare_home
 
 
@@ -108,7 +109,7 @@ def test_retention_never_touches_a_paused_run(tmp_path: Path) -> None:
     (info,) = manager.library.list()
     from dataclasses import replace
 
-    paused = [replace(info, id=f"p{number}", status="paused", created=1.0, started=1.0) for number in range(5)]
+    paused = [replace(info, id=f"p{number}", status=Status.PAUSED, created=1.0, started=1.0) for number in range(5)]
     assert manager.keeper.outdated([info, *paused]) == []
 
 
@@ -165,6 +166,15 @@ def test_leftovers_are_removed_once_they_are_old(tmp_path: Path) -> None:
         os.utime(folder, (1, 1))
     assert manager.keeper.remove_leftovers() == 20
     assert [folder.exists() for folder in folders] == [False, False, True]
+
+
+def test_the_curve_files_of_older_versions_go_with_the_leftovers(tmp_path: Path) -> None:
+    manager = manager_with(tmp_path)
+    kept = tmp_path / "cache" / "curves" / "some-run.curves"
+    kept.parent.mkdir()
+    kept.write_bytes(b"x" * 30)
+    assert manager.library.list() == [] and kept.exists()
+    assert manager.keeper.remove_leftovers() == 30 and not kept.parent.exists()
 
 
 def test_a_home_that_is_not_there_yet(tmp_path: Path) -> None:

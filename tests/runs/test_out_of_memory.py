@@ -13,10 +13,11 @@ import pytest
 
 from peft_studio.config.run_config import parse_config
 from peft_studio.doctor.diagnose import diagnose
-from peft_studio.doctor.evidence import EvidenceReader
+from peft_studio.doctor.evidence import read_evidence
 from peft_studio.errors import ModelError
 from peft_studio.machine.memory import memory_limit
 from peft_studio.processes.warm_client import child_environment
+from peft_studio.runs.fold import RunFold
 from peft_studio.runs.out_of_memory import is_low_memory, log_says_low_memory
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunReader
@@ -64,7 +65,7 @@ def test_a_real_worker_without_enough_memory_says_so(home: Path) -> None:
     assert (info.status, failed["kind"], failed["error"]) == ("failed", "failed", "OutOfMemoryError"), info.reason
     assert "memory ran out" in info.reason and "A smaller batch size" in info.reason
     assert "needs about 1.23 GB by the estimate" in info.reason and "of the 0.56 GB that are allowed" in info.reason
-    (found,) = [item for item in diagnose(EvidenceReader(paths).read("failed")) if item.id == "out_of_memory"]
+    (found,) = [item for item in diagnose(read_evidence(RunFold(paths), "failed")) if item.id == "out_of_memory"]
     assert found.settings == {"training.batch_size": 32, "training.gradient_accumulation": 2}
 
 
@@ -74,7 +75,7 @@ def test_a_worker_that_cannot_even_load_its_libraries_says_so(home: Path) -> Non
     paths = run_worker(home, ["-m", "peft_studio.worker"], limit(100 * MB))
     info = RunReader(paths).info()
     assert (info.status, "memory ran out" in info.reason) == ("failed", True), info.reason
-    assert [item.id for item in diagnose(EvidenceReader(paths).read("failed"))] == ["out_of_memory"]
+    assert [item.id for item in diagnose(read_evidence(RunFold(paths), "failed"))] == ["out_of_memory"]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_worker_that_the_kernel_ends_says_so(home: Path, group: Path) -> None:
     info = RunReader(paths).info()
     assert (info.status, info.step) == ("failed", 1)
     assert info.reason == "killed by signal 9 because the machine's memory ran out"
-    (found,) = [item for item in diagnose(EvidenceReader(paths).read("failed")) if item.id == "killed"]
+    (found,) = [item for item in diagnose(read_evidence(RunFold(paths), "failed")) if item.id == "killed"]
     assert found.title == "Killed because memory ran out" and found.step == 1
 
 

@@ -15,7 +15,7 @@ from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.formats.rows import EncodedExample, EncodedRows
-from peft_studio.training.formats.target_logits import context_of, longest_row
+from peft_studio.training.formats.target_logits import context_of, row_limit
 from peft_studio.training.load import load_config, load_tokenizer
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
     layout = run.layout_of_type(model.model_type)
     form = format_for(layout, load_tokenizer(config.model.id), task.labels)
     context = config.lsg.length if config.lsg else context_of(model)
-    length = longest_row(config.training.max_length, context, getattr(config.method, "virtual_tokens", 0))
+    length = row_limit(config.training.max_length, context, getattr(config.method, "virtual_tokens", 0))
     rows = {split: task.load(split) for split in SPLITS}
     used = {
         split: some_rows(found, MAX_ROWS if split == "train" else config.training.eval_rows)

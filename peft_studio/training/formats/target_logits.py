@@ -71,11 +71,11 @@ def _can_choose(model: Model) -> bool:
     return "logits_to_keep" in inspect.signature(type(base_of(model)).forward).parameters
 
 
-def longest_row(asked: int, context: int, virtual: int) -> int:
-    """Tokens of a row that fit a model beside a method's virtual tokens.
+def row_limit(max_length: int, context: int, virtual: int) -> int:
+    """Tokens of the longest row that fits a model beside a method's virtual tokens.
 
     Args:
-        asked: ``training.max_length``.
+        max_length: ``training.max_length``.
         context: What the model reads.
         virtual: The method's virtual tokens.
 
@@ -87,7 +87,7 @@ def longest_row(asked: int, context: int, virtual: int) -> int:
             f"The method puts {virtual} virtual tokens before the text, and the model reads {context} tokens in all. "
             "Fewer virtual tokens are needed."
         )
-    return min(asked, context - virtual)
+    return min(max_length, context - virtual)
 
 
 def context_length(model: Model, default: int = 1 << 30) -> int:

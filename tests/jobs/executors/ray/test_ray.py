@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from job_kit import PRELOAD, lives, make_config, plan, wait_for
+from job_kit import PRELOAD, lives, make_config, plan, read_events, wait_for
 
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError
@@ -18,7 +18,6 @@ from peft_studio.files import read_json
 from peft_studio.jobs.executors.ray.executor import RayExecutor
 from peft_studio.jobs.manager import JobManager
 from peft_studio.processes.warm_client import WarmClient
-from peft_studio.runs.events import read_new
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunReader
 from peft_studio.runs.store import RunStore
@@ -92,7 +91,7 @@ def test_a_node_that_dies_costs_nothing_but_time(make_ray: Make, ray_cluster: An
     assert (read_json(paths.claim) or {})["host"].removeprefix("ray:") != first
     assert "went down" in (read_json(paths.attempts / "1" / "exit.json") or {})["lost"]
     assert steps_of(manager, run_id) == list(range(1, 151))
-    kinds = [event["kind"] for event in read_new(paths.events)[0]]
+    kinds = [event["kind"] for event in read_events(paths.events)]
     assert kinds.count("resumed") == 1 and kinds.count("finished") == 1
     status_is(manager, small, "finished")  # what can never start does not hold up the others
     manager.delete(blocked)

@@ -1,0 +1,171 @@
+"""How far a run has come: what its events add up to, as the list, the details, the doctor and the export need it."""
+
+import math
+import re
+import time
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from peft_studio.runs.event_log import STARTED_PREFIX, STEP_PREFIX, Event, Piece, number, parse_events, whole
+
+ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
+RECENT_STEPS = 64  # steps that the current speed is taken from
+# Newline first: that is looked for ten times faster than the start of a line.
+_STEP_LINE = re.compile(b"\\n(" + re.escape(STEP_PREFIX) + b".*)")
+_OTHER_LINE = re.compile(b"\\n(?!" + re.escape(STEP_PREFIX) + b")(.*)")
+
+
+class RunProgress:
+    """Adds up a run's events as they arrive, those of all processes that worked on it one after the other.
+
+    Attributes:
+        facts: The latest value of single things: ``loss``, ``started`` (seconds since the epoch), ``max_steps``,
+            ``trainable_params``, ``total_params``, ``stage``, ``bytes``, ``peak_memory_bytes``; as the log has them.
+        metrics: The latest value of every metric.
+        evals: Step and validation loss of every evaluation, in order.
+        latest: The latest event of each kind that is no step, evaluation or stage; of these, the last one comes last.
+        summary: What the worker summed up at the end; empty again when another one goes on.
+        step: Optimizer steps done. Steps that come again after an interruption do not set it back.
+    """
+
+    points = 512  # about 16 kB, most of it for the recent steps and the ``started`` event
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything: the log begins again."""
+        self.facts: dict[str, Any] = {}
+        self.metrics: dict[str, float] = {}
+        self.evals: list[tuple[int, float]] = []
+        self.latest: dict[str, Event] = {}
+        self.summary: dict[str, Any] = {}
+        self.step = 0
+        self._at = 0  # latest step of the process at work
+        self._first_step: tuple[float, int] | None = None  # its time and number, of that process
+        self._last_step_time = 0.0
+        self._elapsed = self._first_elapsed = 0.0  # seconds of training, by a clock that nobody sets
+        self._first_time, self._latest_time = math.inf, 0.0  # of any event
+        self._idle = 0.0  # seconds in which no process worked on the run
+        self._last_work = 0.0  # time of the latest event that is not a stage
+        self._first_stage = -math.inf  # time of the first stage since then; before it, of none
+        self._recent: deque[bytes] = deque(maxlen=RECENT_STEPS)  # lines of that process's steps
+
+    def read(self, piece: Piece) -> None:
+        """Takes new lines of the log; of a process's steps only the first and the latest are parsed."""
+        data = b"\n" + piece.data[:-1]
+        others = [(found.start(), found[1]) for found in _OTHER_LINE.finditer(data)]
+        starts = [place for place, line in others if line.startswith(STARTED_PREFIX)]
+        for begin, end in zip([0, *starts], [*starts, len(data)], strict=True):
+            self._read_process(data[begin:end], [line for place, line in others if begin <= place < end])
+
+    def _read_process(self, data: bytes, others: list[bytes]) -> None:
+        """Takes lines that begin with a newline each; ``others`` are those of them that are no steps."""
+        lines = data.rsplit(b"\n", RECENT_STEPS + len(others))[1:]
+        steps = [line for line in lines if line.startswith(STEP_PREFIX)]
+        begin = int(data.startswith(b"\n" + STARTED_PREFIX))
+        events = parse_events(others[:begin])
+        if begin or self._first_step is None:
+            events += _parsed_step(found[1] for found in _STEP_LINE.finditer(data))
+        events += [*_parsed_step(reversed(steps)), *parse_events(others[begin:])]
+        for event in events:
+            self._take(event)
+        self._recent.extend(steps[-RECENT_STEPS:])
+
+    def _take(self, event: Event) -> None:
+        time_ = number(event.get("t"))
+        if time_ is not None:
+            self._first_time = min(self._first_time, time_)
+            self._latest_time = max(self._latest_time, time_)
+            if event["kind"] not in ("stage", "started"):
+                self._last_work = max(self._last_work, time_)
+            elif event["kind"] == "stage" and self._first_stage < self._last_work:
+                self._first_stage = time_
+        if "peak_memory_bytes" in event:
+            self.facts["peak_memory_bytes"] = event["peak_memory_bytes"]
+        match event["kind"]:
+            case "step":
+                self._take_step(event, time_ or 0.0)
+            case "started":
+                self._start(event, time_ or 0.0)
+            case "stage":
+                self.facts["stage"] = event.get("name")
+            case "eval" if isinstance(event.get("metrics"), dict):
+                self._take_metrics(whole(event.get("step")), event["metrics"])
+            case "saved":
+                self.facts["bytes"] = event.get("bytes")
+            case "finished" | "stopped" | "paused" if isinstance(event.get("summary"), dict):
+                self.summary = event["summary"]
+        if event["kind"] not in ("step", "eval", "stage"):
+            self.latest.pop(event["kind"], None)
+            self.latest[event["kind"]] = event
+
+    def _take_metrics(self, step: int | None, metrics: dict[str, Any]) -> None:
+        values = {name: found for name, value in metrics.items() if (found := number(value)) is not None}
+        self.metrics |= values
+        if step is not None and "eval/loss" in values:
+            self.evals.append((step, values["eval/loss"]))
+
+    def _start(self, event: Event, time_: float) -> None:
+        """A process begins, perhaps where another one has ended."""
+        self.facts |= {key: event.get(key) for key in ("trainable_params", "total_params", "max_steps")}
+        self.facts.setdefault("started", time_ or None)
+        if self._last_work:
+            begun = self._first_stage if self._first_stage >= self._last_work else time_
+            self._idle += max(0.0, begun - self._last_work)
+        self._last_work = max(self._last_work, time_)
+        self.summary = {}
+        self._at, self._first_step = 0, None
+        self._recent.clear()
+
+    def _take_step(self, event: Event, time_: float) -> None:
+        step = whole(event.get("step"))
+        if step is None:
+            return
+        self._at = step
+        self.step = max(self.step, self._at)
+        self.facts["loss"] = event.get("loss")
+        self._elapsed = number(event.get("elapsed")) or 0.0
+        if self._first_step is None:
+            self._first_step, self._first_elapsed = (time_, self._at), self._elapsed
+        self._last_step_time = time_
+
+    def seconds(self) -> float | None:
+        """From the first event to the latest, without the time in which no process worked on the run."""
+        return max(0.0, self._latest_time - self._first_time - self._idle) if self._latest_time else None
+
+    def speed(self) -> tuple[float | None, float | None]:
+        """Recent steps and tokens per second of training, evaluations not counted."""
+        ends = [*_parsed_step(self._recent), *_parsed_step(reversed(self._recent))]
+        if not ends:
+            return None, None
+        (elapsed_0, step_0, tokens_0), (elapsed_1, step_1, tokens_1) = map(_counts, ends)
+        if elapsed_1 <= elapsed_0 or step_1 <= step_0:
+            return None, None
+        span = elapsed_1 - elapsed_0
+        return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span
+
+    def eta(self, max_steps: int | None) -> float | None:
+        """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
+        if max_steps is None or self._first_step is None or self._at <= self._first_step[1]:
+            return None
+        wall = self._last_step_time - self._first_step[0]
+        trained = self._elapsed - self._first_elapsed
+        if not 0.5 * trained <= wall <= 100 * trained + ODD_PAUSE:  # the clock was set meanwhile
+            wall = trained
+        pace = wall / (self._at - self._first_step[1])
+        since = time.time() - self._last_step_time
+        return max(0.0, (max_steps - self._at) * pace - (since if 0 < since < ODD_PAUSE else 0.0))
+
+
+def _parsed_step(lines: Iterable[bytes]) -> list[Event]:
+    """The first step among some steps' lines that is neither torn nor odd, if there is one."""
+    found = (event for line in lines for event in parse_events([line]))
+    return list(islice((event for event in found if whole(event.get("step")) is not None), 1))
+
+
+def _counts(step: Event) -> tuple[float, int, int]:
+    """Seconds of training, steps and tokens so far."""
+    return number(step.get("elapsed")) or 0.0, whole(step.get("step")) or 0, whole(step.get("tokens")) or 0
