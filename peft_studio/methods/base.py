@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
-    from peft_studio.models.layouts import Kind, Layout
+    from peft_studio.models.layouts import Layout, ModelKind
 
 Tier = Literal["common", "more", "research"]
 Targets = Literal["attention", "attention+mlp"]
@@ -138,7 +138,7 @@ class Method:
     looks_at_data: bool = False
     changes_base: bool = False
     checkpointing: bool = True
-    kinds: "tuple[Kind, ...]" = ("decoder", "encoder", "encoder-decoder")
+    kinds: "tuple[ModelKind, ...]" = ("decoder", "encoder", "encoder-decoder")
     not_for: Mapping[str, str] = field(default_factory=dict)
     optimizer: "Callable[[PeftModel, Any, float, float], Optimizer] | None" = None
     penalty: "Callable[[Any], Tensor] | None" = None

@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from peft_studio.errors import ModelError, did_you_mean
-from peft_studio.models.layouts import LAYOUTS, Kind, Purpose
+from peft_studio.models.layouts import LAYOUTS, ModelKind, Purpose
 
-_SUITS: dict[Kind, tuple[Purpose, ...]] = {
+_SUITS: dict[ModelKind, tuple[Purpose, ...]] = {
     "decoder": ("generation", "classification"),
     "encoder": ("classification",),
     "encoder-decoder": ("generation",),
@@ -46,7 +46,7 @@ class ModelCard:
     good_for: str = ""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ModelKind:
         """What the architecture reads and writes."""
         return LAYOUTS[self.architecture].kind
 

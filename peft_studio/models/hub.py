@@ -11,11 +11,14 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from peft_studio.errors import HubOfflineError, ModelError
 from peft_studio.models.catalog import ModelCard
 from peft_studio.models.layouts import LAYOUTS
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetInfo, ModelInfo
 
 CONNECT_SECONDS = 4
 SEARCH_SECONDS = 20
@@ -161,7 +164,7 @@ def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
     return results[0]
 
 
-def _cards(found: Iterable[Any]) -> Iterator[ModelCard]:
+def _cards(found: "Iterable[ModelInfo]") -> Iterator[ModelCard]:
     for info in found:
         config = info.config or {}
         model_type = config.get("model_type")
@@ -177,12 +180,12 @@ def _cards(found: Iterable[Any]) -> Iterator[ModelCard]:
             )
 
 
-def _summary(info: Any) -> str:
+def _summary(info: "ModelInfo") -> str:
     task = f"{info.pipeline_tag.replace('-', ' ').capitalize()}. " if info.pipeline_tag else ""
     return f"{task}{info.downloads or 0:,} downloads in the last month."
 
 
-def _hit(info: Any) -> DatasetHit:
+def _hit(info: "DatasetInfo") -> DatasetHit:
     card = info.card_data
     return DatasetHit(
         id=info.id,
@@ -193,10 +196,10 @@ def _hit(info: Any) -> DatasetHit:
     )
 
 
-def _licence(info: Any) -> str:
+def _licence(info: "ModelInfo | DatasetInfo") -> str:
     return ", ".join(_tagged(info, "license"))
 
 
-def _tagged(info: Any, name: str) -> list[str]:
+def _tagged(info: "ModelInfo | DatasetInfo", name: str) -> list[str]:
     """Values of one kind of tag, such as ``mit`` in ``license:mit``."""
     return [tag.removeprefix(f"{name}:") for tag in info.tags or () if tag.startswith(f"{name}:")]

@@ -10,7 +10,7 @@ from typing import Literal
 
 from peft_studio.errors import ConfigError, ModelError, did_you_mean
 
-Kind = Literal["decoder", "encoder", "encoder-decoder"]
+ModelKind = Literal["decoder", "encoder", "encoder-decoder"]
 Purpose = Literal["generation", "classification"]
 
 
@@ -39,7 +39,7 @@ class Layout:
     """
 
     model_type: str
-    kind: Kind
+    kind: ModelKind
     blocks: tuple[str, ...]
     attention: tuple[str, ...]
     mlp: tuple[str, ...]

@@ -1,8 +1,8 @@
 """The ``pretrain`` command: makes the embedded models again, with their model cards.
 
 ``python -m peft_studio pretrain nano-lm`` (or ``nano-encoder``, ``nano-seq2seq``) trains (``pretrainer.py``),
-measures (``probe.py``, ``rebuild.py``) and writes an ordinary
-Hugging Face folder whose card (``readme_card.py``) holds the figures of that very run.
+measures (``probe.py``) and writes an ordinary Hugging Face folder whose card (``readme_card.py``) holds the figures of
+that very run.
 """
 
 import argparse
@@ -17,21 +17,18 @@ import torch
 
 from peft_studio.pretraining import probe
 from peft_studio.pretraining.objectives import Denoising, MaskedTokens
-from peft_studio.pretraining.plan import Plan
+from peft_studio.pretraining.plan import PretrainPlan
 from peft_studio.pretraining.pretrainer import Pretrainer
 from peft_studio.pretraining.readme_card import CardFacts, render_card
-from peft_studio.pretraining.rebuild import rebuild_figures, unigram_loss
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlamaForCausalLM
 
-MODEL_DIR = Path(__file__).parents[1] / "models" / "nano-lm"
-"""Where the embedded decoder lies."""
 PLANS = {
-    "nano-lm": Plan(),
-    "nano-encoder": Plan(tokens=14_000_000, model="nano-encoder"),
-    "nano-seq2seq": Plan(tokens=12_000_000, layers=8, model="nano-seq2seq"),
+    "nano-lm": PretrainPlan(),
+    "nano-encoder": PretrainPlan(tokens=14_000_000, model="nano-encoder"),
+    "nano-seq2seq": PretrainPlan(tokens=12_000_000, layers=8, model="nano-seq2seq"),
 }
 """How each embedded model is made."""
 SAMPLE_PROMPTS = (
@@ -73,7 +70,7 @@ def rebuild_text(run: Pretrainer, broken: str) -> str:
     return str(run.tokenizer.decode(torch.where(ids == mask, best, ids)[0].tolist()))
 
 
-def _decoder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
+def _decoder_figures(run: Pretrainer, streams: list[probe.Tokens]) -> dict[str, Any]:
     _, rows = run.held_out()
     losses = {run.plan.model: probe.held_out_loss(run.model, rows)}
     losses |= probe.NGrams(streams, run.plan.vocab).losses(rows)
@@ -84,10 +81,10 @@ def _decoder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
     }
 
 
-def _rebuilder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
+def _rebuilder_figures(run: Pretrainer, streams: list[probe.Tokens]) -> dict[str, Any]:
     _, rows = run.held_out()
-    found = rebuild_figures(run.model, run.objective, rows)["held_out"]
-    frequencies = unigram_loss(streams, rows, run.objective, run.plan.vocab)
+    found = probe.rebuild_figures(run.model, run.objective, rows)["held_out"]
+    frequencies = probe.unigram_loss(streams, rows, run.objective, run.plan.vocab)
     return {
         "losses": {run.plan.model: found, "token frequencies": frequencies},
         "bits": {},

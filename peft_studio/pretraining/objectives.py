@@ -6,7 +6,7 @@ within a run are constant, so that the compiled step is compiled once for each c
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from peft_studio.pretraining.tokenizer import CAUSAL_SPECIALS, MAX_LENGTH, TEXT_
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from peft_studio.pretraining.plan import Plan
+    from peft_studio.pretraining.plan import PretrainPlan
 
-Rows = NDArray[np.int64]
+TokenRows = NDArray[np.int64]
 _BOS, _PAD, _EOS, _MASK = range(4)  # ids of TEXT_SPECIALS
 _FIRST_TEXT_ID = len(TEXT_SPECIALS)
 _IGNORED = -100
@@ -45,13 +45,13 @@ class Objective(Protocol):
     @property
     def end(self) -> tuple[int, ...]: ...
 
-    def build(self, plan: "Plan") -> "PreTrainedModel":
+    def build(self, plan: "PretrainPlan") -> "PreTrainedModel":
         """Makes the model with fresh weights; the caller has set the seed."""
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Makes a batch of rows ``(B, T + 1)``."""
 
-    def loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
         """The mean loss of a batch in nats per predicted token."""
 
 
@@ -63,7 +63,7 @@ class NextToken:
     start: tuple[int, ...] = ()
     end: tuple[int, ...] = (0,)
 
-    def build(self, plan: "Plan") -> "PreTrainedModel":
+    def build(self, plan: "PretrainPlan") -> "PreTrainedModel":
         """A small Llama with biases and tied embeddings."""
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -85,12 +85,12 @@ class NextToken:
             )
         )
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Inputs and targets, both ``(B, T)``."""
         ids = torch.from_numpy(rows)
         return {"ids": ids[:, :-1], "targets": ids[:, 1:]}
 
-    def loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
         """Cross entropy of all next tokens."""
         logits = model(input_ids=batch["ids"], use_cache=False).logits
         return F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten())
@@ -109,7 +109,7 @@ class MaskedTokens:
     end: tuple[int, ...] = (_EOS,)
     share: float = 0.2
 
-    def build(self, plan: "Plan") -> "PreTrainedModel":
+    def build(self, plan: "PretrainPlan") -> "PreTrainedModel":
         """A small ModernBERT with biases and full attention in every layer."""
         from transformers import ModernBertConfig, ModernBertForMaskedLM
 
@@ -134,7 +134,7 @@ class MaskedTokens:
             )
         )
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Broken ids ``(B, T)``, hidden positions and their true ids ``(B, K)``.
 
         Of the hidden positions 80 % show the mask, 10 % a random token and 10 % their own.
@@ -151,7 +151,7 @@ class MaskedTokens:
         return {name: torch.from_numpy(value) for name, value in
                 (("ids", broken), ("places", places), ("targets", targets))}  # fmt: skip
 
-    def loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
         """Cross entropy of the hidden tokens; the vocabulary projection sees their positions only."""
         hidden = model.model(input_ids=batch["ids"]).last_hidden_state  # (B, T, D)
         places = batch["places"].unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
@@ -174,7 +174,7 @@ class Denoising:
     share: float = 0.3
     mean_span: float = 3.0
 
-    def build(self, plan: "Plan") -> "PreTrainedModel":
+    def build(self, plan: "PretrainPlan") -> "PreTrainedModel":
         """A small BART with half of the layers on each side."""
         from transformers import BartConfig, BartForConditionalGeneration
 
@@ -195,7 +195,7 @@ class Denoising:
             )
         )
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Source with holes and its mask ``(B, T)``, decoder inputs and targets ``(B, T)``."""
         true = rows[:, :-1]
         width = true.shape[1]
@@ -219,7 +219,7 @@ class Denoising:
                 starts[at] = True
         return [int(_MASK if starts[at] else row[at]) for at in range(len(row)) if starts[at] or not hidden[at]]
 
-    def loss(self, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
         """Cross entropy of the whole text."""
         logits = model(
             input_ids=batch["source"],

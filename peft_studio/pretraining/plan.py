@@ -6,7 +6,7 @@ from peft_studio.pretraining.tokenizer import VOCAB_SIZE
 
 
 @dataclass(frozen=True)
-class Plan:
+class PretrainPlan:
     """Everything that determines the weights.
 
     Attributes:

@@ -21,8 +21,7 @@ import torch
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.pretraining import corpus, probe
 from peft_studio.pretraining.objectives import OBJECTIVES
-from peft_studio.pretraining.plan import Plan
-from peft_studio.pretraining.rebuild import rebuild_figures
+from peft_studio.pretraining.plan import PretrainPlan
 from peft_studio.pretraining.tokenizer import save_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ Log = Callable[[str], None]
 
 
 @dataclass
-class Progress:
+class PretrainProgress:
     """Where a run stands, all of it restored by a checkpoint."""
 
     seen: int = 0
@@ -44,7 +43,7 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def build_model(plan: Plan) -> "PreTrainedModel":
+def build_model(plan: PretrainPlan) -> "PreTrainedModel":
     """Makes the model with fresh weights from the plan's seed."""
     torch.manual_seed(plan.seed)
     return OBJECTIVES[plan.model].build(plan)
@@ -77,14 +76,14 @@ class Pretrainer:
         compiled: Whether to compile the training step and run it in bfloat16; needs a C++ compiler.
     """
 
-    def __init__(self, plan: Plan, work: Path, log: Log = print, compiled: bool = True) -> None:
+    def __init__(self, plan: PretrainPlan, work: Path, log: Log = print, compiled: bool = True) -> None:
         self.plan, self.work, self.log = plan, work, log
         self.objective = OBJECTIVES[plan.model]
         self.fast = compiled and shutil.which("g++") is not None
         work.mkdir(parents=True, exist_ok=True)
         self.tokenizer = self._tokenizer()
-        self.model: Any = build_model(plan)
-        self.progress = Progress()
+        self.model = build_model(plan)
+        self.progress = PretrainProgress()
         named = self.model.named_parameters()
         inner = [p for name, p in named if p.ndim == 2 and "embed" not in name and "shared" not in name]
         chosen = {id(p) for p in inner}
@@ -202,7 +201,7 @@ class Pretrainer:
                 **probe.mention_probe(self.model, self.tokenizer, documents),
             }
         else:
-            figures = rebuild_figures(self.model, self.objective, rows[:200])
+            figures = probe.rebuild_figures(self.model, self.objective, rows[:200])
         self.model.train()
         return figures
 
@@ -232,10 +231,10 @@ class Pretrainer:
             if not (self.work / name).is_file():
                 raise ModelError(f"There is no checkpoint to resume: {self.work / name}.")
             state = torch.load(self.work / name, weights_only=True)
-            same = Plan(**state["plan"]) == self.plan
+            same = PretrainPlan(**state["plan"]) == self.plan
             if same or state["progress"]["seen"] <= self.plan.decay_start:
                 break
-        if replace(Plan(**state["plan"]), tokens=self.plan.tokens) != self.plan:
+        if replace(PretrainPlan(**state["plan"]), tokens=self.plan.tokens) != self.plan:
             raise ConfigError(f"The checkpoint was made with another plan: {state['plan']}.")
         if not same and state["progress"]["seen"] > self.plan.decay_start:
             raise ConfigError(
@@ -246,7 +245,7 @@ class Pretrainer:
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.progress = Progress(**state["progress"])
+        self.progress = PretrainProgress(**state["progress"])
 
     def export(self, folder: Path) -> None:
         """Writes config, float16 weights and tokenizer; ``from_pretrained`` gives float32."""

@@ -8,9 +8,8 @@ decided by a checksum of the word itself. Pure Python, cheap to import.
 import random
 import re
 import zlib
-from typing import Literal
 
-Split = Literal["train", "validation", "test"]
+from peft_studio.tasks.base import Split
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -89,9 +88,3 @@ def venue(rng: random.Random, split: Split = "train") -> str:
     """Invents the name of a place to visit, such as ``The Quompet Lantern``; it holds one invented word."""
     shape = rng.choice(_VENUE_SHAPES)
     return shape.format(word=invent(rng, split), noun=rng.choice(VENUE_NOUNS), colour=rng.choice(VENUE_COLOURS))
-
-
-def invented_words(name: str) -> list[str]:
-    """The words of a name made by this module that were invented, in order."""
-    known = {"The", "House", "of", *VENUE_NOUNS, *VENUE_COLOURS}
-    return [word for word in name.split() if word not in known]

@@ -9,6 +9,7 @@ import pytest
 from peft_studio.pretraining import corpus, forms, grammar, records
 from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
+from tests.tasks.invented import invented_words
 
 _CAPITALISED = re.compile(r"[A-Z][a-z]+")
 
@@ -72,7 +73,7 @@ def test_held_out_names_are_in_no_training_text(text: str) -> None:
         for split in ("validation", "test")
         for row in bistro.load(split)
         for key in ("name", "near")
-        for word in world.invented_words(row.slots.get(key, ""))
+        for word in invented_words(row.slots.get(key, ""))
     }
     known = " ".join([text, *(row.prompt + row.references[0] for row in bistro.load("train"))])
     assert not held_out & set(_CAPITALISED.findall(known))
@@ -85,7 +86,7 @@ def test_held_out_names_are_not_in_the_library_text() -> None:
         word
         for split in ("validation", "test")
         for row in bistro.load(split)
-        for word in world.invented_words(row.slots["name"])
+        for word in invented_words(row.slots["name"])
     }
     assert len(library.topics) > 300
     assert len(library.code) > 5000
@@ -95,11 +96,11 @@ def test_held_out_names_are_not_in_the_library_text() -> None:
 def test_docstrings_and_comments_are_removed() -> None:
     source = '"""Module."""\nclass A:\n    """Class."""\n    def f(self):\n        """Does."""\n'
     source += '        return "kept"  # why\n'
-    stripped = corpus.strip_docstrings(source)
+    stripped = ast.unparse(corpus.without_docstrings(source))
     assert "kept" in stripped
     assert not re.search("Module|Class|Does|why", stripped)
     assert ast.get_docstring(ast.parse(stripped)) is None
-    ast.parse(corpus.strip_docstrings('def f():\n    """Only text."""\n'))
+    ast.parse(ast.unparse(corpus.without_docstrings('def f():\n    """Only text."""\n')))
 
 
 def test_library_splits_are_disjoint() -> None:

@@ -12,21 +12,23 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from peft_studio.errors import ConfigError, ModelError
+from peft_studio.models.catalog import resolve_model
 from peft_studio.pretraining import command as pretrain
 from peft_studio.pretraining import probe
-from peft_studio.pretraining.command import MODEL_DIR
 from peft_studio.pretraining.objectives import Denoising, MaskedTokens
-from peft_studio.pretraining.plan import Plan
+from peft_studio.pretraining.plan import PretrainPlan
 from peft_studio.pretraining.pretrainer import Pretrainer, pack
 
+MODEL_DIR = Path(resolve_model("nano-lm"))
 
-def tiny(tokens: int, **changes: object) -> Plan:
+
+def tiny(tokens: int, **changes: object) -> PretrainPlan:
     values: dict = {
         "hidden": 16, "layers": 1, "heads": 2, "feed_forward": 32, "vocab": 300, "lr": 1e-2, "warmup_tokens": 500,
         "shard_documents": 12, "short": 48, "long": 64, "batch_tokens": 256, "library": False,
         "held_out_documents": 80,
     }  # fmt: skip
-    return Plan(tokens=tokens, **(values | changes))
+    return PretrainPlan(tokens=tokens, **(values | changes))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,7 +117,7 @@ def test_resume_refuses_what_does_not_fit(finished: tuple[Pretrainer, Path], tmp
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
-    plan = Plan(tokens=10_000_000)
+    plan = PretrainPlan(tokens=10_000_000)
     assert plan.rate(0) < 0.02 * plan.lr
     assert plan.rate(1_000_000) == plan.rate(plan.decay_start) == plan.lr
     assert plan.rate(plan.tokens) == 0

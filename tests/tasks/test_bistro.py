@@ -11,6 +11,7 @@ from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import SPLITS, Row
 from peft_studio.tasks.bistro import BISTRO, realised
+from tests.tasks.invented import invented_words
 
 ALL = {split: bistro.load(split) for split in SPLITS}
 ROWS = [row for rows in ALL.values() for row in rows]
@@ -50,7 +51,7 @@ def test_names_of_the_splits_are_disjoint() -> None:
     for split, rows in ALL.items():
         for row in rows:
             for key in {"name", "near"} & set(row.slots):
-                words = world.invented_words(row.slots[key])
+                words = invented_words(row.slots[key])
                 assert words
                 assert {world.split_of(word) for word in words} == {split}
 

@@ -11,6 +11,7 @@ from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.headlines import HEADLINES, realised
 from peft_studio.tasks.headlines_events import EVENTS
+from tests.tasks.invented import invented_words
 
 ALL = {split: headlines.load(split) for split in SPLITS}
 ROWS = [row for rows in ALL.values() for row in rows]
@@ -48,10 +49,10 @@ def test_names_of_the_splits_are_disjoint() -> None:
             assert row.slots
             for name in row.slots.values():
                 assert name in row.prompt
-                assert {world.split_of(word) for word in world.invented_words(name)} == {split}
+                assert {world.split_of(word) for word in invented_words(name)} == {split}
     seen = {word for row in ALL["train"] for word in re.findall(r"[A-Z]\w+", row.prompt)}
     for row in ALL["validation"] + ALL["test"]:
-        assert not any(word in seen for name in row.slots.values() for word in world.invented_words(name))
+        assert not any(word in seen for name in row.slots.values() for word in invented_words(name))
 
 
 def test_every_headline_holds_the_main_names_and_nothing_that_the_item_lacks() -> None:

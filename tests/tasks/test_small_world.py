@@ -7,10 +7,12 @@ import sys
 import pytest
 
 from peft_studio.tasks import small_world as world
+from peft_studio.tasks.base import Split
+from tests.tasks.invented import invented_words
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_invented_words_belong_to_the_split_asked_for(split: world.Split) -> None:
+def test_invented_words_belong_to_the_split_asked_for(split: Split) -> None:
     rng = random.Random(1)
     words = [world.invent(rng, split) for _ in range(300)]
     assert {world.split_of(word) for word in words} == {split}
@@ -21,7 +23,7 @@ def test_names_hold_an_invented_word_and_repeat_with_the_seed() -> None:
     names = [world.venue(random.Random(seed), "test") for seed in range(200)]
     assert names == [world.venue(random.Random(seed), "test") for seed in range(200)]
     for name in names:
-        invented = world.invented_words(name)
+        invented = invented_words(name)
         assert len(invented) == 1
         assert world.split_of(invented[0]) == "test"
 
