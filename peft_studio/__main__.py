@@ -1,4 +1,4 @@
-"""``python -m peft_studio``, or ``peft-studio`` once installed: hands arguments and environment to the command line."""
+"""``python -m peft_studio``, or ``peft-studio`` when installed: hands arguments and environment to the commands."""
 
 import os
 import sys

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,12 @@ PROGRAMS = {"app", "__main__", "worker", "engine", "warm"}
 """What starts a process; nobody imports these."""
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def room(module: str) -> str:
     """Which room of the house a module belongs to: its folder below the package, or itself."""
     parts = module.split(".")
@@ -66,7 +73,7 @@ def room(module: str) -> str:
 def imports(path: Path) -> set[str]:
     """Modules of the package that a file imports, at any depth of its code."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -77,6 +84,30 @@ def imports(path: Path) -> set[str]:
 
 
 GRAPH = {module: imports(path) - {module} for module, path in MODULES.items()}
+
+
+def names_in(path: Path) -> set[str]:
+    """What can be imported from a file: all that it defines, sets or imports."""
+    found: set[str] = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(alias.asname or alias.name for alias in node.names)
+    return found
+
+
+def test_what_tests_and_benchmarks_import_is_there() -> None:
+    names = {module: names_in(path) for module, path in MODULES.items()}
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(parsed(path)):
+            for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+                module = node.module if isinstance(node, ast.ImportFrom) else ""
+                if module and module.partition(".")[0] == "peft_studio":
+                    there = f"{module}.{alias.name}" in MODULES or alias.name in names.get(module, ())
+                    assert there, f"{path}:{node.lineno} imports {alias.name} from {module}"
 
 
 def test_the_table_names_every_room_once() -> None:
@@ -112,7 +143,7 @@ def test_no_cycles() -> None:
 
 def imported_first(path: Path) -> Iterator[str]:
     """Names of the modules that a file imports when it is imported itself: not in functions, not for types only."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    waiting: list[ast.AST] = [parsed(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
@@ -216,8 +247,7 @@ def test_rooms_stay_small() -> None:
 def definitions(kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[tuple[str, ast.AST]]:
     """Every class or function of the package with the name of its module."""
     for module, path in MODULES.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        yield from ((module, node) for node in ast.walk(tree) if isinstance(node, kind))
+        yield from ((module, node) for node in ast.walk(parsed(path)) if isinstance(node, kind))
 
 
 def test_no_two_classes_have_one_name() -> None:
