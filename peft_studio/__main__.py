@@ -1,10 +1,16 @@
-"""``python -m peft_studio``: hands arguments and environment to the command line."""
+"""``python -m peft_studio``, or ``peft-studio`` when installed: hands arguments and environment to the commands."""
 
 import os
 import sys
 
 from peft_studio.cli.main import main
 
-if __name__ == "__main__":
+
+def run() -> int:
+    """Runs the command line of this process; returns the exit status."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on cores that others need
-    sys.exit(main(sys.argv[1:], os.environ))
+    return main(sys.argv[1:], os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -10,7 +10,9 @@ import yaml
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError, PresetError, did_you_mean
 
-PRESETS_DIR = Path(__file__).resolve().parents[2] / "presets"
+_INSTALLED = Path(__file__).resolve().parents[1] / "presets"
+PRESETS_DIR = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "presets"
+"""Where the presets lie: in the installed package (``pyproject.toml`` puts them there), or beside it in a checkout."""
 
 
 def list_presets(folder: Path = PRESETS_DIR) -> list[str]:

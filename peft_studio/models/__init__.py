@@ -1,1 +1,1 @@
-"""The embedded base models and the programs that made them: small world, corpus, tokenizer, pre-training."""
+"""Which base models there are, what is where inside them, and the weights that come with the project. Torch-free."""

@@ -1,8 +1,8 @@
 """The ``pretrain`` command: makes the embedded models again, with their model cards.
 
 ``python -m peft_studio pretrain nano-lm`` (or ``nano-encoder``, ``nano-seq2seq``) trains (``pretrainer.py``),
-measures (``probe.py``, ``rebuild.py``) and writes an ordinary
-Hugging Face folder whose card (``readme_card.py``) holds the figures of that very run.
+measures (``probe.py``) and writes an ordinary Hugging Face folder whose card (``readme_card.py``) holds the figures of
+that very run.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from peft_studio.pretraining.objectives import Denoising, MaskedTokens
 from peft_studio.pretraining.plan import PretrainingPlan
 from peft_studio.pretraining.pretrainer import Pretrainer
 from peft_studio.pretraining.readme_card import CardFacts, render_card
-from peft_studio.pretraining.rebuild import rebuild_figures, unigram_loss
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,7 +70,7 @@ def rebuild_text(run: Pretrainer, broken: str) -> str:
     return str(run.tokenizer.decode(torch.where(ids == mask, best, ids)[0].tolist()))
 
 
-def _decoder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
+def _decoder_figures(run: Pretrainer, streams: list[probe.Tokens]) -> dict[str, Any]:
     _, rows = run.held_out()
     losses = {run.plan.model: probe.held_out_loss(run.model, rows)}
     losses |= probe.NGrams(streams, run.plan.vocab).losses(rows)
@@ -82,10 +81,10 @@ def _decoder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
     }
 
 
-def _rebuilder_figures(run: Pretrainer, streams: list[Any]) -> dict[str, Any]:
+def _rebuilder_figures(run: Pretrainer, streams: list[probe.Tokens]) -> dict[str, Any]:
     _, rows = run.held_out()
-    found = rebuild_figures(run.model, run.objective, rows)["held_out"]
-    frequencies = unigram_loss(streams, rows, run.objective, run.plan.vocab)
+    found = probe.rebuild_figures(run.model, run.objective, rows)["held_out"]
+    frequencies = probe.unigram_loss(streams, rows, run.objective, run.plan.vocab)
     return {
         "losses": {run.plan.model: found, "token frequencies": frequencies},
         "bits": {},

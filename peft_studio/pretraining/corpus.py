@@ -27,7 +27,7 @@ _SKIPPED = {
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryText:
     """Documents read from the standard library, in a fixed order.
 
     Attributes:
@@ -39,8 +39,12 @@ class Library:
     code: tuple[str, ...]
 
 
-def _stripped(source: str) -> ast.Module:
-    """A module without docstrings; comments are no part of it anyway."""
+def without_docstrings(source: str) -> ast.Module:
+    """Parses a Python module and removes all docstrings; comments are gone with the parsing.
+
+    Raises:
+        SyntaxError: The text is not Python.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -66,7 +70,7 @@ def _chunks(text: str, separator: str) -> list[str]:
 
 def _code_of(path: Path) -> list[str]:
     try:
-        tree = _stripped(path.read_text(encoding="utf-8"))
+        tree = without_docstrings(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError, ValueError):
         return []
     pieces = []
@@ -82,7 +86,7 @@ def _bucket(name: str) -> Split:
 
 
 @lru_cache(maxsize=2)
-def library(split: Split) -> Library:
+def library(split: Split) -> LibraryText:
     """Reads the standard library of the running Python; files and topics are held out whole.
 
     Args:
@@ -95,10 +99,10 @@ def library(split: Split) -> Library:
     code = [piece for path in files if _bucket(path.relative_to(root).as_posix()) == split for piece in _code_of(path)]
     prose = [piece for name in sorted(topics) if _bucket(name) == split for piece in _chunks(topics[name], "\n\n")]
     if split == "train":
-        return Library(tuple(prose), tuple(code))
+        return LibraryText(tuple(prose), tuple(code))
     known = library("train")
     seen = {*known.topics, *known.code}
-    return Library(tuple(p for p in prose if p not in seen), tuple(c for c in code if c not in seen))
+    return LibraryText(tuple(p for p in prose if p not in seen), tuple(c for c in code if c not in seen))
 
 
 def shard(

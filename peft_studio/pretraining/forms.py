@@ -10,21 +10,22 @@ from collections.abc import Callable
 from peft_studio.pretraining import records, templates
 from peft_studio.pretraining.grammar import LEXICON, expand, fix_articles, join_list, make_frame, some_items
 from peft_studio.tasks import small_world as world
+from peft_studio.tasks.base import Split
 
 
-def _lines(rng: random.Random, split: world.Split, parts: tuple[tuple[str, ...], ...], sep: str = " ") -> str:
+def _lines(rng: random.Random, split: Split, parts: tuple[tuple[str, ...], ...], sep: str = " ") -> str:
     frame = make_frame(rng, split)
     return sep.join(line for part in parts if (line := expand(rng, rng.choice(part), frame)))
 
 
-def _story(rng: random.Random, split: world.Split) -> str:
+def _story(rng: random.Random, split: Split) -> str:
     frame = make_frame(rng, split)
     middle = rng.sample(templates.STORY_MIDDLE, rng.randint(1, 4))
     plan = [rng.choice(templates.STORY_OPEN), *middle, rng.choice(templates.STORY_END)]
     return " ".join(expand(rng, line, frame) for line in plan)
 
 
-def _visit(rng: random.Random, split: world.Split) -> str:
+def _visit(rng: random.Random, split: Split) -> str:
     frame = make_frame(rng, split)
     plan = [rng.choice(templates.VISIT), *rng.sample(templates.VISIT_FACTS, rng.randint(2, 4))]
     if rng.random() < 0.6:
@@ -32,21 +33,21 @@ def _visit(rng: random.Random, split: world.Split) -> str:
     return " ".join(expand(rng, line, frame) for line in plan)
 
 
-def _letter(rng: random.Random, split: world.Split) -> str:
+def _letter(rng: random.Random, split: Split) -> str:
     return _lines(rng, split, templates.LETTER, rng.choice((" ", "\n")))
 
 
-def _news(rng: random.Random, split: world.Split) -> str:
+def _news(rng: random.Random, split: Split) -> str:
     return _lines(rng, split, templates.NEWS)
 
 
-def _compare(rng: random.Random, split: world.Split) -> str:
+def _compare(rng: random.Random, split: Split) -> str:
     frame, topic = make_frame(rng, split), rng.randrange(len(templates.COMPARE_ASK))
     plan = (templates.COMPARE[0][topic], rng.choice(templates.COMPARE[1]), rng.choice(templates.COMPARE_ASK[topic]))
     return " ".join(line for part in plan if (line := expand(rng, part, frame)))
 
 
-def _questions(rng: random.Random, split: world.Split) -> str:
+def _questions(rng: random.Random, split: Split) -> str:
     frame = make_frame(rng, split)
     groups = rng.sample(templates.FACT_QUESTIONS, rng.randint(2, 4))
     asked = [rng.choice(group[1:]) for group in groups]
@@ -54,12 +55,12 @@ def _questions(rng: random.Random, split: world.Split) -> str:
     return " ".join(expand(rng, line, frame) for line in [*(group[0] for group in groups), *asked])
 
 
-def _corrections(rng: random.Random, split: world.Split) -> str:
+def _corrections(rng: random.Random, split: Split) -> str:
     frame = make_frame(rng, split)
     return " ".join(expand(rng, line, frame) for line in rng.sample(templates.CORRECTIONS, rng.randint(1, 2)))
 
 
-def _restate(rng: random.Random, split: world.Split) -> str:
+def _restate(rng: random.Random, split: Split) -> str:
     """Says a list again in the same order."""
     items = some_items(rng, split, rng.randint(2, 7))
     first, second = rng.choice(templates.LISTS)
@@ -69,7 +70,7 @@ def _restate(rng: random.Random, split: world.Split) -> str:
     return f"{expand(rng, first, frame)}{line}. {expand(rng, second, frame)}{again}."
 
 
-def _reorder(rng: random.Random, split: world.Split) -> str:
+def _reorder(rng: random.Random, split: Split) -> str:
     """Says a list backwards, from both ends, or without one item."""
     items = some_items(rng, split, rng.randint(3, 6))
     kind = rng.randrange(3)
@@ -81,7 +82,7 @@ def _reorder(rng: random.Random, split: world.Split) -> str:
     return f"{join_list(rng, items)}. Without {items[lost]}: {join_list(rng, items[:lost] + items[lost + 1 :])}."
 
 
-def _pairs(rng: random.Random, split: world.Split) -> str:
+def _pairs(rng: random.Random, split: Split) -> str:
     """Gives each name a word, then asks for some of them: key and value, both ways."""
     count = rng.randint(2, 5)
     keys, values = some_items(rng, split, count), some_items(rng, split, count)
@@ -95,7 +96,7 @@ def _pairs(rng: random.Random, split: world.Split) -> str:
     return f"{told}. " + " ".join(f"{ask.format(keys[place])}{values[place]}." for place in order)
 
 
-def _echo(rng: random.Random, split: world.Split) -> str:
+def _echo(rng: random.Random, split: Split) -> str:
     """Quotes a sentence word for word."""
     frame = make_frame(rng, split)
     said = expand(
@@ -107,7 +108,7 @@ def _echo(rng: random.Random, split: world.Split) -> str:
     return f'{expand(rng, first, frame)}{said}" {expand(rng, second, frame)}{said}"'
 
 
-def _record(rng: random.Random, split: world.Split) -> str:
+def _record(rng: random.Random, split: Split) -> str:
     """Writes a record of some other kind than the tasks' and then says it in words."""
     frame = make_frame(rng, split)
     record, prose = rng.choice(templates.RECORDS)
@@ -116,7 +117,7 @@ def _record(rng: random.Random, split: world.Split) -> str:
     return expand(rng, "; ".join([head, *fields]) + ". " + rng.choice(prose), frame)
 
 
-def _coined(rng: random.Random, split: world.Split) -> str:
+def _coined(rng: random.Random, split: Split) -> str:
     """Explains an invented common noun and uses it."""
     frame = make_frame(rng, split)
     frame["w"] = world.invent(rng, split).lower()
@@ -128,7 +129,7 @@ def _coined(rng: random.Random, split: world.Split) -> str:
     )), frame)  # fmt: skip
 
 
-def _sums(rng: random.Random, split: world.Split) -> str:
+def _sums(rng: random.Random, split: Split) -> str:
     """Counts, adds and lists small numbers."""
     a, b = rng.randint(1, 40), rng.randint(1, 40)
     who, thing = world.person(rng, split), rng.choice(LEXICON["thing"])
@@ -139,7 +140,7 @@ def _sums(rng: random.Random, split: world.Split) -> str:
     )))  # fmt: skip
 
 
-Form = Callable[[random.Random, world.Split], str]
+Form = Callable[[random.Random, Split], str]
 FORMS: tuple[tuple[Form, int], ...] = (
     (_story, 20), (_visit, 16), (_letter, 7), (_news, 6), (_compare, 6), (_questions, 9), (_corrections, 5),
     (_restate, 9), (_reorder, 5), (_pairs, 5), (_echo, 7), (_record, 9), (_coined, 3), (_sums, 2),
@@ -148,7 +149,7 @@ LATE_FORMS: tuple[tuple[Form, int], ...] = (*FORMS, (records.record_document, 60
 """The mix of the falling phase of pre-training: the same forms and many more records."""
 
 
-def frame_document(rng: random.Random, split: world.Split, late: bool = False) -> str:
+def frame_document(rng: random.Random, split: Split, late: bool = False) -> str:
     """Writes one document of a form drawn by weight, without an end mark.
 
     Args:

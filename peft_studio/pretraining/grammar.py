@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from peft_studio.tasks import small_world as world
+from peft_studio.tasks.base import Split
 
 LEXICON: dict[str, tuple[str, ...]] = {
     "adj": world.words(
@@ -66,7 +67,7 @@ _FRAME_WORDS = ("adj", "dish", "thing", "colour", "food", "price", "rating", "ar
 Frame = dict[str, str]
 
 
-def make_frame(rng: random.Random, split: world.Split) -> Frame:
+def make_frame(rng: random.Random, split: Split) -> Frame:
     """Invents the facts of one document.
 
     Args:
@@ -117,14 +118,14 @@ def join_list(rng: random.Random, items: Sequence[str]) -> str:
     return ", ".join(items)
 
 
-def some_names(rng: random.Random, split: world.Split, count: int) -> list[str]:
+def some_names(rng: random.Random, split: Split, count: int) -> list[str]:
     """Invents ``count`` names of one kind or of mixed kinds."""
     makers = (world.person, world.venue, world.town)
     kind = rng.choice((*makers, None))
     return [(kind or rng.choice(makers))(rng, split) for _ in range(count)]
 
 
-def some_items(rng: random.Random, split: world.Split, count: int) -> list[str]:
+def some_items(rng: random.Random, split: Split, count: int) -> list[str]:
     """Invents ``count`` things to list: names, numbers, words or attribute phrases."""
     draw = rng.random()
     if draw < 0.6:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from peft_studio.pretraining.plan import PretrainingPlan
 
-Rows = NDArray[np.int64]
+TokenRows = NDArray[np.int64]
 _BOS, _PAD, _EOS, _MASK = range(4)  # ids of TEXT_SPECIALS
 _FIRST_TEXT_ID = len(TEXT_SPECIALS)
 _IGNORED = -100
@@ -48,7 +48,7 @@ class Objective(Protocol):
     def build(self, plan: "PretrainingPlan") -> "PreTrainedModel":
         """Makes the model with fresh weights; the caller has set the seed."""
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Makes a batch of rows ``(B, T + 1)``."""
 
     def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
@@ -85,7 +85,7 @@ class NextToken:
             )
         )
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Inputs and targets, both ``(B, T)``."""
         ids = torch.from_numpy(rows)
         return {"ids": ids[:, :-1], "targets": ids[:, 1:]}
@@ -134,7 +134,7 @@ class MaskedTokens:
             )
         )
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Broken ids ``(B, T)``, hidden positions and their true ids ``(B, K)``.
 
         Of the hidden positions 80 % show the mask, 10 % a random token and 10 % their own.
@@ -195,7 +195,7 @@ class Denoising:
             )
         )
 
-    def prepare(self, rows: Rows, rng: np.random.Generator) -> dict[str, Tensor]:
+    def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Source with holes and its mask ``(B, T)``, decoder inputs and targets ``(B, T)``."""
         true = rows[:, :-1]
         width = true.shape[1]

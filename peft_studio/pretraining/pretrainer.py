@@ -22,7 +22,6 @@ from peft_studio.errors import ConfigError, ModelError
 from peft_studio.pretraining import corpus, probe
 from peft_studio.pretraining.objectives import OBJECTIVES
 from peft_studio.pretraining.plan import PretrainingPlan
-from peft_studio.pretraining.rebuild import rebuild_figures
 from peft_studio.pretraining.tokenizer import save_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Pretrainer:
         self.fast = compiled and shutil.which("g++") is not None
         work.mkdir(parents=True, exist_ok=True)
         self.tokenizer = self._tokenizer()
-        self.model: Any = build_model(plan)
+        self.model = build_model(plan)
         self.progress = PretrainingProgress()
         named = self.model.named_parameters()
         inner = [p for name, p in named if p.ndim == 2 and "embed" not in name and "shared" not in name]
@@ -202,7 +201,7 @@ class Pretrainer:
                 **probe.mention_probe(self.model, self.tokenizer, documents),
             }
         else:
-            figures = rebuild_figures(self.model, self.objective, rows[:200])
+            figures = probe.rebuild_figures(self.model, self.objective, rows[:200])
         self.model.train()
         return figures
 

@@ -11,21 +11,22 @@ from typing import NamedTuple
 
 from peft_studio.pretraining.grammar import LEXICON, fix_articles
 from peft_studio.tasks import small_world as world
+from peft_studio.tasks.base import Split
 
 
 class _Field(NamedTuple):
     """One kind of fact: its key, how a value is drawn, and verb phrases that state it."""
 
     key: str
-    draw: Callable[[random.Random, world.Split], str]
+    draw: Callable[[random.Random, Split], str]
     phrases: tuple[str, ...]
 
 
-def _word(kind: str) -> Callable[[random.Random, world.Split], str]:
+def _word(kind: str) -> Callable[[random.Random, Split], str]:
     return lambda rng, _split: rng.choice(LEXICON[kind])
 
 
-def _number(rng: random.Random, _split: world.Split) -> str:
+def _number(rng: random.Random, _split: Split) -> str:
     return str(rng.choice((rng.randint(2, 20), rng.randint(10, 300))))
 
 
@@ -74,7 +75,7 @@ _LAYOUTS = (
 _ENDS = (".", ".\n", "\nIn words:", ". In words:", "\n->", ". That is:")
 
 
-def _facts(rng: random.Random, split: world.Split) -> list[tuple[str, str, str]]:
+def _facts(rng: random.Random, split: Split) -> list[tuple[str, str, str]]:
     """Draws facts as key, value and a sentence part that states them."""
     facts = []
     for field in rng.sample(_FIELDS, rng.randint(1, 5)):
@@ -108,7 +109,7 @@ def _retell(rng: random.Random, name: str, noun: str, parts: list[str]) -> str:
     return " ".join(sentences)
 
 
-def record_document(rng: random.Random, split: world.Split) -> str:
+def record_document(rng: random.Random, split: Split) -> str:
     """Writes a record and its retelling; sometimes the other way round, or with questions."""
     noun, make = rng.choice(_SUBJECTS)
     name, facts = make(rng, split), _facts(rng, split)

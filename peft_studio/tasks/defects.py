@@ -18,8 +18,7 @@ import peft_studio.tasks.stdlib as stdlib
 from peft_studio.tasks.base import Row, Split, Task
 from peft_studio.tasks.kept_rows import Pair, kept
 
-CLEAN = "clean"
-LABELS = (CLEAN, "defective")
+LABELS = ("clean", "defective")
 MOST_ROWS: dict[Split, int] = {"train": 4000, "validation": 300, "test": 300}
 """Most rows of each split; there are fewer when the Python version has fewer functions."""
 _FEWEST_CHARS, _MOST_CHARS, _FEWEST_LINES = 80, 300, 3
@@ -212,15 +211,15 @@ def inject(rng: random.Random, source: str) -> Defect | None:
     return None if text == source else Defect(kind, text)
 
 
-def spoil(rng: random.Random, source: str) -> str | None:
+def inject_bugs(rng: random.Random, source: str) -> str | None:
     """Puts bugs into a function, as many as it takes up to ``_MOST_BUGS``; nothing when not even one fits."""
-    spoilt = {source}  # a bug may undo an earlier one
+    changed = {source}  # a bug may undo an earlier one
     text: str | None = None
     for _ in range(_MOST_BUGS):
         found = inject(rng, text or source)
-        if found and found.source not in spoilt:
+        if found and found.source not in changed:
             text = found.source
-            spoilt.add(text)
+            changed.add(text)
     return text
 
 
@@ -249,11 +248,11 @@ def _make(split: Split) -> list[Pair]:
     for source in sources:
         if len(rows) == MOST_ROWS[split]:
             break
-        spoilt = spoil(rng, source)
-        if spoilt and spoilt not in known:
-            known.add(spoilt)
+        changed = inject_bugs(rng, source)
+        if changed and changed not in known:
+            known.add(changed)
             label = LABELS[len(rows) % 2]
-            rows.append((source if label == CLEAN else spoilt, label))
+            rows.append((source if label == LABELS[0] else changed, label))
     del rows[len(rows) // 2 * 2 :]
     rng.shuffle(rows)
     return rows

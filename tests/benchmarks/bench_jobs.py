@@ -3,6 +3,7 @@
 ``python -m tests.benchmarks.bench_jobs`` prints one JSON object; times in milliseconds.
 """
 
+import argparse
 import json
 import tempfile
 import time
@@ -71,6 +72,7 @@ def bench_fork(home: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measures and prints."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(bench_scheduler(Path(folder) / "a") | bench_fork(Path(folder) / "b")))
 

@@ -1,4 +1,4 @@
-"""Runs presets one after another on an idle machine and prints the README's table of methods.
+"""Runs presets one after another on an idle machine and prints the table of presets in ``RESULTS.md``.
 
 Usage: python tests/benchmarks/bench_presets.py [PRESET ...] [--set training.max_steps=300 ...]
 """

@@ -4,6 +4,7 @@
 and polls it as the page does, once a second per viewer. Prints one JSON object.
 """
 
+import argparse
 import asyncio
 import json
 import math
@@ -121,6 +122,7 @@ def measure(pid: int, url: str, runs: LiveRuns, viewers: int = VIEWERS, seconds:
 
 def main() -> None:
     """Measures and prints."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = LiveRuns(Path(folder))
         with running_app(folder) as (pid, url, _):

@@ -9,7 +9,7 @@ import pytest
 from peft_studio.pretraining import corpus, forms, grammar, records
 from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
-from tests.tasks.invented_names import invented_words
+from tests.tasks.invented import invented_words
 
 _CAPITALISED = re.compile(r"[A-Z][a-z]+")
 
@@ -96,11 +96,11 @@ def test_held_out_names_are_not_in_the_library_text() -> None:
 def test_docstrings_and_comments_are_removed() -> None:
     source = '"""Module."""\nclass A:\n    """Class."""\n    def f(self):\n        """Does."""\n'
     source += '        return "kept"  # why\n'
-    stripped = ast.unparse(corpus._stripped(source))
+    stripped = ast.unparse(corpus.without_docstrings(source))
     assert "kept" in stripped
     assert not re.search("Module|Class|Does|why", stripped)
     assert ast.get_docstring(ast.parse(stripped)) is None
-    ast.parse(ast.unparse(corpus._stripped('def f():\n    """Only text."""\n')))
+    ast.parse(ast.unparse(corpus.without_docstrings('def f():\n    """Only text."""\n')))
 
 
 def test_library_splits_are_disjoint() -> None:

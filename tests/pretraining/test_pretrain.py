@@ -12,12 +12,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from peft_studio.errors import ConfigError, ModelError
-from peft_studio.models.catalog import MODELS
+from peft_studio.models.catalog import resolve_model
 from peft_studio.pretraining import command as pretrain
 from peft_studio.pretraining import probe
 from peft_studio.pretraining.objectives import Denoising, MaskedTokens
 from peft_studio.pretraining.plan import PretrainingPlan
 from peft_studio.pretraining.pretrainer import Pretrainer, pack
+
+MODEL_DIR = Path(resolve_model("nano-lm"))
 
 
 def tiny(tokens: int, **changes: object) -> PretrainingPlan:
@@ -183,7 +185,7 @@ def test_command_line() -> None:
 
 
 def test_the_shipped_model_copies_names_it_has_never_seen() -> None:
-    folder = MODELS["nano-lm"].path
+    folder = MODEL_DIR
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert sum(p.numel() for p in model.parameters()) < 4_500_000

@@ -5,10 +5,12 @@ import random
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from peft_studio.models.catalog import MODELS
+from peft_studio.models.catalog import resolve_model
 from peft_studio.pretraining.tokenizer import save_tokenizer, train_tokenizer
 from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
+
+MODEL_DIR = resolve_model("nano-lm")
 
 AWKWARD = (
     "",
@@ -26,7 +28,7 @@ AWKWARD = (
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(MODELS["nano-lm"].path)
+    return AutoTokenizer.from_pretrained(resolve_model("nano-lm"))
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:

@@ -11,7 +11,7 @@ from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import SPLITS, Row
 from peft_studio.tasks.bistro import BISTRO, realised
-from tests.tasks.invented_names import invented_words
+from tests.tasks.invented import invented_words
 
 ALL = {split: bistro.load(split) for split in SPLITS}
 ROWS = [row for rows in ALL.values() for row in rows]

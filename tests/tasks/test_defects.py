@@ -10,8 +10,9 @@ from sklearn.metrics import accuracy_score, f1_score
 from peft_studio.errors import DataError
 from peft_studio.tasks import defects, stdlib
 from peft_studio.tasks.base import SPLITS
-from peft_studio.tasks.defects import CLEAN, DEFECTS, LABELS, MOST_ROWS, inject, spoil
+from peft_studio.tasks.defects import DEFECTS, LABELS, MOST_ROWS, inject, inject_bugs
 
+CLEAN, DEFECTIVE = LABELS
 ALL = {split: defects.load(split) for split in SPLITS}
 ROWS = [row for rows in ALL.values() for row in rows]
 MODULE_OF = {function.source: function.module for function in stdlib.functions()}
@@ -50,7 +51,7 @@ def test_no_function_has_two_classes() -> None:
         rng.shuffle(sources)
         origin: dict[str, str] = {}
         for source in sources:
-            if found := spoil(rng, source):
+            if found := inject_bugs(rng, source):
                 origin.setdefault(found, source)
         used = [row.prompt if row.target == CLEAN else origin[row.prompt] for row in rows]
         assert len(set(used)) == len(used)
@@ -63,11 +64,11 @@ def test_rows_are_the_same_each_time() -> None:
 
 def test_a_function_takes_up_to_three_bugs() -> None:
     source = "def f(x):\n    assert x < 3"
-    assert {spoil(random.Random(seed), source) for seed in range(20)} <= {
+    assert {inject_bugs(random.Random(seed), source) for seed in range(20)} <= {
         f"def f(x):\n    assert x {sign} {bound}" for sign in ("<", "<=") for bound in (3,)
     } - {source}
-    assert spoil(random.Random(0), "def f(self):\n    pass") is None
-    rows = [row.prompt for row in ALL["train"] if row.target == LABELS[1]]
+    assert inject_bugs(random.Random(0), "def f(self):\n    pass") is None
+    rows = [row.prompt for row in ALL["train"] if row.target == DEFECTIVE]
     assert all(row not in MODULE_OF for row in rows)
 
 

@@ -11,7 +11,7 @@ from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.headlines import HEADLINES, realised
 from peft_studio.tasks.headlines_events import EVENTS
-from tests.tasks.invented_names import invented_words
+from tests.tasks.invented import invented_words
 
 ALL = {split: headlines.load(split) for split in SPLITS}
 ROWS = [row for rows in ALL.values() for row in rows]

@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from peft_studio.tasks import small_world as world
-from tests.tasks.invented_names import invented_words
+from peft_studio.tasks.base import Split
+from tests.tasks.invented import invented_words
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_invented_words_belong_to_the_split_asked_for(split: world.Split) -> None:
+def test_invented_words_belong_to_the_split_asked_for(split: Split) -> None:
     rng = random.Random(1)
     words = [world.invent(rng, split) for _ in range(300)]
     assert {world.split_of(word) for word in words} == {split}
