@@ -12,8 +12,8 @@ from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, compare, generate, learn, runs, train
 from peft_studio.ui.context import Studio
 from peft_studio.ui.hub import hub_routes
-from peft_studio.ui.routes import STATIC, routes
-from peft_studio.ui.shell import island
+from peft_studio.ui.routes import routes
+from peft_studio.ui.shell import HEAD, STYLES, island
 from peft_studio.ui.storage import storage_routes
 from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads
@@ -52,7 +52,8 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
     options: dict[str, Any] = {
         "app_kwargs": {"routes": [*hub_routes(manager.fetcher), *storage_routes(manager), *routes(manager)]},
         "theme": make_theme(),
-        "css_paths": str(STATIC / "studio.css"),
+        "css_paths": list(STYLES),
+        "head": HEAD,
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,

@@ -24,12 +24,12 @@ from peft_studio.jobs.manager import JobManager
 from peft_studio.ui.details import run_details
 from peft_studio.ui.matrix import library
 from peft_studio.ui.runlist import RunList, plain
+from peft_studio.ui.shell import STATIC, STATIC_VERSION
 from peft_studio.ui.table import csv_rows
 
-STATIC = Path(__file__).parent / "static"
 MAX_CURVES = 64
 _NO_STORE = {"Cache-Control": "no-store"}
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 Handler = Callable[[Request], Response]
 
@@ -38,7 +38,8 @@ def routes(manager: JobManager) -> list[BaseRoute]:
     """All routes below ``/studio``."""
     api = _Api(manager)
     return [
-        Route("/studio/static/{name}", static_file),
+        Route("/studio/static/plotly.min.js", plotly_file),
+        Route("/studio/static/{version}/{name}", static_file),
         Route("/studio/runs.json", _words(api.runs)),
         Route("/studio/queue.json", _words(api.queue)),
         Route("/studio/queue/{action}", _words(api.act_on_queue), methods=["POST"]),
@@ -189,15 +190,18 @@ def same_origin(request: Request) -> bool:
 
 
 def static_file(request: Request) -> Response:
-    """A script or style sheet of ours, or plotly.js out of the installed ``plotly`` package."""
-    name = request.path_params["name"]
-    if name == "plotly.min.js":
-        headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(_plotly(), media_type="text/javascript", headers=headers)
-    path = STATIC / name
-    if path.parent != STATIC or not path.is_file():
+    """A script of ours, by an address that changes with it."""
+    path = STATIC / request.path_params["name"]
+    if path.parent != STATIC or path.suffix != ".js" or not path.is_file():
         return PlainTextResponse("Not found", 404)
-    return FileResponse(path, media_type=_TYPES.get(path.suffix), headers={"Cache-Control": "no-cache"})
+    # A page of an earlier version may ask with its own address for what is newer now.
+    fresh = request.path_params["version"] == STATIC_VERSION
+    return FileResponse(path, media_type="text/javascript", headers=_FOREVER if fresh else _NO_STORE)
+
+
+def plotly_file(_request: Request) -> Response:
+    """plotly.js out of the installed ``plotly`` package."""
+    return Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", **_FOREVER})
 
 
 @lru_cache(maxsize=1)
