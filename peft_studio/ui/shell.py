@@ -7,11 +7,8 @@ from typing import Any
 import gradio as gr
 
 STATIC = Path(__file__).parent / "static"
-STYLES = tuple(
-    STATIC / f"{name}.css"
-    for name in ("tokens", "gradio", "parts", "controls", "form", "costs", "data", "preview", "chart", "runs", "generate",
-                 "details", "learn")
-)  # fmt: skip
+_SHEETS = "tokens gradio parts controls form costs data preview chart runs generate details learn"
+STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 
 def _version(folder: Path) -> str:
