@@ -11,8 +11,8 @@ from peft_studio.settings import Settings
 from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, compare, generate, learn, runs, train
 from peft_studio.ui.context import Studio
-from peft_studio.ui.routes import STATIC, all_routes
-from peft_studio.ui.shell import island
+from peft_studio.ui.routes import all_routes
+from peft_studio.ui.shell import HEAD, STYLES, island
 from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads
 
@@ -51,7 +51,8 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
     options: dict[str, Any] = {
         "app_kwargs": {"routes": all_routes(manager)},
         "theme": make_theme(),
-        "css_paths": str(STATIC / "studio.css"),
+        "css_paths": list(STYLES),
+        "head": HEAD,
         "footer_links": [],
         "run_history": False,
         "enable_monitoring": False,

@@ -28,11 +28,11 @@ from peft_studio.ui.details import run_details
 from peft_studio.ui.http import Handler, endpoint
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.matrix import library
+from peft_studio.ui.shell import STATIC, STATIC_VERSION
 from peft_studio.ui.storage import storage_routes
 
-STATIC = Path(__file__).parent / "static"
 MAX_CURVES = 64
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 CSV_FIELDS = (
     "id", "title", "method", "model", "task", "status", "learning_rate", "step", "trainable_params", "total_params",
     "trainable_share", "adapter_bytes", "peak_memory_bytes", "seconds", "steps_per_second", "tokens_per_second",
@@ -50,7 +50,8 @@ def routes(manager: JobManager) -> list[BaseRoute]:
     runs = [_route(manager, "/studio/runs/{run_id}", action) for action in actions_on("run").values()]
     queue = [_route(manager, "/studio/queue", action) for action in actions_on("queue").values()]
     return [
-        endpoint("/studio/static/{name}", static_file),
+        endpoint("/studio/static/plotly.min.js", plotly_file),
+        endpoint("/studio/static/{version}/{name}", static_file),
         endpoint("/studio/runs.json", api.runs),
         endpoint("/studio/queue.json", api.queue),
         endpoint("/studio/metrics.json", api.metrics),
@@ -233,15 +234,18 @@ def safe_cell(value: Any) -> Any:
 
 
 def static_file(request: Request) -> Response:
-    """A script or style sheet of ours, or plotly.js out of the installed ``plotly`` package."""
-    name = request.path_params["name"]
-    if name == "plotly.min.js":
-        headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(_plotly(), media_type="text/javascript", headers=headers)
-    path = STATIC / name
-    if path.parent != STATIC or not path.is_file():
+    """A script of ours, by an address that changes with it."""
+    path = STATIC / request.path_params["name"]
+    if path.parent != STATIC or path.suffix != ".js" or not path.is_file():
         return PlainTextResponse("Not found", 404)
-    return FileResponse(path, media_type=_TYPES.get(path.suffix), headers={"Cache-Control": "no-cache"})
+    # A page of an earlier version may ask with its own address for what is newer now.
+    fresh = request.path_params["version"] == STATIC_VERSION
+    return FileResponse(path, media_type="text/javascript", headers=_FOREVER if fresh else None)
+
+
+def plotly_file(_request: Request) -> Response:
+    """plotly.js out of the installed ``plotly`` package."""
+    return Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", **_FOREVER})
 
 
 @lru_cache(maxsize=1)

@@ -1,24 +1,39 @@
 """The frame around the tabs: scripts, header, and islands: places in the page that our own scripts draw."""
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-SCRIPTS = (
-    "core.js", "map.js", "data.js", "hub.js", "preview.js", "findings.js", "chart.js", "runs.js", "storage.js",
-    "details.js", "compare.js", "generate.js", "library.js",
-)  # fmt: skip
-HEAD = "".join(f'<script src="studio/static/{name}"></script>' for name in SCRIPTS)
+STATIC = Path(__file__).parent / "static"
+_SHEETS = "tokens gradio parts controls form costs data preview chart runs generate details learn"
+STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
-# An island can come to life before or after the scripts: whichever is second finds the other here.
-_START = """
-(window.studioIslands = window.studioIslands || []).push({element, props, watch, trigger});
-if (window.studio) window.studio.launch();
+
+def _version(folder: Path) -> str:
+    """Changes with any of the files; it stands in their addresses, so that a browser never mixes two versions."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+STATIC_VERSION = _version(STATIC)
+SCRIPTS = f"studio/static/{STATIC_VERSION}"
+# All modules are fetched at once, and not one import after the other.
+HEAD = "".join(f'<link rel="modulepreload" href="{SCRIPTS}/{path.name}">' for path in sorted(STATIC.glob("*.js")))
+HEAD += f'<script type="module" src="{SCRIPTS}/main.js"></script>'
+
+# Gradio runs this text as a function, where only a dynamic import can reach a module.
+_START = f"""
+import(new URL("{SCRIPTS}/islands.js", document.baseURI).href)
+  .then(({{ mount }}) => mount({{ element, props, watch, trigger }}));
 """
 
 
 def island(kind: str, value: Any = None, elem_id: str | None = None, event: str = "", **props: Any) -> Any:
-    """A place that ``studio.island(kind, ...)`` of our scripts draws; its ``value`` is data, never markup.
+    """A place that ``island(kind, ...)`` in one of our scripts draws; its ``value`` is data, never markup.
 
     Args:
         kind: Which script draws it.
@@ -31,7 +46,6 @@ def island(kind: str, value: Any = None, elem_id: str | None = None, event: str 
         value,
         html_template=f'<div class="ps-island" data-island="{kind}"></div>',
         js_on_load=_START + (f"// triggers '{event}'" if event else ""),  # Gradio looks for the name in the text
-        head=HEAD,
         elem_id=elem_id,
         elem_classes="ps-plain",
         apply_default_css=False,

@@ -1,41 +1,46 @@
-"""Colours, type and spacing in Gradio's terms. The same colours stand in ``static/studio.css`` for our own parts."""
+"""Type, spacing and colours in Gradio's terms; the colours themselves stand in ``static/tokens.css``."""
 
 import gradio as gr
 
-_LIGHT_DARK = {
+# Gradio's page has these before any style sheet: for light and for dark.
+_FIRST_PAINT = {
     "body_background_fill": ("#f7f7f5", "#0f1114"),
     "body_text_color": ("#1c1d21", "#eceef2"),
-    "body_text_color_subdued": ("#5f6169", "#a3a8b3"),
-    "background_fill_primary": ("#ffffff", "#16191e"),
-    "background_fill_secondary": ("#f7f7f5", "#0f1114"),
-    "block_background_fill": ("#ffffff", "#16191e"),
-    "block_border_color": ("#e8e6e1", "#252a32"),
-    "block_label_text_color": ("#5f6169", "#a3a8b3"),
-    "block_title_text_color": ("#1c1d21", "#eceef2"),
-    "border_color_primary": ("#e8e6e1", "#252a32"),
-    "border_color_accent": ("#3f5bd8", "#8ea2ff"),
-    "input_background_fill": ("#ffffff", "#0f1114"),
-    "input_border_color": ("#dedbd5", "#2b313a"),
-    "input_border_color_focus": ("#3f5bd8", "#8ea2ff"),
-    "button_primary_background_fill": ("#1c1d21", "#eceef2"),
-    "button_primary_background_fill_hover": ("#33353c", "#ffffff"),
-    "button_primary_text_color": ("#ffffff", "#0f1114"),
-    "button_primary_border_color": ("#1c1d21", "#eceef2"),
-    "button_secondary_background_fill": ("#ffffff", "#16191e"),
-    "button_secondary_background_fill_hover": ("#f7f7f5", "#1d2128"),
-    "button_secondary_border_color": ("#dedbd5", "#2b313a"),
-    "slider_color": ("#3f5bd8", "#8ea2ff"),
-    "checkbox_background_color_selected": ("#3f5bd8", "#5b74ee"),
-    "checkbox_border_color_selected": ("#3f5bd8", "#5b74ee"),
-    "link_text_color": ("#3f5bd8", "#8ea2ff"),
+}
+_TOKENS = {
+    "body_text_color_subdued": "ink2",
+    "background_fill_primary": "card",
+    "background_fill_secondary": "bg",
+    "block_background_fill": "card",
+    "block_border_color": "line",
+    "block_label_text_color": "ink2",
+    "block_title_text_color": "ink",
+    "border_color_primary": "line",
+    "border_color_accent": "acc",
+    "input_background_fill": "field",
+    "input_border_color": "field-line",
+    "input_border_color_focus": "acc",
+    "button_primary_background_fill": "ink",
+    "button_primary_background_fill_hover": "ink-hover",
+    "button_primary_text_color": "on-ink",
+    "button_primary_border_color": "ink",
+    "button_secondary_background_fill": "card",
+    "button_secondary_background_fill_hover": "card-hover",
+    "button_secondary_border_color": "field-line",
+    "slider_color": "acc",
+    "checkbox_background_color_selected": "check",
+    "checkbox_border_color_selected": "check",
+    "link_text_color": "acc",
 }
 
 
 def make_theme() -> gr.themes.Base:
     """The theme; fonts are the ones that Gradio itself serves."""
     values: dict[str, str] = {}
-    for name, (light, dark) in _LIGHT_DARK.items():
+    for name, (light, dark) in _FIRST_PAINT.items():
         values |= {name: light, f"{name}_dark": dark}
+    for name, token in _TOKENS.items():
+        values |= {name: f"var(--ps-{token})", f"{name}_dark": f"var(--ps-{token})"}
     return gr.themes.Base(
         primary_hue="indigo",
         neutral_hue="stone",

@@ -13,6 +13,7 @@ from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.events import EventWriter
 from peft_studio.runs.paths import RunPaths
 from peft_studio.ui.routes import routes, safe_cell
+from peft_studio.ui.shell import SCRIPTS
 
 HOST = "http://testserver"
 
@@ -89,9 +90,13 @@ def test_export_without_an_adapter_says_so(manager: JobManager, client: TestClie
 
 
 def test_static_files(client: TestClient) -> None:
-    assert client.get("/studio/static/core.js").headers["content-type"].startswith("text/javascript")
-    assert client.get("/studio/static/nothing.js").status_code == 404
-    assert client.get("/studio/static/..%2froutes.py").status_code == 404
+    script = client.get(f"/{SCRIPTS}/main.js")
+    assert (
+        script.headers["content-type"].startswith("text/javascript") and "immutable" in script.headers["cache-control"]
+    )
+    assert client.get("/studio/static/000000000000/main.js").headers["cache-control"] == "no-store"
+    for missing in ("nothing.js", "tokens.css", "..%2froutes.py", "..%2f..%2fapp.js"):
+        assert client.get(f"/{SCRIPTS}/{missing}").status_code == 404
     plotly = client.get("/studio/static/plotly.min.js")
     assert plotly.headers["content-encoding"] == "gzip" and "plotly.js" in plotly.text[:200]
 

@@ -1,33 +1,36 @@
 // What comes of the user's own files: rows, labels and one example, or what is wrong with them.
-(() => {
-  const { el, fmt } = studio;
-  const SPLITS = [["train", "training"], ["validation", "validation"], ["test", "test"]];
 
-  const placeholders = (columns) => el("p", { class: "ps-holes" }, "Placeholders: ",
-    ...columns.flatMap((name) => [el("code", {}, `{${name}}`), " "]));
+import { el, problem } from "./dom.js";
+import { integer } from "./format.js";
+import { valueIsland } from "./islands.js";
+import { skippedText, SPLITS } from "./splits.js";
 
-  function found(data) {
-    const counts = SPLITS.map(([split, title]) => `${fmt.int(data.rows[split])} ${title}`).join(", ");
-    const skipped = Object.entries(data.skipped).map(([why, count]) => `${fmt.int(count)} with ${why}`).join(", ");
-    return [
-      el("p", {}, el("b", {}, "Rows: "), `${counts}.`, skipped ? ` Left out: ${skipped}.` : "",
-        ...data.notes.map((note) => ` ${note}`)),
-      data.labels.length ? el("p", {}, el("b", {}, "Labels: "), data.labels.join(", ")) : null,
-      el("div", { class: "ps-example", tabindex: "0", role: "group", "aria-label": "The first training row: prompt and answer" },
-        data.prompt, el("u", {}, data.labels.length ? ` → ${data.answer}` : data.answer)),
-    ];
-  }
+function placeholders(columns) {
+  const names = columns.flatMap((name) => [el("code", {}, `{${name}}`), " "]);
+  return el("p", { class: "ps-holes" }, "Placeholders: ", ...names);
+}
 
-  studio.island("data", (root, { props, watch }) => {
-    const draw = () => {
-      const data = props.value;
-      if (!data) return;
-      const parts = data.hint ? [el("p", {}, data.hint)]
-        : data.error ? [el("div", { class: "ps-problem", role: "alert" }, data.error)] : found(data);
-      if (data.columns) parts.push(placeholders(data.columns));
-      root.replaceChildren(el("div", { class: "ps-found", "aria-live": "polite" }, ...parts.filter(Boolean)));
-    };
-    watch("value", draw);
-    draw();
-  });
-})();
+function found(data) {
+  const rows = SPLITS.map(([split, title]) => `${integer(data.rows[split])} ${title.toLowerCase()}`).join(", ");
+  const skipped = skippedText(data.skipped);
+  const hasLabels = data.labels.length > 0;
+  const example = {
+    class: "ps-example", tabindex: "0", role: "group", "aria-label": "The first training row: prompt and answer",
+  };
+  return [
+    el("p", {}, el("b", {}, "Rows: "), `${rows}.`, skipped && ` Left out: ${skipped}.`,
+      ...data.notes.map((note) => ` ${note}`)),
+    hasLabels && el("p", {}, el("b", {}, "Labels: "), data.labels.join(", ")),
+    el("div", example, data.prompt, el("u", {}, hasLabels ? ` → ${data.answer}` : data.answer)),
+  ];
+}
+
+function partsOf(data) {
+  if (data.hint) return [el("p", {}, data.hint)];
+  return data.error ? [problem(data.error, { role: "alert" })] : found(data);
+}
+
+valueIsland("data", (root, data) => {
+  const holes = data.columns && placeholders(data.columns);
+  root.replaceChildren(el("div", { class: "ps-found", "aria-live": "polite" }, ...partsOf(data), holes));
+});

@@ -1,75 +1,129 @@
 // What the run doctor says: marks on the chart, a line below it, and a section in a run's details.
-(() => {
-  const { el } = studio;
-  const LIVE_SECONDS = 5; // between two looks at a run that is training
-  const found = new Map(); // run id -> {list, status, at}
-  const WORDS = { problem: "Problem", warning: "Warning", note: "Note" };
-  const COLOURS = { problem: "--ps-bad", warning: "--ps-add", note: "--ps-ink3" };
-  const OVER = new Set(["finished", "stopped", "failed"]);
 
-  let busy = false;
-  async function look() {
-    const now = Date.now();
-    for (const id of [...found.keys()]) if (!studio.selected.has(id)) found.delete(id);
-    const due = studio.runs.filter((run) => {
-      const have = found.get(run.id);
-      return studio.selected.has(run.id) && run.status !== "queued"
-        && (!have || have.status !== run.status || (!OVER.has(run.status) && now - have.at > 1000 * LIVE_SECONDS));
-    });
-    if (busy || !due.length) return;
-    busy = true;
-    try {
-      const answer = await studio.fetchJSON(`studio/findings.json?runs=${encodeURIComponent(due.map((run) => run.id).join(","))}`);
-      const before = JSON.stringify([...found].map(([id, have]) => [id, have.list]));
-      for (const run of due) if (answer[run.id]) found.set(run.id, { list: answer[run.id], status: run.status, at: now });
-      if (JSON.stringify([...found].map(([id, have]) => [id, have.list])) !== before) studio.emit("findings");
-    } catch { /* the app is away; the next poll tries again */ } finally { busy = false; }
+import { fetchJSON, oneAtATime } from "./api.js";
+import { fill } from "./bridge.js";
+import { placeOf } from "./curves.js";
+import { el, linkButton, token } from "./dom.js";
+import { emit, on } from "./events.js";
+import { integer } from "./format.js";
+import { hasEnded, runOf, store, titleOf } from "./run_store.js";
+import { plotLines } from "./text.js";
+
+/**
+ * @typedef {Object} Finding See `Finding` in Python.
+ * @property {string} id
+ * @property {"problem"|"warning"|"note"} severity
+ * @property {string} title
+ * @property {string} cause
+ * @property {string} fix
+ * @property {?number} step Where it begins to show.
+ * @property {string} change What "Try again" would change, in words.
+ * @property {Object} settings The same, as settings.
+ */
+
+const PAUSE = 5000; // milliseconds between two looks at a run that is training
+const SEVERITIES = {
+  problem: { word: "Problem", colour: "--ps-bad" },
+  warning: { word: "Warning", colour: "--ps-add" },
+  note: { word: "Note", colour: "--ps-ink3" },
+};
+
+/** @type {Map<string, {list: Finding[], status: string, at: number}>} By run id; `at` in milliseconds. */
+const found = new Map();
+const alone = oneAtATime();
+const findingsOf = (id) => found.get(id)?.list || [];
+
+function isDue(run, now) {
+  if (!store.selected.has(run.id) || run.status === "queued") return false;
+  const have = found.get(run.id);
+  return !have || have.status !== run.status || (!hasEnded(run.status) && now - have.at > PAUSE);
+}
+
+async function look() {
+  const now = Date.now();
+  for (const id of [...found.keys()]) if (!store.selected.has(id)) found.delete(id);
+  const due = store.runs.filter((run) => isDue(run, now));
+  if (!due.length) return;
+  const ids = encodeURIComponent(due.map((run) => run.id).join(","));
+  const answer = await fetchJSON(`studio/findings.json?runs=${ids}`);
+  const state = () => JSON.stringify([...found].map(([id, { list }]) => [id, list]));
+  const before = state();
+  for (const run of due) {
+    if (answer[run.id]) found.set(run.id, { list: answer[run.id], status: run.status, at: now });
   }
-  studio.on("runs", look);
-  studio.on("selection", look);
+  if (state() !== before) emit("findings");
+}
 
-  const wrapped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/(.{30,54}?) /g, "$1<br>");
+on("runs", () => alone(look));
+on("selection", () => alone(look));
 
-  /** Markers for one run's curve, at the point where each finding begins to show. */
-  studio.findingMarks = (id, data, key) => {
-    const points = [];
-    for (const item of found.get(id)?.list || []) {
-      const curve = item.id === "overfitted" && data.eval.step?.length ? data.eval : data.train;
-      if (item.step == null || !curve.step?.length) continue;
-      let at = curve.step.findIndex((step) => step >= item.step);
-      if (at < 0) at = curve.step.length - 1;
-      const x = curve[key][at];
-      while (at > 0 && curve.loss[at] == null) at -= 1; // a loss that is not a number has no place of its own
-      points.push({ x, y: curve.loss[at], item });
-    }
-    if (!points.length) return [];
-    return [{
-      x: points.map((point) => point.x), y: points.map((point) => point.y), mode: "markers", name: "finding",
-      marker: { symbol: "triangle-down", size: 14, color: points.map((point) => studio.css(COLOURS[point.item.severity])), line: { width: 1.5, color: studio.css("--ps-card") } },
-      text: points.map((point) => `<b>${wrapped(point.item.title)}</b><br>${wrapped(point.item.cause)}`), hovertemplate: "%{text}<extra></extra>",
-    }];
-  };
-
-  function entry(run, item, open, named) {
-    const again = item.change && el("button", {
-      type: "button", class: "ps-link", onclick: () => studio.fill({ run: run.id, set: item.settings }),
-    }, `Try again with ${item.change}`);
-    const where = [named && studio.titleOf(run), item.step != null && `step ${item.step.toLocaleString("en-US")}`].filter(Boolean).join(" · ");
-    return el("details", { class: `ps-finding ${item.severity}`, open, "data-finding": item.id },
-      el("summary", {}, el("span", { class: "ps-pill" }, WORDS[item.severity]), el("b", {}, item.title), where && el("span", { class: "sub" }, where)),
-      el("p", {}, item.cause), el("p", {}, item.fix, again && " ", again));
+/**
+ * Markers for one run's curve, at the point where each finding begins to show.
+ * @param {string} id
+ * @param {import("./series.js").Series} data
+ * @param {string} key The column on the horizontal axis.
+ * @returns {Object[]} No trace, or one.
+ */
+export function findingMarks(id, data, key) {
+  const points = [];
+  for (const item of findingsOf(id)) {
+    const curve = item.id === "overfitted" && data.eval.step?.length ? data.eval : data.train;
+    if (item.step == null || !curve.step?.length) continue;
+    const { at, valueAt } = placeOf(curve, item.step);
+    points.push({ x: curve[key][at], y: curve.loss[valueAt], item });
   }
+  if (!points.length) return [];
+  return [{
+    x: points.map(({ x }) => x),
+    y: points.map(({ y }) => y),
+    mode: "markers",
+    marker: {
+      symbol: "triangle-down",
+      size: 14,
+      color: points.map(({ item }) => token(SEVERITIES[item.severity].colour)),
+      line: { width: 1.5, color: token("--ps-card") },
+    },
+    text: points.map(({ item }) => `<b>${plotLines(item.title)}</b><br>${plotLines(item.cause)}`),
+    hovertemplate: "%{text}<extra></extra>",
+  }];
+}
 
-  /** The findings on the runs of a chart, one line each, to be opened. */
-  studio.drawFindings = (host, ids) => {
-    const shown = ids.flatMap((id) => (found.get(id)?.list || []).map((item) => [studio.runs.find((run) => run.id === id), item])).filter(([run]) => run);
-    const now = JSON.stringify(shown.map(([run, item]) => [studio.titleOf(run), item, ids.length > 1]));
-    if (host.dataset.now === now) return;
-    host.dataset.now = now;
-    host.hidden = !shown.length;
-    host.replaceChildren(...shown.map(([run, item]) => entry(run, item, false, ids.length > 1)));
-  };
+function entry(run, item, open, named) {
+  const again = item.change
+    && linkButton(`Try again with ${item.change}`, null, () => fill({ run: run.id, set: item.settings }));
+  const where = [named && titleOf(run), item.step != null && `step ${integer(item.step)}`].filter(Boolean).join(" · ");
+  return el("details", { class: `ps-finding ${item.severity}`, open, "data-finding": item.id },
+    el("summary", {},
+      el("span", { class: "ps-pill" }, SEVERITIES[item.severity].word),
+      el("b", {}, item.title),
+      where && el("span", { class: "sub" }, where)),
+    el("p", {}, item.cause),
+    el("p", {}, item.fix, again && " ", again));
+}
 
-  studio.findingSection = (run, list) => el("section", { class: "ps-findings" }, el("h3", {}, "Findings"),
-    ...(list.length ? list.map((item) => entry(run, item, true, false)) : [el("p", { class: "ps-note" }, "Nothing looks wrong.")]));
-})();
+/**
+ * Draws the findings on the runs of a chart, one line each, to be opened.
+ * @param {HTMLElement} host
+ * @param {string[]} ids
+ */
+export function drawFindings(host, ids) {
+  const shown = ids.filter(runOf).flatMap((id) => findingsOf(id).map((item) => [runOf(id), item]));
+  const named = ids.length > 1;
+  const state = JSON.stringify(shown.map(([run, item]) => [titleOf(run), item, named]));
+  if (host.dataset.state === state) return;
+  host.dataset.state = state;
+  host.hidden = !shown.length;
+  host.replaceChildren(...shown.map(([run, item]) => entry(run, item, false, named)));
+}
+
+/**
+ * The section of a run's details.
+ * @param {import("./run_store.js").Run} run
+ * @param {Finding[]} list
+ * @returns {HTMLElement}
+ */
+export function findingSection(run, list) {
+  const entries = list.map((item) => entry(run, item, true, false));
+  const parts = entries.length ? entries : [el("p", { class: "ps-note" }, "Nothing looks wrong.")];
+  return el("section", { class: "ps-findings" }, el("h3", {}, "Findings"), ...parts);
+}

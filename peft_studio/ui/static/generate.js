@@ -1,63 +1,106 @@
 // Answers side by side: one column per model, growing as text arrives.
-(() => {
-  const { el, fmt } = studio;
-  let finish = () => {};
-  studio.generationStopped = () => finish();
 
-  const factsOf = (facts) => {
-    if (!facts) return null;
-    const right = facts.filter((fact) => fact.ok).length;
-    return el("div", { class: "ps-facts" }, el("b", {}, `${right} of ${facts.length} facts`),
-      ...facts.map((fact) => el("span", { class: fact.ok ? "ok" : "miss", title: `${fact.name}: ${fact.value}` }, `${fact.ok ? "✓" : "✗"} ${fact.name}`)));
+import { bar, el, problem } from "./dom.js";
+import { decimal, percent } from "./format.js";
+import { island, valueIsland } from "./islands.js";
+
+/**
+ * @typedef {Object} Column What one model has answered so far.
+ * @property {string} name
+ * @property {string} title
+ * @property {string} text
+ * @property {boolean} done
+ * @property {?number} tokens
+ * @property {?number} seconds
+ * @property {?{name: string, value: string, ok: boolean}[]} facts Of the row, and whether the answer has them.
+ * @property {?[string, number][]} labels What a classifier gives to each label.
+ * @property {?string} right The row's own label.
+ */
+
+const HINT = "Pick adapters, write a prompt or take a row of the test set, and press Generate. "
+  + "The base model always answers too.";
+let stop = () => {};
+
+/** Says of columns that still wait that they were stopped. */
+export const generationStopped = () => stop();
+
+function factsOf(facts) {
+  const right = facts.filter((fact) => fact.ok).length;
+  const fact = ({ ok, name, value }) =>
+    el("span", { class: ok ? "ok" : "miss", title: `${name}: ${value}` }, `${ok ? "✓" : "✗"} ${name}`);
+  return el("div", { class: "ps-facts" }, el("b", {}, `${right} of ${facts.length} facts`), ...facts.map(fact));
+}
+
+/** What a classifier gives to each label; the row's own label is marked. */
+function labelsOf({ labels, right }) {
+  const item = ([label, share]) => el("li", label === right ? { class: "right", title: "The row's own label" } : {},
+    el("span", { class: "name" }, label), bar(share), el("span", { class: "sum" }, percent(share)));
+  return el("ul", { class: "ps-labels" }, ...labels.map(item));
+}
+
+function emptyColumn() {
+  return el("article", { class: "ps-card ps-column" },
+    el("h2"), el("div", { class: "said" }), el("div", { class: "after" }), el("div", { class: "speed" }));
+}
+
+/** Draws a model's column anew. */
+function drawColumn(node, column, stopped) {
+  node.classList.toggle("busy", !column.done && !stopped);
+  node.dataset.name = column.name;
+  node.querySelector("h2").textContent = column.title;
+  const said = node.querySelector(".said");
+  said.classList.toggle("aside", Boolean(column.labels) && !column.labels.length);
+  if (column.labels?.length) said.replaceChildren(labelsOf(column));
+  else said.textContent = column.text.trim() || (column.done ? "(said nothing)" : "…");
+  const { tokens, seconds } = column;
+  const speed = seconds && tokens ? `${tokens} tokens · ${decimal(tokens / seconds, 0)}/s` : "";
+  node.querySelector(".speed").textContent = speed;
+  node.querySelector(".after").replaceChildren(...(column.facts ? [factsOf(column.facts)] : []));
+}
+
+/** The columns that are there, or new ones when their number has changed. */
+function columnsIn(root, number) {
+  if (root.querySelector(".ps-columns")?.children.length !== number) {
+    root.replaceChildren(el("div", { class: "ps-columns" }, ...Array.from({ length: number }, emptyColumn)));
+  }
+  return [...root.querySelectorAll(".ps-column")];
+}
+
+island("columns", (root, { props, watch }) => {
+  root.append(el("p", { class: "ps-card ps-empty" }, HINT));
+  let stopped = false;
+  stop = () => {
+    stopped = true;
+    for (const node of root.querySelectorAll(".ps-column.busy")) {
+      node.classList.remove("busy");
+      node.querySelector(".speed").textContent = "stopped";
+    }
   };
-
-  /** What a classifier gives to each label; the row's own label is marked. */
-  const labelsOf = ({ labels, right }) => el("ul", { class: "ps-labels" }, ...labels.map(([label, share]) =>
-    el("li", label === right ? { class: "right", title: "The row's own label" } : {},
-      el("span", { class: "name" }, label), el("div", { class: "ps-bar" }, el("i", { style: `width:${100 * share}%` })),
-      el("span", { class: "sum" }, fmt.pct(share)))));
-
-  studio.island("columns", (root, { props, watch }) => {
-    root.append(el("p", { class: "ps-card ps-empty" }, "Pick adapters, write a prompt or take a row of the test set, and press Generate. The base model always answers too."));
-    let stopped = false;
-    finish = () => { stopped = true; root.querySelectorAll(".ps-column.busy").forEach((node) => { node.classList.remove("busy"); node.querySelector(".speed").textContent = "stopped"; }); };
-    watch("value", () => {
-      const data = props.value;
-      if (!data) return;
-      if (data.error) { root.replaceChildren(el("div", { class: "ps-problem", role: "alert" }, data.error)); return; }
-      if (data.columns.every((column) => !column.text && !column.done)) stopped = false;
-      const grid = root.querySelector(".ps-columns");
-      if (!grid || grid.children.length !== data.columns.length) {
-        root.replaceChildren(el("div", { class: "ps-columns" }, ...data.columns.map(() => el("article", { class: "ps-card ps-column" },
-          el("h2", {}), el("div", { class: "said" }), el("div", { class: "after" }), el("div", { class: "speed" })))));
-      }
-      [...root.querySelectorAll(".ps-column")].forEach((node, i) => {
-        const column = data.columns[i];
-        node.classList.toggle("busy", !column.done && !stopped);
-        node.dataset.name = column.name;
-        node.querySelector("h2").textContent = column.title;
-        const said = node.querySelector(".said");
-        said.classList.toggle("aside", !!column.labels && !column.labels.length);
-        if (column.labels?.length) said.replaceChildren(labelsOf(column));
-        else said.textContent = column.text.trim() || (column.done ? "(said nothing)" : "…");
-        node.querySelector(".speed").textContent = column.seconds && column.tokens ? `${column.tokens} tokens · ${fmt.num(column.tokens / column.seconds, 0)}/s` : "";
-        const facts = factsOf(column.facts);
-        node.querySelector(".after").replaceChildren(...(facts ? [facts] : []));
-      });
-    });
+  watch("value", () => {
+    const data = props.value;
+    if (!data) return;
+    if (data.error) {
+      root.replaceChildren(problem(data.error, { role: "alert" }));
+      return;
+    }
+    if (data.columns.every((column) => !column.text && !column.done)) stopped = false; // a new question
+    columnsIn(root, data.columns.length).forEach((node, i) => drawColumn(node, data.columns[i], stopped));
   });
+});
 
-  studio.island("references", (root, { props, watch }) => {
-    const draw = () => {
-      const list = props.value?.references || [];
-      if (list.length && props.value.label) {
-        root.replaceChildren(el("p", { class: "ps-refs" }, `Its label: ${list[0].trim()}`));
-        return;
-      }
-      const title = list.length === 1 ? "1 reference" : `${list.length} references`;
-      root.replaceChildren(...(list.length ? [el("details", { class: "ps-refs", open: true }, el("summary", {}, title), el("ul", {}, ...list.map((text) => el("li", {}, text.trim()))))] : []));
-    };
-    watch("value", draw);
-    draw();
-  });
-})();
+function drawReferences(root, { references, label }) {
+  const texts = (references || []).map((text) => text.trim());
+  if (!texts.length) {
+    root.replaceChildren();
+    return;
+  }
+  if (label) {
+    root.replaceChildren(el("p", { class: "ps-refs" }, `Its label: ${texts[0]}`));
+    return;
+  }
+  const title = texts.length === 1 ? "1 reference" : `${texts.length} references`;
+  const list = el("ul", {}, ...texts.map((text) => el("li", {}, text)));
+  root.replaceChildren(el("details", { class: "ps-refs", open: true }, el("summary", {}, title), list));
+}
+
+valueIsland("references", drawReferences);

@@ -1,0 +1,66 @@
+// What runs are compared by: costs, metrics, and their order.
+
+import { bytes, duration, integer, percent } from "./format.js";
+
+/** @type {Object<string, {title: string, format: function(?number): string}>} By the name of a run's figure. */
+export const COSTS = {
+  trainable_params: { title: "Trainable parameters", format: integer },
+  trainable_share: { title: "Share that trains", format: percent },
+  seconds: { title: "Time", format: duration },
+  peak_memory_bytes: { title: "Peak memory", format: bytes },
+  adapter_bytes: { title: "Adapter file", format: bytes },
+};
+
+// In the order in which they are shown; other metrics come after them.
+const METRICS = {
+  "eval/loss": "Val. loss",
+  "eval/perplexity": "Val. perplexity",
+  "test/bleu": "BLEU",
+  "test/chrf": "chrF",
+  "test/slot_accuracy": "Slots %",
+  "test/slots_exact": "All slots %",
+  "test/name_accuracy": "Names %",
+};
+
+/** @param {string} metric */
+export const titleOfMetric = (metric) => METRICS[metric] || metric;
+
+/**
+ * The metrics of validation and test that any of the runs has.
+ * @param {{metrics: (Object<string, number>|undefined)}[]} runs
+ * @returns {string[]}
+ */
+export function metricsOf(runs) {
+  const names = new Set(runs.flatMap((run) => Object.keys(run.metrics || {})));
+  const order = Object.keys(METRICS);
+  const rank = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
+  return [...names].filter((name) => /^(eval|test)\//.test(name)).sort((a, b) => rank(a) - rank(b));
+}
+
+/**
+ * What a run has in a column.
+ * @param {Object} run
+ * @param {string} key A metric, `title`, or the name of one of a run's figures.
+ * @returns {?(number|string)}
+ */
+export function valueOf(run, key) {
+  if (key.includes("/")) return run.metrics?.[key];
+  return key === "title" ? run.name || run.title : run[key];
+}
+
+/**
+ * Runs in the order of a column; those without a value are last either way.
+ * @param {Object[]} runs
+ * @param {string} key
+ * @param {boolean} down Whether the largest comes first.
+ * @returns {Object[]}
+ */
+export function sorted(runs, key, down) {
+  const sign = down ? -1 : 1;
+  return [...runs].sort((a, b) => {
+    const [left, right] = [valueOf(a, key), valueOf(b, key)];
+    if (left == null || right == null) return (left == null) - (right == null);
+    if (left === right) return 0;
+    return left < right ? -sign : sign;
+  });
+}

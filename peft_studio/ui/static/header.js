@@ -1,0 +1,48 @@
+// The page's head: what this is, where the data is, light or dark.
+
+import { el, remembered } from "./dom.js";
+import { emit } from "./events.js";
+import { island } from "./islands.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const theme = remembered("localStorage", "studioTheme");
+
+function svg(tag, attributes, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+/** A falling loss curve on its axes. */
+function logo() {
+  const frame = { viewBox: "0 0 24 24", width: 19, height: 19, fill: "none", "stroke-width": 2.3 };
+  const drawing = svg("svg", { ...frame, "stroke-linecap": "round" },
+    svg("path", { d: "M4 4v16h16" }), svg("path", { d: "M8 6c2 7 5 9 12 10" }));
+  return el("span", { class: "ps-logo", "aria-hidden": "true" }, drawing);
+}
+
+function setDark(dark) {
+  document.body.classList.toggle("dark", dark);
+  theme.set(dark ? "dark" : "light");
+  emit("theme");
+}
+
+island("header", (root, { props }) => {
+  const asked = new URLSearchParams(location.search).get("__theme"); // Gradio's own; it has followed it already
+  if (theme.get() && !asked) setDark(theme.get() === "dark");
+  const { home, cores } = props.value;
+  const toggle = el("button", {
+    class: "ps-icon",
+    id: "theme-toggle",
+    "aria-label": "Switch between light and dark",
+    type: "button",
+    onclick: () => setDark(!document.body.classList.contains("dark")),
+  }, "◐");
+  const title = el("div", { class: "ps-title" },
+    el("h1", {}, "PEFT Studio"),
+    el("p", {}, "Train small adapters, watch them learn, compare what they say."));
+  const where = el("span", { class: "ps-where", title: `Runs and caches are in ${home}` },
+    `${cores} cores · data in ${home}`);
+  root.append(el("header", { class: "ps-head" }, logo(), title, where, toggle));
+});

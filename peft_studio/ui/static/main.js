@@ -1,0 +1,33 @@
+// Where the page's scripts begin. Each of these draws the islands of its kind.
+
+import "./header.js";
+import "./bridge.js";
+import "./costs.js";
+import "./preview.js";
+import "./data.js";
+import "./hub_models.js";
+import "./hub_data.js";
+import "./runs.js";
+import "./storage.js";
+import "./compare.js";
+import "./library.js";
+import { pointsDrawn } from "./chart.js";
+import { generationStopped } from "./generate.js";
+import { loadPlotly } from "./plot.js";
+import { poll, pollSoon, stopAll, store } from "./run_store.js";
+
+// The one name in the window: for Gradio's handlers, which are texts and cannot import, and for tests and benchmarks.
+window.studio = Object.freeze({
+  get runs() {
+    return store.runs;
+  },
+  get queue() {
+    return store.queue;
+  },
+  generationStopped,
+  loadPlotly,
+  pointsDrawn,
+  pollSoon,
+  stopAll,
+});
+poll();

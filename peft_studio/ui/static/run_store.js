@@ -1,0 +1,141 @@
+// The runs as the app has told them, which of them are selected, and the polling that keeps both up to date.
+
+import { fetchJSON, post } from "./api.js";
+import { colourOf } from "./colours.js";
+import { emit, on } from "./events.js";
+import { addressSelecting, selectedIn } from "./text.js";
+
+/**
+ * @typedef {Object} Run One entry of `studio/runs.json`; see `RunInfo` in Python.
+ * @property {string} id
+ * @property {string} status
+ * @property {number} step
+ * @property {string[]} actions What it may be asked.
+ */
+
+const ACTIVE = new Set(["queued", "running", "pausing", "stopping"]);
+const ENDED = new Set(["finished", "stopped", "failed"]);
+// Milliseconds between two polls: right after a click, while something runs, and otherwise.
+const HURRIED_PAUSE = 300;
+const ACTIVE_PAUSE = 1000;
+const IDLE_PAUSE = 4000;
+
+export const store = {
+  /** @type {Run[]} Newest first. */
+  runs: [],
+  /** @type {?{paused: boolean}} Null until it is known. */
+  queue: null,
+  /** @type {Set<string>} Ids; kept in the page's address. */
+  selected: new Set(selectedIn(location.search)),
+  /** Changes whenever a run has changed. */
+  version: 0,
+};
+
+const byId = new Map();
+let order = [];
+let hurryUntil = 0;
+let timer = 0;
+
+/** @param {string} status */
+export const isActive = (status) => ACTIVE.has(status);
+
+/** @param {string} status */
+export const hasEnded = (status) => ENDED.has(status);
+
+/**
+ * @param {string} id
+ * @returns {Run|undefined}
+ */
+export const runOf = (id) => byId.get(id);
+
+/** @param {Run} run */
+export const titleOf = (run) => run.name || run.title;
+
+/**
+ * Selects these runs and no others.
+ * @param {Iterable<string>} ids
+ */
+export function select(ids) {
+  store.selected = new Set(ids);
+  history.replaceState(history.state, "", addressSelecting(location.href, store.selected));
+  emit("selection");
+}
+
+/**
+ * Selects a run, or takes it out of the selection.
+ * @param {string} id
+ * @param {boolean} selected
+ */
+export function toggle(id, selected) {
+  const others = [...store.selected].filter((item) => item !== id);
+  select(selected ? [...others, id] : others);
+}
+
+/** Asks for what changed since the last time, so that a list of thousands costs little. */
+async function fetchRuns() {
+  const delta = await fetchJSON(`studio/runs.json?since=${store.version}`);
+  if (delta.v === store.version) return;
+  store.version = delta.v;
+  for (const run of delta.runs) byId.set(run.id, run);
+  order = delta.ids || order;
+  const present = new Set(order);
+  for (const id of [...byId.keys()]) if (!present.has(id)) byId.delete(id);
+  store.runs = order.map((id) => byId.get(id)).filter(Boolean);
+  for (const run of [...store.runs].reverse()) colourOf(run.id); // oldest first: a run keeps its colour
+}
+
+/** Asks whether the queue stands still, when that can have changed or matters. */
+async function fetchQueue() {
+  const matters = !store.queue || store.queue.paused || store.runs.some((run) => run.status === "queued");
+  if (matters) store.queue = await fetchJSON("studio/queue.json");
+}
+
+/** Looks at the runs now, and again after a while; a page that nobody sees does not ask. */
+export async function poll() {
+  clearTimeout(timer);
+  if (document.visibilityState === "visible") {
+    try {
+      await fetchRuns();
+      await fetchQueue();
+      emit("runs", store.runs);
+      document.body.dataset.offline = "";
+    } catch {
+      document.body.dataset.offline = "1";
+    }
+  }
+  clearTimeout(timer);
+  const active = store.runs.some((run) => isActive(run.status));
+  timer = setTimeout(poll, Date.now() < hurryUntil ? HURRIED_PAUSE : active ? ACTIVE_PAUSE : IDLE_PAUSE);
+}
+
+/**
+ * Polls now, and often for some seconds.
+ * @param {number} [seconds]
+ */
+export function pollSoon(seconds = 5) {
+  hurryUntil = Date.now() + seconds * 1000;
+  poll();
+}
+
+/**
+ * Asks a run for one of its actions.
+ * @param {string} id
+ * @param {string} action With its own query, if it has one.
+ * @returns {Promise<boolean>} Whether it was done.
+ */
+export async function act(id, action) {
+  const done = await post(`studio/runs/${id}/${action}`);
+  pollSoon();
+  return done;
+}
+
+/** Stops every run that runs or waits. */
+export function stopAll() {
+  for (const run of store.runs) if (isActive(run.status)) act(run.id, "stop");
+}
+
+on("submitted", (id) => {
+  select([...store.selected, id]);
+  pollSoon();
+});
+document.addEventListener("visibilitychange", poll);

@@ -1,0 +1,71 @@
+// Searching in texts, and texts in places that would read them as markup or as part of an address.
+
+/**
+ * The words of a search, in lower case.
+ * @param {string} query
+ * @returns {string[]}
+ */
+export function wordsOf(query) {
+  return query.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
+/**
+ * Whether every word of a search is somewhere in a text.
+ * @param {string} text
+ * @param {string[]} words As `wordsOf` gives them.
+ * @returns {boolean}
+ */
+export function hasWords(text, words) {
+  const found = text.toLowerCase();
+  return words.every((word) => found.includes(word));
+}
+
+/**
+ * A text as plotly shows it letter by letter; plotly reads `<b>` and `<a href>` in its labels as markup.
+ * @param {string} text
+ * @returns {string}
+ */
+export function plotText(text) {
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+/**
+ * The same, broken into lines of about 40 letters.
+ * @param {string} text
+ * @returns {string}
+ */
+export function plotLines(text) {
+  return String(text).replace(/(.{30,54}?) /g, "$1\n").split("\n").map(plotText).join("<br>");
+}
+
+/**
+ * Ids of runs that an address selects: `?runs=a,b`.
+ * @param {string} search The query of the address.
+ * @returns {string[]}
+ */
+export function selectedIn(search) {
+  return (new URLSearchParams(search).get("runs") || "").split(",").filter(Boolean);
+}
+
+/**
+ * An address that selects these runs and is otherwise the same.
+ * @param {string} href
+ * @param {Iterable<string>} ids
+ * @returns {string}
+ */
+export function addressSelecting(href, ids) {
+  const url = new URL(href);
+  const joined = [...ids].join(",");
+  if (joined) url.searchParams.set("runs", joined);
+  else url.searchParams.delete("runs");
+  return url.href.replaceAll("%2C", ",");
+}
+
+/**
+ * A name of a metric as words: `slot_accuracy` is `Slot accuracy`.
+ * @param {string} name
+ * @returns {string}
+ */
+export function sentenceCase(name) {
+  return (name.charAt(0).toUpperCase() + name.slice(1)).replace(/_/g, " ");
+}

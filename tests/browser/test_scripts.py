@@ -1,0 +1,196 @@
+"""The modules without a page: formats, curves, texts, colours, order and requests, run by Chromium from the files."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route
+
+from peft_studio.ui.shell import STATIC
+
+pytestmark = pytest.mark.browser
+ORIGIN = "http://scripts.test/"
+
+
+def serve(route: Route) -> None:
+    """Answers with a module of ours, or with an empty page."""
+    path = STATIC / Path(route.request.url).name
+    if path.suffix == ".js" and path.is_file():
+        route.fulfill(path=path, content_type="text/javascript")
+    else:
+        route.fulfill(body="<!doctype html><title>empty</title>", content_type="text/html")
+
+
+@pytest.fixture(scope="module")
+def blank(browser: Browser) -> Iterator[Page]:
+    """An empty page from which modules can be imported; nothing leaves the machine."""
+    page = browser.new_page()
+    page.route("**/*", serve)
+    page.goto(ORIGIN)
+    yield page
+    page.close()
+
+
+def call(page: Page, module: str, function: str, *arguments: Any) -> Any:
+    """What an exported function returns."""
+    script = "async ([module, name, values]) => (await import(`/${module}.js`))[name](...values)"
+    return page.evaluate(script, [module, function, list(arguments)])
+
+
+@pytest.mark.parametrize(
+    ("function", "cases"),
+    [
+        ("integer", {0: "0", -1234567: "-1,234,567", 12.5: "13", None: "", math.nan: "", math.inf: ""}),
+        (
+            "compact",
+            {0: "0", 999: "999", 1000: "1 K", 1234: "1.23 K", 100_000: "100 K", 999_499: "999 K", 999_600: "1 M"}
+            | {-2_500_000: "-2.5 M", 7e9: "7 B", 120e9: "120 B", None: "", math.nan: ""},
+        ),
+        (
+            "bytes",
+            {0: "0 B", 999: "999 B", 1000: "1.00 kB", 9_994: "9.99 kB", 9_996: "10.0 kB", 999_960: "1.00 MB"}
+            | {123_456_789: "123.5 MB", 4e9: "4.00 GB", -1500: "-1.50 kB", None: "", math.nan: ""},
+        ),
+        (
+            "percent",
+            {0: "0.00 %", 0.00123: "0.123 %", 0.0999: "9.99 %", 0.456: "45.6 %", 1: "100 %", None: "", math.nan: ""},
+        ),
+        (
+            "duration",
+            {0: "0.0 s", 9.94: "9.9 s", 9.96: "10 s", 59.4: "59 s", 59.6: "1 min 0 s", 119.6: "2 min 0 s"}
+            | {3599.6: "1 h 0 min", 7261: "2 h 1 min", None: "", math.nan: ""},
+        ),
+        ("decimal", {0: "0.000", 1.23456: "1.235", -0.5: "-0.500", 123.4: "123", None: "", math.nan: ""}),
+        ("upperBound", {0: "0", 0.00123: "2e-3", 0.002: "2e-3", 9.5e-7: "1e-6", 1: "1e0"}),
+    ],
+)
+def test_formats(blank: Page, function: str, cases: dict[float | None, str]) -> None:
+    assert {value: call(blank, "format", function, value) for value in cases} == cases
+
+
+def test_more_digits_and_nouns(blank: Page) -> None:
+    assert call(blank, "format", "decimal", 2.71828, 1) == "2.7"
+    assert call(blank, "format", "count", 1, "row") == "1 row"
+    assert call(blank, "format", "count", 1200, "row") == "1,200 rows"
+    assert call(blank, "format", "count", 0, "row") == "0 rows"
+
+
+def test_smoothing(blank: Page) -> None:
+    assert call(blank, "curves", "smoothed", [], 0.6) == []
+    assert call(blank, "curves", "smoothed", [3], 0.98) == pytest.approx([3])
+    assert call(blank, "curves", "smoothed", [4] * 50, 0.9) == pytest.approx([4] * 50)  # no bias at the start
+    assert call(blank, "curves", "smoothed", [1, -2, 0], 0) == [1, -2, 0]
+    assert call(blank, "curves", "smoothed", [1, None, 4], 0.5) == [1, None, pytest.approx((0.25 + 2) / 0.75)]
+    assert call(blank, "curves", "smoothed", [None, None], 0.5) == [None, None]
+
+
+def test_thinning_keeps_ends_and_extremes(blank: Page) -> None:
+    assert call(blank, "curves", "thinned", [], []) == [[], []]
+    assert call(blank, "curves", "thinned", [7], [None]) == [[7], [None]]
+    short = list(range(1200))
+    assert call(blank, "curves", "thinned", short, short) == [short, short]
+    steps = list(range(100_000))
+    losses: list[float | None] = [math.sin(step / 50) for step in steps]
+    losses[41_234], losses[77_777], losses[5] = 9.0, -9.0, None
+    xs, ys = call(blank, "curves", "thinned", steps, losses)
+    assert 600 < len(xs) == len(ys) <= 1202
+    assert xs == sorted(set(xs)) and xs[0] == 0 and xs[-1] == 99_999
+    assert [ys[xs.index(41_234)], ys[xs.index(77_777)]] == [9.0, -9.0]
+    assert call(blank, "curves", "thinned", steps, [None] * len(steps))[0] == [0, 99_999]
+
+
+def test_points_are_appended_and_found(blank: Page) -> None:
+    joined = blank.evaluate(
+        "async () => { const { append } = await import('/curves.js'); const curve = {};"
+        " append(curve, { step: [1], loss: [2] }); append(curve, { step: [], loss: [] });"
+        " append(curve, { step: Array(200000).fill(3), loss: Array(200000).fill(null) });"
+        " return [curve.step.length, curve.loss[0], curve.loss.at(-1)]; }"
+    )
+    assert joined == [200_001, 2, None]
+    curve = {"step": [1, 5, 9, 13], "loss": [3, 2, None, None]}
+    assert call(blank, "curves", "placeOf", curve, 5) == {"at": 1, "valueAt": 1}
+    assert call(blank, "curves", "placeOf", curve, 6) == {"at": 2, "valueAt": 1}  # a gap has the value before it
+    assert call(blank, "curves", "placeOf", curve, 99) == {"at": 3, "valueAt": 1}
+    assert call(blank, "curves", "placeOf", {"step": [1], "loss": [None]}, 0) == {"at": 0, "valueAt": 0}
+
+
+def test_search_words_and_plotly_texts(blank: Page) -> None:
+    assert call(blank, "text", "wordsOf", "  LoRA  nano ") == ["lora", "nano"]
+    assert call(blank, "text", "wordsOf", "") == []
+    assert call(blank, "text", "hasWords", "nano-lm LoRA", ["lora", "lm"])
+    assert not call(blank, "text", "hasWords", "nano-lm", ["lora"])
+    assert call(blank, "text", "hasWords", "", [])
+    hostile = '<a href="https://example.org">R&D</a> a < b'
+    shown = call(blank, "text", "plotText", hostile)
+    assert "<" not in shown and ">" not in shown and "R&amp;D" in shown
+    lines = call(blank, "text", "plotLines", "The loss <b>rises</b> " * 10).split("<br>")
+    assert len(lines) > 3 and all("<" not in line and len(line) < 80 for line in lines)
+    assert call(blank, "text", "sentenceCase", "slot_accuracy") == "Slot accuracy"
+
+
+def test_selection_in_addresses(blank: Page) -> None:
+    assert call(blank, "text", "selectedIn", "?runs=a,b,,c&x=1") == ["a", "b", "c"]
+    assert call(blank, "text", "selectedIn", "") == []
+    assert call(blank, "text", "addressSelecting", "http://h/p/?x=100%25#top", ["a", "b"]) == (
+        "http://h/p/?x=100%25&runs=a,b#top"
+    )
+    assert call(blank, "text", "addressSelecting", "http://h/?runs=a", []) == "http://h/"
+
+
+def test_colours_stay_and_begin_again(blank: Page) -> None:
+    given = blank.evaluate(
+        "async () => { const { colourScale } = await import('/colours.js'); const colour = colourScale(['x', 'y']);"
+        " return ['a', 'b', 'a', 'c', 'b'].map(colour); }"
+    )
+    assert given == ["x", "y", "x", "x", "y"]
+
+
+def test_comparison(blank: Page) -> None:
+    runs: list[dict[str, Any]] = [
+        {"id": "a", "title": "LoRA", "seconds": 3, "metrics": {"test/bleu": 20, "eval/loss": 1, "train/loss": 1}},
+        {"id": "b", "title": "IA3", "name": "mine", "seconds": None},
+        {"id": "c", "title": "BitFit", "seconds": 0, "metrics": {"test/other": 1, "test/bleu": 30}},
+    ]
+    assert call(blank, "comparison", "metricsOf", runs) == ["eval/loss", "test/bleu", "test/other"]
+    assert call(blank, "comparison", "metricsOf", []) == []
+
+    def order(key: str, down: bool) -> str:
+        return "".join(run["id"] for run in call(blank, "comparison", "sorted", runs, key, down))
+
+    assert [order("seconds", True), order("seconds", False)] == ["acb", "cab"]  # unknown ones last either way
+    assert [order("test/bleu", True), order("title", False)] == ["cab", "cab"]
+
+
+def test_skipped_rows_in_words(blank: Page) -> None:
+    assert call(blank, "splits", "skippedText", {}) == ""
+    assert (
+        call(blank, "splits", "skippedText", {"no text": 1200, "no label": 1}) == "1,200 with no text, 1 with no label"
+    )
+
+
+def test_answers_of_the_app_become_words(blank: Page) -> None:
+    def ask(path: str) -> Any:
+        return call(blank, "api", "ask", path)
+
+    blank.route("**/refused", lambda route: route.fulfill(status=409, json={"error": "No."}))
+    blank.route("**/broken", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+    blank.route("**/gone", lambda route: route.abort())
+    blank.route("**/fine", lambda route: route.fulfill(json={"ok": True}))
+    assert ask("refused") == {"error": "No."}
+    assert ask("broken") == {"error": "The app answered 502.", "away": True}
+    assert ask("gone")["away"] and "does not answer" in ask("gone")["error"]
+    assert ask("fine") == {"ok": True}
+    assert call(blank, "api", "post", "fine") is True
+    assert call(blank, "api", "post", "refused") is False
+    assert blank.locator(".ps-toast").inner_text() == "No."
+
+
+def test_text_never_becomes_markup(blank: Page) -> None:
+    made = blank.evaluate(
+        "async () => { const { el } = await import('/dom.js');"
+        " const node = el('p', { title: '\"><b>', hidden: false, 'data-x': 0 }, '<img src=x>', null, false, 0);"
+        " return [node.children.length, node.textContent, node.title, node.hasAttribute('hidden'), node.dataset.x]; }"
+    )
+    assert made == [0, "<img src=x>0", '"><b>', False, "0"]
