@@ -112,6 +112,18 @@ def test_preset_fills_the_form(page: Page) -> None:
     expect(page.locator("#method label.selected")).to_have_text("Houlsby adapters")
 
 
+def test_scripts_are_few_and_come_from_the_cache_the_second_time(page: Page, app) -> None:
+    sizes = (
+        "performance.getEntriesByType('resource').filter(({ name }) => /static\\/[0-9a-f]{12}\\/.*js$/.test(name))"
+        ".map(({ transferSize }) => transferSize)"
+    )
+    first = page.evaluate(sizes)
+    assert 10 < len(first) < 45 and all(first)
+    open_app(page, app.url)
+    assert page.evaluate(sizes) == [0] * len(first)
+    assert page.evaluate("Object.keys(window).filter((name) => /studio/i.test(name))") == ["studio"]
+
+
 def test_dark_mode_is_remembered(page: Page, app) -> None:
     page.click("#theme-toggle")
     assert page.evaluate("document.body.classList.contains('dark')")
