@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlamaForCausalLM
 
-MODEL_DIR = Path(__file__).parents[1] / "models" / "nano-lm"
-"""Where the embedded decoder lies."""
 PLANS = {
     "nano-lm": Plan(),
     "nano-encoder": Plan(tokens=14_000_000, model="nano-encoder"),

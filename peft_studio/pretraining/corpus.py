@@ -39,22 +39,8 @@ class Library:
     code: tuple[str, ...]
 
 
-def strip_docstrings(source: str) -> str:
-    """Removes docstrings and comments from Python source.
-
-    Args:
-        source: A module's text.
-
-    Returns:
-        Equivalent source in one uniform layout.
-
-    Raises:
-        SyntaxError: The text is not Python.
-    """
-    return ast.unparse(_stripped(source))
-
-
 def _stripped(source: str) -> ast.Module:
+    """Python source without docstrings and comments."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from peft_studio.files import cache_write
 from peft_studio.runs.paths import RunPaths
 
 VERSION = 1
@@ -79,12 +80,8 @@ class CurveCache:
             data = b"".join(column.tobytes() for column in curves.columns)
             self._folder.mkdir(parents=True, exist_ok=True)
             self._sweep(paths.root.parent)
-            temporary = self._folder / f".{paths.id}.{os.getpid()}.tmp"
-            try:
-                temporary.write_bytes(json.dumps({**header, "crc": _checksum(header, data)}).encode() + b"\n" + data)
-                temporary.replace(self._file(paths.id))
-            finally:
-                temporary.unlink(missing_ok=True)
+            content = json.dumps({**header, "crc": _checksum(header, data)}).encode() + b"\n" + data
+            cache_write(self._file(paths.id), content)
 
     def forget(self, run_id: str) -> None:
         """Removes the file of a run that was deleted."""

@@ -76,8 +76,3 @@ def peak_memory_bytes() -> int:
         if held:
             return int(held)
     return peak_resident()
-
-
-def folder_bytes(folder: Path) -> int:
-    """Size of all files below a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

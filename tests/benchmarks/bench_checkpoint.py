@@ -20,8 +20,9 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every process of the app has it
 
 from peft_studio.config.run_config import parse_config  # noqa: E402
+from peft_studio.runs.housekeeping import tree_bytes  # noqa: E402
 from peft_studio.runs.paths import RunPaths  # noqa: E402
-from peft_studio.training import provenance, trainer  # noqa: E402
+from peft_studio.training import trainer  # noqa: E402
 from peft_studio.training.checkpoints import checkpointing as keeper  # noqa: E402
 
 EVERY = 10
@@ -92,7 +93,7 @@ def measure(method: str, options: argparse.Namespace) -> None:
                 return "pause" if watch.steps and watch.steps[-1][0] >= options.steps - 1 else ""
 
             trainer.run(config=config, paths=paths, emit=watch.emit, should_stop=ask, threads=options.threads)
-            size = provenance.folder_bytes(paths.checkpoint)
+            size = tree_bytes(paths.checkpoint)
     finally:
         keeper.Keeper._write, keeper.LastGood.copy, keeper.Keeper.__init__ = real
     write, step = statistics.median(watch.writes), watch.step_seconds()

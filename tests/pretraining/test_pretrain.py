@@ -12,9 +12,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from peft_studio.errors import ConfigError, ModelError
+from peft_studio.models.catalog import MODELS
 from peft_studio.pretraining import command as pretrain
 from peft_studio.pretraining import probe
-from peft_studio.pretraining.command import MODEL_DIR
 from peft_studio.pretraining.objectives import Denoising, MaskedTokens
 from peft_studio.pretraining.plan import Plan
 from peft_studio.pretraining.pretrainer import Pretrainer, pack
@@ -183,9 +183,9 @@ def test_command_line() -> None:
 
 
 def test_the_shipped_model_copies_names_it_has_never_seen() -> None:
-    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR).eval()
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    model = AutoModelForCausalLM.from_pretrained(MODELS["nano-lm"].path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(MODELS["nano-lm"].path)
     assert sum(p.numel() for p in model.parameters()) < 4_500_000
-    assert sum(path.stat().st_size for path in MODEL_DIR.iterdir()) < 10_000_000
+    assert sum(path.stat().st_size for path in Path(str(MODELS["nano-lm"].path)).iterdir()) < 10_000_000
     assert any(name.endswith("q_proj.bias") for name, _ in model.named_parameters())
     assert probe.restate_probe(model, tokenizer.backend_tokenizer, lists=15) >= 0.8

@@ -5,7 +5,7 @@ import random
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from peft_studio.pretraining.command import MODEL_DIR
+from peft_studio.models.catalog import MODELS
 from peft_studio.pretraining.tokenizer import save_tokenizer, train_tokenizer
 from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
@@ -26,7 +26,7 @@ AWKWARD = (
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(MODEL_DIR)
+    return AutoTokenizer.from_pretrained(MODELS["nano-lm"].path)
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
