@@ -8,10 +8,15 @@ import math
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from peft_studio.errors import StorageError
+
+DRAFT = ".tmp"
+"""How the names of files end that are being written."""
+MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, as the library allows
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -74,36 +79,82 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def weights_are_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says; a cheap look that reads no weights.
+def tensor_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file: dtype, shape and place of each tensor by name, and the bytes behind it.
 
-    Source: https://github.com/huggingface/safetensors#format
+    Source: https://github.com/huggingface/safetensors#format. The library would import numpy, map the whole file, wait
+    at a pipe, and say less of what is wrong.
+
+    Raises:
+        OSError: The file is missing, unreadable or no plain file.
+        ValueError: It is no safetensors file, and why.
     """
+    with open_plain(path) as file:
+        length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            raise ValueError(f"its header would have {length:,} bytes")
+        try:
+            header = json.loads(file.read(length), parse_constant=_refuse)
+        except RecursionError as exc:
+            raise ValueError("its header is nested too deeply") from exc
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
+    header.pop("__metadata__", None)
+    return header, size - 8 - length
+
+
+def weights_are_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says; a cheap look that reads no weights."""
     try:
-        with open_plain(path) as file:
-            length = int.from_bytes(file.read(8), "little")
-            size = os.fstat(file.fileno()).st_size
-            header = json.loads(file.read(length)) if 2 <= length <= size - 8 else {}
-        header.pop("__metadata__", None)
-        return bool(header) and size == 8 + length + max(int(item["data_offsets"][1]) for item in header.values())
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        header, size = tensor_header(path)
+        return bool(header) and size == max(int(item["data_offsets"][1]) for item in header.values())
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
         return False
 
 
-def atomic_write(path: Path, text: str) -> None:
+def atomic_write(path: Path, content: str | bytes | BinaryIO, durable: bool = False) -> None:
     """Writes a whole file so that a reader sees the old one or the new one.
+
+    Args:
+        path: The file; its folder is there.
+        content: What it is to hold, or a stream that is copied.
+        durable: Whether to return only when it would outlast a power failure.
 
     Raises:
         StorageError: The disk is full or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with draft.open("wb") as file:
+            if isinstance(content, str | bytes):
+                file.write(content.encode() if isinstance(content, str) else content)
+            else:
+                shutil.copyfileobj(content, file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        draft.replace(path)
     except OSError as exc:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            draft.unlink()
         raise StorageError(f"{path} could not be written: {exc.strerror or exc}.") from exc
+
+
+def cache_write(path: Path, content: str | bytes) -> None:
+    """Like `atomic_write`, for what can be made again: makes the folder, and a full disk is no reason to fail."""
+    with contextlib.suppress(OSError, StorageError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, content)
+
+
+def replace_folder(draft: Path, folder: Path) -> None:
+    """Puts a folder that is complete in the place of whatever is there.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    remove(folder)
+    draft.rename(folder)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -123,6 +174,25 @@ def _refuse(constant: str) -> Any:
 def _finite(digits: str) -> float:
     value = float(digits)
     return value if math.isfinite(value) else _refuse(digits)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Lets in one process at a time; the system lets go of the lock of one that dies.
+
+    Args:
+        path: A folder, or a file that is made for this.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    fd = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def lock_home(home: Path) -> int:

@@ -230,6 +230,25 @@ def tracked(folder: str) -> list[Path]:
     return [ROOT / name for name in git.stdout.splitlines() if (ROOT / name).is_file()]
 
 
+ENVIRONMENTS = {
+    "peft_studio.processes.warm_client": "makes the environment of the processes that it starts",
+    "peft_studio.processes.hub_fetch": "hands its environment to the command that it starts",
+    "peft_studio.worker": "hides GPUs from CUDA in the process that trains, which listens to nothing else",
+}
+"""Where the environment of a process is made; nowhere but in the programs is anything decided by it."""
+
+
+def test_only_the_programs_read_the_environment() -> None:
+    for module, path in MODULES.items():
+        names = {
+            getattr(node, "attr", getattr(node, "name", ""))
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute | ast.alias)
+        }
+        reads = bool(names & {"environ", "environb", "getenv"})
+        assert reads == (module == "peft_studio.__main__" or module in ENVIRONMENTS), module
+
+
 def test_files_stay_short() -> None:
     sizes = {
         path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())

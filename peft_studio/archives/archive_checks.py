@@ -2,16 +2,15 @@
 
 import json
 import math
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import ArchiveError
+from peft_studio.files import tensor_header
 
 MAX_JSON_BYTES = 16 * 2**20  # of a file that is one JSON value
 MAX_LINE_BYTES = 2**20  # of one event or one answer
-MAX_HEADER_BYTES = 100_000_000  # as the safetensors library allows
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
     "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
@@ -96,22 +95,18 @@ def _check_text(path: Path, name: str) -> None:
 
 def _check_safetensors(path: Path, name: str) -> None:
     """Reads the header only, and holds every tensor against the bytes that are there."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
-            raise ArchiveError(f"{name} is not a safetensors file: its header would have {length:,} bytes.")
-        header = _object(file.read(length), f"The header of {name}")
-    header.pop("__metadata__", None)
+    try:
+        header, size = tensor_header(path)
+    except ValueError as exc:
+        raise ArchiveError(f"{name} is not a safetensors file: {exc}.") from exc
     end = 0
     spans = sorted((_span(item, tensor, name) for tensor, item in header.items()), key=lambda span: span[0])
     for begin, stop in spans:
         if begin != end:
             raise ArchiveError(f"{name} is damaged: its tensors overlap or leave gaps at byte {end:,}.")
         end = stop
-    if end != size - 8 - length:
-        raise ArchiveError(f"{name} is damaged: its tensors have {end:,} bytes, but {size - 8 - length:,} are there.")
+    if end != size:
+        raise ArchiveError(f"{name} is damaged: its tensors have {end:,} bytes, but {size:,} are there.")
 
 
 def _span(item: Any, tensor: str, name: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.cli import listings, run_commands, storage_commands
-from peft_studio.cli.printing import Command, print_json, print_table
+from peft_studio.cli.printing import Command, open_manager, print_json, print_table
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
@@ -123,9 +123,8 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.cli.follow import Follower
     from peft_studio.cli.launchers import take_up
     from peft_studio.config.presets import parse_preset
-    from peft_studio.jobs.manager import JobManager
 
-    config, manager = parse_preset(options.preset, options.set), JobManager(settings)
+    config, manager = parse_preset(options.preset, options.set), open_manager(settings)
     paths, hand = take_up(manager, config, options.name, options.priority)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
@@ -217,9 +216,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _runs(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    runs = JobManager(settings).library.list()
+    runs = open_manager(settings).library.list()
     if options.json:
         print_json([run.to_dict() for run in runs])
     else:
@@ -229,9 +226,7 @@ def _runs(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _metrics(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    values = list(JobManager(settings).library.metrics(options.run))
+    values = list(open_manager(settings).library.metrics(options.run))
     if options.json:
         print_json(values)
     else:

@@ -2,15 +2,12 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from peft_studio.cli.printing import Add, print_json
+from peft_studio.cli.printing import Add, open_manager, print_json
 from peft_studio.jobs.actions import ACTIONS, Action
 from peft_studio.runs.queue import NORMAL
 from peft_studio.settings import Settings, prepare_home
-
-if TYPE_CHECKING:
-    from peft_studio.jobs.manager import JobManager
 
 
 def add_commands(add: Add) -> None:
@@ -42,7 +39,7 @@ def _add_parameters(parser: argparse.ArgumentParser, action: Action) -> None:
             parser.add_argument(one.name, metavar=None if one.allowed else (one.query or one.name).upper(), **shown)
 
 
-def _do(options: argparse.Namespace, manager: "JobManager") -> None:
+def _do(options: argparse.Namespace, manager: object) -> None:
     action: Action = options.action
     values = {one.name: getattr(options, one.name) for one in action.parameters}
     action.do(manager, getattr(options, "run", None), values)
@@ -50,7 +47,7 @@ def _do(options: argparse.Namespace, manager: "JobManager") -> None:
 
 def _act(options: argparse.Namespace, settings: Settings) -> int:
     """Does something to a run and says what became of it."""
-    manager = _manager(settings)
+    manager = open_manager(settings)
     _do(options, manager)
     info = manager.library.info(options.run)
     if options.json:
@@ -63,14 +60,14 @@ def _act(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _delete(options: argparse.Namespace, settings: Settings) -> int:
-    _do(options, _manager(settings))
+    _do(options, open_manager(settings))
     print_json({"run_id": options.run, "deleted": True}) if options.json else print(f"deleted {options.run}")
     return 0
 
 
 def _queue(options: argparse.Namespace, settings: Settings) -> int:
     """Changes the queue if that is asked for, and prints it."""
-    manager = _manager(settings)
+    manager = open_manager(settings)
     if options.action is not None:
         if options.action.on == "queue":
             prepare_home(settings)
@@ -89,12 +86,6 @@ def _queue(options: argparse.Namespace, settings: Settings) -> int:
     if paused:
         print("The queue is paused; 'queue start' starts it.", file=sys.stderr)
     return 0
-
-
-def _manager(settings: Settings) -> "JobManager":
-    from peft_studio.jobs.manager import JobManager  # other commands start sooner without it
-
-    return JobManager(settings)
 
 
 def _bracketed(text: str) -> str:

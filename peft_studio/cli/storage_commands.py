@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from peft_studio.cli.printing import Add, print_json
+from peft_studio.cli.printing import Add, open_manager, print_json
 from peft_studio.doctor.findings import Finding
 from peft_studio.errors import ConfigError, StorageError
 from peft_studio.jobs.actions import actions_on
@@ -30,9 +30,7 @@ def add_commands(add: Add) -> None:
 
 
 def _doctor(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    found = JobManager(settings).library.findings(options.run)
+    found = open_manager(settings).library.findings(options.run)
     if options.json:
         print_json([finding.to_dict() for finding in found])
     else:
@@ -50,10 +48,9 @@ def _in_words(found: Sequence[Finding]) -> list[str]:
 
 
 def _disk(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
     from peft_studio.runs.housekeeping import megabytes
 
-    manager = JobManager(settings)
+    manager = open_manager(settings)
     use = manager.keeper.measure(manager.library.list())
     if options.json:
         print_json(use.to_dict())
@@ -69,14 +66,12 @@ def _disk(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _clean(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
     limits = {name: getattr(options, name) for name in ("keep_runs", "keep_days")}
     given = {name: value for name, value in limits.items() if value is not None}
     for name, value in given.items():
         if value < 0:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: 0 keeps all runs, and nothing is below it.", name)
-    manager = JobManager(settings.model_copy(update=given))
+    manager = open_manager(settings.model_copy(update=given))
     if options.dry_run:
         gone, freed = manager.keeper.outdated(manager.library.list()), 0
     else:
@@ -90,20 +85,16 @@ def _clean(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _export_run(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
-    JobManager(settings).export_run(options.run, options.file)
+    open_manager(settings).export_run(options.run, options.file)
     size = options.file.stat().st_size
     print_json({"path": str(options.file), "bytes": size}) if options.json else print(options.file)
     return 0
 
 
 def _import_run(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.jobs.manager import JobManager
-
     if not options.file.is_file():
         raise StorageError(f"There is no file {options.file}.")
     prepare_home(settings)
-    run_id = JobManager(settings).import_run(options.file)
+    run_id = open_manager(settings).import_run(options.file)
     print_json({"run_id": run_id}) if options.json else print(run_id)
     return 0

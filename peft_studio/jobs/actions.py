@@ -6,13 +6,10 @@ Which of these a run allows in its present state, `runs.status.allowed_actions` 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from peft_studio.errors import InvalidStateError
 from peft_studio.runs.queue import DOWN, FRONT, PRIORITIES, UP
-
-if TYPE_CHECKING:
-    from peft_studio.jobs.manager import JobManager
 
 MOST_STEPS = 1_000_000  # as `TrainingConfig.max_steps`
 
@@ -108,11 +105,11 @@ class Action:
     tells: str = ""
     result: str = ""
 
-    def do(self, manager: "JobManager", run_id: str | None = None, values: Mapping[str, Any] | None = None) -> Any:
+    def do(self, manager: object, run_id: str | None = None, values: Mapping[str, Any] | None = None) -> Any:
         """Does it, and returns what the manager's method does.
 
         Args:
-            manager: Of the home folder.
+            manager: A `JobManager`, which is not imported here: commands start sooner without it.
             run_id: The run; None when it is not done to one.
             values: Of the parameters, by their names.
 

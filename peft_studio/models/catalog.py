@@ -4,14 +4,13 @@ Parameters are those of the model that transformers builds, tied weights once; f
 BERT and their like without the masked-language head, which no task here uses.
 """
 
-import json
 import math
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from peft_studio.errors import ModelError, did_you_mean
+from peft_studio.files import tensor_header
 from peft_studio.models.layouts import LAYOUTS, ArchitectureKind, Purpose
 
 _SUITS: dict[ArchitectureKind, tuple[Purpose, ...]] = {
@@ -172,12 +171,11 @@ HUB_CARDS: tuple[ModelCard, ...] = (
 def count_stored_params(file: Path) -> int:
     """Number of parameters in a safetensors file, read from its header.
 
-    Source: https://github.com/huggingface/safetensors#format
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no safetensors file.
     """
-    with file.open("rb") as stream:
-        (size,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(size))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return sum(math.prod(entry["shape"]) for entry in tensor_header(file)[0].values())
 
 
 def _embedded(name: str, architecture: str, summary: str, good_for: str) -> list[ModelCard]:
@@ -185,7 +183,7 @@ def _embedded(name: str, architecture: str, summary: str, good_for: str) -> list
     folder = Path(__file__).parent / name
     try:
         params = count_stored_params(folder / "model.safetensors")
-    except (OSError, ValueError, struct.error):  # not there, or only half copied
+    except (OSError, ValueError):  # not there, or only half copied
         return []
     return [ModelCard(name, name, folder, params, architecture, "Apache-2.0", summary, good_for)]
 
@@ -221,7 +219,7 @@ def known_params(model_id: str, otherwise: int = 1 << 40) -> int:
     folder = Path(model_id).expanduser()
     try:
         return sum(count_stored_params(file) for file in folder.glob("*.safetensors")) or otherwise
-    except (OSError, ValueError, struct.error):
+    except (OSError, ValueError):
         return otherwise
 
 

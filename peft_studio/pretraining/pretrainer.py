@@ -8,6 +8,7 @@ matter (``objectives.py``). ``command.py`` is the command.
 """
 
 import hashlib
+import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 from peft_studio.errors import ConfigError, ModelError
+from peft_studio.files import atomic_write
 from peft_studio.pretraining import corpus, probe
 from peft_studio.pretraining.objectives import OBJECTIVES
 from peft_studio.pretraining.plan import PretrainingPlan
@@ -213,9 +215,9 @@ class Pretrainer:
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        scratch = self.work / "checkpoint.tmp"
-        torch.save(state, scratch)
-        scratch.replace(self.work / "checkpoint.pt")
+        content = io.BytesIO()
+        torch.save(state, content)
+        atomic_write(self.work / "checkpoint.pt", content.getvalue())
         stable = self.progress.seen < self.plan.decay_start
         if stable:
             shutil.copyfile(self.work / "checkpoint.pt", self.work / "stable.pt")

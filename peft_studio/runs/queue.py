@@ -5,9 +5,7 @@ damaged one, that is the order. App and command line change it whole, under a lo
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import InvalidStateError, StorageError
-from peft_studio.files import atomic_write, read_json
+from peft_studio.files import atomic_write, exclusive, read_json
 
 FRONT, UP, DOWN = "front", "up", "down"
 HIGH, NORMAL, LOW = PRIORITIES = "high", "normal", "low"
@@ -211,17 +209,13 @@ class RunQueue:
     def _changing(self) -> Iterator[QueueState]:
         """The state as it is now, while nobody else can change it."""
         try:
-            fd = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+            with exclusive(self._path.with_suffix(".lock")):
+                self._seen = None  # what is written must rest on the file itself
+                yield self.state()
         except OSError as exc:
             raise StorageError(f"{self._path} cannot be changed: {exc.strerror or exc}.") from exc
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            self._seen = None  # what is written must rest on the file itself
-            yield self.state()
         finally:
             self._seen = None
-            os.close(fd)
 
     def _write(self, state: QueueState) -> None:
         atomic_write(self._path, json.dumps({"v": 1, **asdict(state)}) + "\n")

@@ -7,16 +7,13 @@ anew, and whoever finishes a move that was cut short touches nothing of a later 
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import InvalidStateError, StorageError
-from peft_studio.files import atomic_write, is_there, open_plain, read_json
+from peft_studio.files import atomic_write, exclusive, is_there, open_plain, read_json
 from peft_studio.runs.claims import claim_is_held
 from peft_studio.runs.event_log import whole
 from peft_studio.runs.paths import RunPaths
@@ -82,7 +79,7 @@ def requeue(paths: RunPaths, by: str) -> None:
                 flag.unlink(missing_ok=True)
             return
         paths.attempts.mkdir(exist_ok=True)
-        with _locked(paths.attempts):
+        with exclusive(paths.attempts):
             if is_requeued(paths):
                 return _move(paths)
             text = _text(paths.claim)
@@ -107,7 +104,7 @@ def complete_requeue(paths: RunPaths) -> None:
     """
     try:
         if is_requeued(paths):
-            with _locked(paths.attempts):
+            with exclusive(paths.attempts):
                 _move(paths)
     except OSError as exc:
         raise StorageError(f"The run {paths.id} could not be put into the queue: {exc.strerror or exc}.") from exc
@@ -121,18 +118,6 @@ def _move(paths: RunPaths) -> None:
     for path in (paths.stop, paths.pause, paths.exit, paths.claim):
         with contextlib.suppress(FileNotFoundError):
             path.rename(folder / path.name)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the system lets go of the lock of one that dies."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _folders(paths: RunPaths) -> list[Path]:

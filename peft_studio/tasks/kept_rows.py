@@ -6,14 +6,13 @@ A process that names no folder keeps nothing. Pure Python.
 import contextlib
 import hashlib
 import json
-import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from peft_studio.files import open_plain
+from peft_studio.files import cache_write, open_plain
 from peft_studio.tasks.base import Row
 
 Pair = tuple[str, str]
@@ -81,14 +80,7 @@ def _read(file: Path) -> list[Pair] | None:
 
 
 def _write(file: Path, pairs: Sequence[Pair]) -> None:
-    half = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(exist_ok=True)
-        half.write_text(json.dumps({"key": code_key(), "rows": pairs}), encoding="ascii")
-        half.replace(file)
-    except OSError:  # a full disk, or one that cannot be written: the rows are at hand all the same
-        with contextlib.suppress(OSError):
-            half.unlink()
+    cache_write(file, json.dumps({"key": code_key(), "rows": pairs}))
 
 
 @cache

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from peft_studio.errors import StorageError
+from peft_studio.files import replace_folder
 from peft_studio.models.layouts import Layout
 from peft_studio.runs.paths import RunPaths
 from peft_studio.training import Model
@@ -134,8 +135,7 @@ def write_adapter(model: "PeftModel", paths: RunPaths) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     try:
         save_adapter(model, draft)
-        shutil.rmtree(paths.adapter, ignore_errors=True)
-        draft.rename(paths.adapter)
+        replace_folder(draft, paths.adapter)
     except (SafetensorError, OSError) as exc:
         shutil.rmtree(draft, ignore_errors=True)
         raise StorageError(f"The adapter could not be saved in {paths.root}: {exc}.") from exc

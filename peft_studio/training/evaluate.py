@@ -1,9 +1,7 @@
 """Figures of a model on a task: exact losses on target tokens, and scored greedy answers, cached for base models."""
 
-import contextlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peft_studio import __version__
-from peft_studio.files import open_plain
+from peft_studio.files import cache_write, open_plain
 from peft_studio.tasks.base import Row, Task
 from peft_studio.training import Model
 from peft_studio.training.formats.formats import Format
@@ -207,8 +205,4 @@ class BaseFigures:
 
     def store(self, value: dict[str, Any]) -> None:
         """Stores figures; a cache that cannot be written is no reason to fail a run."""
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"digest": fingerprint_of(value), **value}), encoding="utf-8")
-            temporary.replace(self._path)
+        cache_write(self._path, json.dumps({"digest": fingerprint_of(value), **value}))

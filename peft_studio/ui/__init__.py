@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -9,14 +10,31 @@ import gradio as gr
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
 from peft_studio.tasks.tables import MAX_BYTES
-from peft_studio.ui import api, compare, generate, learn, runs, train
+from peft_studio.ui import api, generate, learn, train
 from peft_studio.ui.context import Studio
 from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, STYLES, island
 from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads
 
-TABS = (("Train", train), ("Runs", runs), ("Compare", compare), ("Generate", generate), ("Learn", learn))
+
+def _islands(*kinds: tuple[str, str]) -> Callable[[Studio], None]:
+    """A tab that is drawn by scripts in ``static`` alone, from the page's own routes: kinds and ids of its islands."""
+
+    def build(_studio: Studio) -> None:
+        for kind, elem_id in kinds:
+            island(kind, elem_id=elem_id)
+
+    return build
+
+
+TABS = (
+    ("Train", train.build),
+    ("Runs", _islands(("chart", "runs-chart"), ("runs", "runs"), ("storage", "storage"))),
+    ("Compare", _islands(("compare", "compare"))),
+    ("Generate", generate.build),
+    ("Learn", learn.build),
+)
 
 
 def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
@@ -32,10 +50,10 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
         island("header", {"home": str(settings.home), "cores": cores}, elem_id="header")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
-            for title, module in TABS:
+            for title, build in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:
                     studio.tab[title.lower()] = tab
-                    module.build(studio)
+                    build(studio)
         api.build(studio)
         for on_load in studio.on_load:
             on_load(demo)

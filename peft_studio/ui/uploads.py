@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from peft_studio.errors import DataError, StorageError
-from peft_studio.files import open_plain
+from peft_studio.files import atomic_write, open_plain
 from peft_studio.tasks.reading.table_cache import forget
 from peft_studio.tasks.tables import MAX_BYTES
 
@@ -33,14 +33,13 @@ def keep_upload(path: Path, home: Path) -> Path:
             raise DataError(f"{path.name} is larger than {MAX_BYTES / 1e6:,.0f} MB, the most allowed.")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        kept = home / FOLDER / digest[:16] / safe_name(path.name)
-        if kept.exists():
-            os.utime(kept)  # in use again: ``clean_uploads`` counts from now
-        else:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_name(f".{kept.name}.part")
-            shutil.copyfile(path, partial)
-            partial.replace(kept)
+            kept = home / FOLDER / digest[:16] / safe_name(path.name)
+            if kept.exists():
+                os.utime(kept)  # in use again: ``clean_uploads`` counts from now
+            else:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                stream.seek(0)
+                atomic_write(kept, stream)
     except OSError as exc:
         raise StorageError(f"{path.name} cannot be kept in {home / FOLDER}: {exc.strerror or exc}.") from exc
     return kept

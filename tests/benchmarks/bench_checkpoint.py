@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every process of the a
 
 from peft_studio.config.resolved_run import resolve  # noqa: E402
 from peft_studio.config.run_config import parse_config  # noqa: E402
+from peft_studio.runs.housekeeping import tree_bytes  # noqa: E402
 from peft_studio.runs.paths import RunPaths  # noqa: E402
 from peft_studio.training import trainer  # noqa: E402
 from peft_studio.training.checkpoints import checkpointing  # noqa: E402
@@ -96,7 +97,7 @@ def measure(method: str, options: argparse.Namespace) -> None:
             trainer.run(
                 resolved=resolve(config), paths=paths, emit=watch.emit, should_stop=ask, threads=options.threads
             )
-            size = sum(path.stat().st_size for path in paths.checkpoint.rglob("*") if path.is_file())
+            size = tree_bytes(paths.checkpoint)
     finally:
         checkpointer._write, copies.copy, checkpointer.__init__ = real
     write, step = statistics.median(watch.writes), watch.step_seconds()

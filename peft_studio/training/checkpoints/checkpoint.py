@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from peft_studio.errors import CheckpointError, StorageError
-from peft_studio.files import open_plain, remove
+from peft_studio.files import atomic_write, open_plain, remove, replace_folder
 from peft_studio.training.provenance import fingerprint_of
 
 FORMAT = 1
@@ -104,11 +104,12 @@ class CheckpointWriter:
                 target.mkdir()
             self._write_into(target, state, tensors)
             if target is not self._folder:
-                target.rename(self._folder)
+                replace_folder(target, self._folder)
                 _sync(self._folder.parent)
-        except (SafetensorError, OSError) as exc:
+        except (SafetensorError, OSError, StorageError) as exc:
             _tidy(target)
-            raise StorageError(f"The checkpoint could not be written in {self._folder.parent}: {exc}.") from exc
+            why = str(exc).rstrip(".")
+            raise StorageError(f"The checkpoint could not be written in {self._folder.parent}: {why}.") from exc
 
     def _write_into(self, folder: Path, state: PlainState, tensors: Mapping[str, Tensor]) -> None:
         suffix = f"{state['step']:08d}-{os.urandom(3).hex()}.safetensors"  # never the name of a file that counts
@@ -118,12 +119,8 @@ class CheckpointWriter:
         if self._constant_file is not None:
             files["constants"] = self._constant_file
         body = {"format": FORMAT, **state, "identity": asdict(self._identity), "files": files}
-        draft = folder / f".{_STATE}"
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump({"digest": fingerprint_of(body), **body}, file, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(folder / _STATE)
+        text = json.dumps({"digest": fingerprint_of(body), **body}, allow_nan=False)
+        atomic_write(folder / _STATE, text, durable=True)
         _sync(folder)
         _tidy(folder)
 

@@ -20,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from peft_studio.files import DRAFT, cache_write
 from peft_studio.tasks.base import Row
 from peft_studio.training.formats import formats
 from peft_studio.training.formats import greedy as decoding
@@ -117,15 +118,9 @@ def _write(file: Path, encoded: EncodedRows) -> None:
     content = save(arrays, told)
     if len(content) > MAX_BYTES // 2:
         return
-    draft = file.with_name(f"{file.stem}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(file)
+    cache_write(file, content)
+    with contextlib.suppress(OSError):
         _tidy(file.parent)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink()
 
 
 def _checksum(counts: tuple[int, int], *arrays: np.ndarray) -> str:
@@ -144,7 +139,7 @@ def _tidy(folder: Path) -> None:
             state = path.stat()
             if path.suffix == ".safetensors":
                 entries.append((state.st_mtime, state.st_size, path))
-            elif path.suffix == ".tmp" and time.time() - state.st_mtime > LEFTOVER_SECONDS:
+            elif path.suffix == DRAFT and time.time() - state.st_mtime > LEFTOVER_SECONDS:
                 path.unlink()
     size = sum(size for _, size, _ in entries)
     for _, bytes_, path in sorted(entries):

@@ -22,7 +22,7 @@ from typing import Any
 import ray
 from ray._private.state import available_resources_per_node  # the public function adds the nodes up
 
-from peft_studio.files import read_json
+from peft_studio.files import atomic_write, read_json
 from peft_studio.jobs.executors.ray.board import Board
 from peft_studio.jobs.executors.ray.link import Link, Work, write_lost
 from peft_studio.runs.paths import RunPaths
@@ -139,9 +139,7 @@ def home_name(home: Path) -> str:
     """What this home is called on clusters; made up once, as folders on other machines have the same path."""
     path = home / "ray-name"
     if not path.exists():
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(secrets.token_hex(6), encoding="ascii")
-        draft.replace(path)
+        atomic_write(path, secrets.token_hex(6))
     return path.read_text(encoding="ascii").strip()
 
 
