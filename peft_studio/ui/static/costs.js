@@ -2,7 +2,7 @@
 
 import { bar, cardHead, el, problem } from "./dom.js";
 import { bytes, integer, percent } from "./format.js";
-import { valueIsland, island } from "./islands.js";
+import { island, valueIsland } from "./islands.js";
 import { drawMap } from "./map.js";
 import { ledgerBar, ledgerKeys, totalOf } from "./memory.js";
 

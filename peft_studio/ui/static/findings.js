@@ -76,6 +76,7 @@ export function findingMarks(id, data, key) {
   return [{
     x: points.map(({ x }) => x),
     y: points.map(({ y }) => y),
+    name: "finding",
     mode: "markers",
     marker: {
       symbol: "triangle-down",

@@ -55,7 +55,7 @@ export const titleOf = (run) => run.name || run.title;
  * Selects these runs and no others.
  * @param {Iterable<string>} ids
  */
-export function select(ids) {
+function select(ids) {
   store.selected = new Set(ids);
   history.replaceState(history.state, "", addressSelecting(location.href, store.selected));
   emit("selection");
