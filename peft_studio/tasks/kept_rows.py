@@ -3,6 +3,7 @@
 A process that names no folder keeps nothing. Pure Python.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -11,7 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from peft_studio.files import cache_write, open_plain
+from peft_studio.errors import StorageError
+from peft_studio.files import atomic_write, open_plain
 from peft_studio.tasks.base import Row
 
 Pair = tuple[str, str]
@@ -62,7 +64,9 @@ def _read(file: Path) -> list[Pair] | None:
 
 
 def _write(file: Path, pairs: Sequence[Pair]) -> None:
-    cache_write(file, json.dumps({"key": _key(), "rows": pairs}))
+    with contextlib.suppress(OSError, StorageError):  # a full disk, or no home any more: the rows are at hand
+        file.parent.mkdir(exist_ok=True)
+        atomic_write(file, json.dumps({"key": _key(), "rows": pairs}))
 
 
 @cache
