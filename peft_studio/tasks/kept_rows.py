@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from peft_studio.files import cache_write, open_plain
+from peft_studio.errors import StorageError
+from peft_studio.files import atomic_write, open_plain
 from peft_studio.tasks.base import Row
 
 Pair = tuple[str, str]
@@ -80,7 +81,9 @@ def _read(file: Path) -> list[Pair] | None:
 
 
 def _write(file: Path, pairs: Sequence[Pair]) -> None:
-    cache_write(file, json.dumps({"key": code_key(), "rows": pairs}))
+    with contextlib.suppress(OSError, StorageError):  # a full disk, or no home any more: the rows are at hand
+        file.parent.mkdir(exist_ok=True)
+        atomic_write(file, json.dumps({"key": code_key(), "rows": pairs}))
 
 
 @cache
