@@ -18,8 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARING = {
     "browser": ("tests/browser/",),
     "ray": ("tests/jobs/executors/test_executors.py", "tests/jobs/executors/ray/"),
+    "library": ("tests/tasks/test_defects.py", "tests/tasks/test_docstrings.py", "tests/tasks/test_kept_rows.py"),
 }
-"""Tests that share something costly: an app with trained runs, a Ray cluster. One process runs them all."""
+"""Tests that share something costly: an app with trained runs, a Ray cluster, rows out of Python's own library. One
+process runs them all."""
 
 
 @pytest.hookimpl(tryfirst=True)

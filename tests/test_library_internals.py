@@ -112,7 +112,7 @@ CLASSES = (
 )  # fmt: skip
 """Class names in Gradio's own page that our styles mention."""
 LIBRARIES = ("gradio", "peft", "transformers", "torch", "accelerate", "ray", "datasets", "plotly", "huggingface_hub")
-DOCUMENTED = ("torch.nn", "torch.optim", "torch.autograd", "peft.utils")
+DOCUMENTED = ("torch.nn", "torch.optim", "torch.autograd", "torch.utils", "peft.utils")
 """Modules below a library's own that its documentation tells to import from."""
 
 

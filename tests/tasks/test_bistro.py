@@ -2,6 +2,7 @@
 
 import random
 import time
+from functools import cache
 
 import pytest
 import sacrebleu
@@ -9,12 +10,20 @@ import sacrebleu
 from peft_studio.errors import DataError
 from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
-from peft_studio.tasks.base import SPLITS, Row
+from peft_studio.tasks.base import SPLITS, Row, Split
 from peft_studio.tasks.bistro import BISTRO, realised
 from tests.tasks.invented import invented_words
 
-ALL = {split: bistro.load(split) for split in SPLITS}
-ROWS = [row for rows in ALL.values() for row in rows]
+
+@cache
+def all_rows() -> dict[Split, list[Row]]:
+    """Rows by split; made when they are first asked for, because every test process imports this file."""
+    return {split: bistro.load(split) for split in SPLITS}
+
+
+@cache
+def every_row() -> list[Row]:
+    return [row for rows in all_rows().values() for row in rows]
 
 
 def other_value(rng: random.Random, key: str, value: str) -> str:
@@ -24,19 +33,19 @@ def other_value(rng: random.Random, key: str, value: str) -> str:
 
 
 def test_sizes_and_shape() -> None:
-    assert {split: len(rows) for split, rows in ALL.items()} == {"train": 3200, "validation": 300, "test": 300}
-    for row in ROWS:
+    assert {split: len(rows) for split, rows in all_rows().items()} == {"train": 3200, "validation": 300, "test": 300}
+    for row in every_row():
         assert 3 <= len(row.slots) <= 8
         assert row.prompt.startswith("name: ")
         assert row.prompt.endswith(" =>")
         assert row.target == row.references[0]
         assert all(text.startswith(" ") and text[1] != " " for text in row.references)
-    assert all(5 <= len(row.references) <= 8 for split in ("validation", "test") for row in ALL[split])
+    assert all(5 <= len(row.references) <= 8 for split in ("validation", "test") for row in all_rows()[split])
 
 
 def test_every_prompt_and_reference_is_distinct() -> None:
-    assert len({row.prompt for row in ROWS}) == len(ROWS)
-    assert all(len(set(row.references)) == len(row.references) for row in ROWS)
+    assert len({row.prompt for row in every_row()}) == len(every_row())
+    assert all(len(set(row.references)) == len(row.references) for row in every_row())
 
 
 def test_rows_are_the_same_each_time_and_made_fast() -> None:
@@ -44,11 +53,11 @@ def test_rows_are_the_same_each_time_and_made_fast() -> None:
     start = time.process_time()
     again = {split: bistro.load(split) for split in SPLITS}
     assert time.process_time() - start < 3
-    assert again == ALL
+    assert again == all_rows()
 
 
 def test_names_of_the_splits_are_disjoint() -> None:
-    for split, rows in ALL.items():
+    for split, rows in all_rows().items():
         for row in rows:
             for key in {"name", "near"} & set(row.slots):
                 words = invented_words(row.slots[key])
@@ -57,7 +66,7 @@ def test_names_of_the_splits_are_disjoint() -> None:
 
 
 def test_every_reference_states_every_value() -> None:
-    for row in ROWS:
+    for row in every_row():
         for text in row.references:
             found = realised(row.slots, text)
             assert set(found) == set(row.slots)
@@ -66,7 +75,7 @@ def test_every_reference_states_every_value() -> None:
 
 def test_a_wrong_value_is_seen() -> None:
     rng = random.Random(3)
-    for row in ROWS:
+    for row in every_row():
         for key, value in row.slots.items():
             wrong = {**row.slots, key: other_value(rng, key, value)}
             for text in row.references[:2]:
@@ -94,11 +103,11 @@ def test_descriptions_vary() -> None:
             text = text.replace(value, key)
         return text
 
-    assert len({plan(row) for row in ALL["train"]}) > 2400
+    assert len({plan(row) for row in all_rows()["train"]}) > 2400
 
 
 def test_scores_equal_sacrebleu_and_counting() -> None:
-    rows = ALL["test"][:60]
+    rows = all_rows()["test"][:60]
     rng = random.Random(4)
     texts = [rng.choice(row.references) if rng.random() < 0.6 else rows[0].target for row in rows]
     figures = BISTRO.score(rows, texts)
@@ -113,7 +122,7 @@ def test_scores_equal_sacrebleu_and_counting() -> None:
 
 
 def test_scores_of_references_and_of_nothing() -> None:
-    rows = ALL["validation"]
+    rows = all_rows()["validation"]
     best = BISTRO.score(rows, [row.references[-1] for row in rows])
     assert all(best[key] == pytest.approx(100) for key in best)
     worst = BISTRO.score(rows, [""] * len(rows))
@@ -123,6 +132,6 @@ def test_scores_of_references_and_of_nothing() -> None:
 
 def test_wrong_number_of_predictions() -> None:
     with pytest.raises(DataError, match="1 predictions were given for 2 rows"):
-        BISTRO.score(ALL["test"][:2], ["x"])
+        BISTRO.score(all_rows()["test"][:2], ["x"])
     with pytest.raises(DataError):
         BISTRO.score([], [])

@@ -1,42 +1,58 @@
 """The defects task: balance, one class per function, and bugs that parse and differ from the original."""
 
 import ast
+import json
 import random
 from collections import Counter
+from functools import cache
+from pathlib import Path
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from peft_studio.errors import DataError
 from peft_studio.tasks import defects, stdlib
-from peft_studio.tasks.base import SPLITS
+from peft_studio.tasks.base import SPLITS, Row, Split
 from peft_studio.tasks.defects import DEFECTS, LABELS, MOST_ROWS, inject, inject_bugs
 
 CLEAN, DEFECTIVE = LABELS
-ALL = {split: defects.load(split) for split in SPLITS}
-ROWS = [row for rows in ALL.values() for row in rows]
-MODULE_OF = {function.source: function.module for function in stdlib.functions()}
 KINDS = {"off by one", "boundary", "operator", "negation", "variable", "arguments", "return"}
 
 
+@cache
+def all_rows() -> dict[Split, list[Row]]:
+    """Rows by split; made when they are first asked for, because every test process imports this file."""
+    return {split: defects.load(split) for split in SPLITS}
+
+
+@cache
+def every_row() -> list[Row]:
+    return [row for rows in all_rows().values() for row in rows]
+
+
+@cache
+def module_of() -> dict[str, str]:
+    return {function.source: function.module for function in stdlib.functions()}
+
+
 def test_sizes_and_balance() -> None:
-    for split, rows in ALL.items():
+    for split, rows in all_rows().items():
         assert 200 <= len(rows) <= MOST_ROWS[split]
         assert Counter(row.target for row in rows) == {CLEAN: len(rows) / 2, LABELS[1]: len(rows) / 2}
         assert all(row.references == (row.target,) for row in rows)
-    assert len(ALL["train"]) == 4000
+    assert len(all_rows()["train"]) == 4000
 
 
 def test_clean_rows_are_from_the_library_and_defective_ones_are_not() -> None:
-    for split, rows in ALL.items():
+    for split, rows in all_rows().items():
         for row in rows:
-            assert (row.prompt in MODULE_OF) == (row.target == CLEAN)
+            assert (row.prompt in module_of()) == (row.target == CLEAN)
             if row.target == CLEAN:
-                assert stdlib.split_of(MODULE_OF[row.prompt]) == split
+                assert stdlib.split_of(module_of()[row.prompt]) == split
 
 
 def test_every_row_is_one_function_in_the_same_layout() -> None:
-    for row in ROWS:
+    for row in every_row():
         (function,) = ast.parse(row.prompt).body
         assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         assert ast.get_docstring(function) is None
@@ -44,8 +60,8 @@ def test_every_row_is_one_function_in_the_same_layout() -> None:
 
 
 def test_no_function_has_two_classes() -> None:
-    assert len({row.prompt for row in ROWS}) == len(ROWS)
-    for split, rows in ALL.items():
+    assert len({row.prompt for row in every_row()}) == len(every_row())
+    for split, rows in all_rows().items():
         rng = random.Random(f"defects/2017/{split}")
         sources = defects._candidates(split)
         rng.shuffle(sources)
@@ -57,9 +73,10 @@ def test_no_function_has_two_classes() -> None:
         assert len(set(used)) == len(used)
 
 
-def test_rows_are_the_same_each_time() -> None:
-    defects._rows.cache_clear()
-    assert {split: defects.load(split) for split in SPLITS} == ALL
+def test_rows_are_the_same_each_time(library_rows: Path) -> None:
+    for split, rows in all_rows().items():
+        made = json.loads((library_rows / f"rows-defects-{split}.json").read_text(encoding="ascii"))["rows"]
+        assert made == [[row.prompt, row.target] for row in rows]
 
 
 def test_a_function_takes_up_to_three_bugs() -> None:
@@ -68,8 +85,8 @@ def test_a_function_takes_up_to_three_bugs() -> None:
         f"def f(x):\n    assert x {sign} {bound}" for sign in ("<", "<=") for bound in (3,)
     } - {source}
     assert inject_bugs(random.Random(0), "def f(self):\n    pass") is None
-    rows = [row.prompt for row in ALL["train"] if row.target == DEFECTIVE]
-    assert all(row not in MODULE_OF for row in rows)
+    rows = [row.prompt for row in all_rows()["train"] if row.target == DEFECTIVE]
+    assert all(row not in module_of() for row in rows)
 
 
 def test_bugs_parse_and_differ() -> None:
@@ -121,7 +138,7 @@ def test_nothing_to_break(body: str) -> None:
 
 
 def test_scores_equal_scikit_learn() -> None:
-    rows = ALL["test"]
+    rows = all_rows()["test"]
     targets = [row.target for row in rows]
     answers = [CLEAN if at % 3 else row.target for at, row in enumerate(rows)]
     figures = DEFECTS.score(rows, answers)

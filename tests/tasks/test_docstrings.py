@@ -3,6 +3,7 @@
 import ast
 import time
 import zlib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,27 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from peft_studio.errors import DataError
 from peft_studio.tasks import docstrings, stdlib
-from peft_studio.tasks.base import SPLITS
+from peft_studio.tasks.base import SPLITS, Row, Split
 from peft_studio.tasks.docstrings import DOCSTRINGS, summary_of
 
-ALL = {split: docstrings.load(split) for split in SPLITS}
-ROWS = [row for rows in ALL.values() for row in rows]
+
+@cache
+def all_rows() -> dict[Split, list[Row]]:
+    """Rows by split; made when they are first asked for, because every test process imports this file."""
+    return {split: docstrings.load(split) for split in SPLITS}
+
+
+@cache
+def every_row() -> list[Row]:
+    return [row for rows in all_rows().values() for row in rows]
 
 
 def test_sizes_and_shape() -> None:
-    sizes = {split: len(rows) for split, rows in ALL.items()}
+    sizes = {split: len(rows) for split, rows in all_rows().items()}
     assert 3000 < sum(sizes.values()) < 8000
     assert sizes["train"] > 0.7 * sum(sizes.values())
     assert min(sizes.values()) >= 200
-    for row in ROWS:
+    for row in every_row():
         source = row.prompt.removesuffix("\n# Summary:")
         assert source != row.prompt
         assert len(source) <= stdlib.MAX_CHARS
@@ -35,7 +44,7 @@ def test_sizes_and_shape() -> None:
 
 
 def test_a_prompt_is_one_function_without_docstrings() -> None:
-    for row in ALL["test"]:
+    for row in all_rows()["test"]:
         (function,) = ast.parse(row.prompt).body
         assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         assert all(
@@ -46,7 +55,7 @@ def test_a_prompt_is_one_function_without_docstrings() -> None:
 
 
 def test_no_function_is_there_twice() -> None:
-    assert len({row.prompt for row in ROWS}) == len(ROWS)
+    assert len({row.prompt for row in every_row()}) == len(every_row())
 
 
 def test_modules_belong_to_one_split() -> None:
@@ -55,7 +64,7 @@ def test_modules_belong_to_one_split() -> None:
         assert stdlib.split_of(module) == {8: "validation", 9: "test"}.get(rest, "train")
         assert module not in ("test", "lib2to3", "site-packages")
     module_of = {docstrings.make_prompt(function.source): function.module for function in stdlib.functions()}
-    for split, rows in ALL.items():
+    for split, rows in all_rows().items():
         assert {stdlib.split_of(module_of[row.prompt]) for row in rows} == {split}
 
 
@@ -64,7 +73,7 @@ def test_rows_are_the_same_each_time_and_read_once() -> None:
     stdlib.functions.cache_clear()
     docstrings._rows.cache_clear()
     start = time.process_time()
-    assert {split: docstrings.load(split) for split in SPLITS} == ALL
+    assert {split: docstrings.load(split) for split in SPLITS} == all_rows()
     assert time.process_time() - start < 15
     assert stdlib.functions() == functions
     assert stdlib.functions() is stdlib.functions()
@@ -114,7 +123,7 @@ def test_sources_that_are_not_installed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_scores_equal_the_libraries() -> None:
-    rows = ALL["test"][:50]
+    rows = all_rows()["test"][:50]
     texts = [row.target if at % 2 else "" for at, row in enumerate(rows)]
     figures = DOCSTRINGS.score(rows, texts)
     references = [row.target.strip() for row in rows]

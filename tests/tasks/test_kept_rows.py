@@ -1,8 +1,6 @@
 """Rows are made once and kept; whatever is wrong with what was kept, they are made again."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,6 @@ from peft_studio.tasks import kept_rows
 from peft_studio.tasks.base import Row
 from peft_studio.tasks.kept_rows import kept, use_folder
 
-ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [("def f(): pass", " Does nothing."), ("größe\n", "🙂 ok")]
 ROWS = tuple(Row(prompt, target, (target,)) for prompt, target in PAIRS)
 
@@ -70,12 +67,11 @@ def test_a_home_that_is_gone_is_not_made_again(tmp_path: Path, folder: Path) -> 
     assert not (tmp_path / "gone").exists()
 
 
-def test_rows_of_the_library_are_the_same_from_disk(folder: Path) -> None:
+def test_rows_of_the_library_are_the_same_from_disk(library_rows: Path, folder: Path) -> None:
     from peft_studio.tasks import defects, docstrings
 
-    command = [sys.executable, "-m", "peft_studio.tasks", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True)
-    assert len(list(folder.iterdir())) == 6
+    use_folder(library_rows)
+    assert len(list(library_rows.iterdir())) == 6
     for name, module in (("docstrings", docstrings), ("defects", defects)):
         made = [Row(prompt, target, (target,)) for prompt, target in module._make("validation")]
         assert list(kept(f"{name}-validation", pytest.fail)) == made  # type: ignore[arg-type]

@@ -2,18 +2,28 @@
 
 import re
 from collections import Counter
+from functools import cache
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from peft_studio.errors import DataError
 from peft_studio.tasks import reviews
-from peft_studio.tasks.base import SPLITS, Row
+from peft_studio.tasks.base import SPLITS, Row, Split
 from peft_studio.tasks.reviews import HELD_OUT, NEGATIVE, POSITIVE, REVIEWS
 
-ALL = {split: reviews.load(split) for split in SPLITS}
-ROWS = [row for rows in ALL.values() for row in rows]
 CLASS_OF = {word: label for topic in reviews._TOPICS for label, some in topic.opinions.items() for word in some}
+
+
+@cache
+def all_rows() -> dict[Split, list[Row]]:
+    """Rows by split; made when they are first asked for, because every test process imports this file."""
+    return {split: reviews.load(split) for split in SPLITS}
+
+
+@cache
+def every_row() -> list[Row]:
+    return [row for rows in all_rows().values() for row in rows]
 
 
 def words_of(row: Row) -> list[str]:
@@ -21,10 +31,10 @@ def words_of(row: Row) -> list[str]:
 
 
 def test_sizes_and_balance() -> None:
-    assert {split: len(rows) for split, rows in ALL.items()} == {"train": 6000, "validation": 300, "test": 300}
-    for rows in ALL.values():
+    assert {split: len(rows) for split, rows in all_rows().items()} == {"train": 6000, "validation": 300, "test": 300}
+    for rows in all_rows().values():
         assert set(Counter(row.target for row in rows).values()) == {len(rows) // 2}
-    for row in ROWS:
+    for row in every_row():
         assert row.references == (row.target,)
         assert row.target in REVIEWS.labels
         assert 1 <= len(re.findall(r"\.(?= |$)", row.prompt)) <= 6
@@ -33,22 +43,22 @@ def test_sizes_and_balance() -> None:
 
 
 def test_no_review_is_there_twice() -> None:
-    assert len({row.prompt for row in ROWS}) == len(ROWS)
+    assert len({row.prompt for row in every_row()}) == len(every_row())
 
 
 def test_rows_are_the_same_each_time() -> None:
     reviews._rows.cache_clear()
-    assert {split: reviews.load(split) for split in SPLITS} == ALL
+    assert {split: reviews.load(split) for split in SPLITS} == all_rows()
 
 
 def test_a_tenth_of_the_opinion_words_is_held_out() -> None:
     assert len(HELD_OUT) == pytest.approx(len(CLASS_OF) / 10)
     assert Counter(CLASS_OF[word] for word in HELD_OUT) == {POSITIVE: len(HELD_OUT) / 2, NEGATIVE: len(HELD_OUT) / 2}
-    assert not any(HELD_OUT & set(words_of(row)) for row in ALL["train"])
+    assert not any(HELD_OUT & set(words_of(row)) for row in all_rows()["train"])
     for split in ("validation", "test"):
-        share = sum(bool(HELD_OUT & set(words_of(row))) for row in ALL[split]) / 300
+        share = sum(bool(HELD_OUT & set(words_of(row))) for row in all_rows()[split]) / 300
         assert 0.15 < share < 0.4
-    seen = {word for row in ALL["train"] for word in words_of(row)}
+    seen = {word for row in all_rows()["train"] for word in words_of(row)}
     assert set(CLASS_OF) - HELD_OUT <= seen
 
 
@@ -60,14 +70,14 @@ def test_every_plan_serves_both_classes() -> None:
 
 def test_the_majority_of_opinion_words_does_not_tell_enough() -> None:
     right = 0.0
-    for row in ALL["test"]:
+    for row in all_rows()["test"]:
         balance = sum({POSITIVE: 1, NEGATIVE: -1}.get(CLASS_OF.get(word, ""), 0) for word in words_of(row))
         right += 0.5 if balance == 0 else (balance > 0) == (row.target == POSITIVE)
     assert 0.35 < right / 300 < 0.8
 
 
 def test_scores_equal_scikit_learn() -> None:
-    rows = ALL["test"]
+    rows = all_rows()["test"]
     targets = [row.target for row in rows]
     answers = [POSITIVE if at % 3 else row.target for at, row in enumerate(rows)]
     figures = REVIEWS.score(rows, answers)
