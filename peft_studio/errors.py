@@ -6,6 +6,7 @@
     ├── ModelError             no such model, or a directory that is not one
     ├── HubOfflineError        the Hugging Face Hub cannot be reached
     ├── DataError              rows that cannot be used
+    ├── OutOfTimeError         reading a file took more time than is allowed
     ├── ArchiveError           a file that is not the whole and undamaged export of a run
     ├── StorageError           the home folder is full, locked or not writable
     ├── CheckpointError        a checkpoint that a run cannot go on from
@@ -68,6 +69,10 @@ class HubOfflineError(StudioError):
 
 class DataError(StudioError):
     """Rows of a task cannot be used."""
+
+
+class OutOfTimeError(StudioError):
+    """Reading a file took more time than is allowed; raised by the reader program's signal handler."""
 
 
 class ArchiveError(StudioError):

@@ -25,10 +25,6 @@ MAX_WAITING = 8
 _PACKAGE_PARENT = Path(__file__).resolve().parents[3]
 
 
-class OutOfTimeError(Exception):
-    """The reader program has used up its time; raised by its signal handler."""
-
-
 class _Turns:
     """Lets a few readers run at a time. When many wait, the one that waits longest gives up: who types asks anew with
     every character, and threads that wait would in the end keep a page from being served.

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_studio.errors import DataError
+from peft_studio.errors import DataError, OutOfTimeError
 from peft_studio.files import open_plain, read_json
 from peft_studio.tasks.kept_rows import cache_folder, code_key
 from peft_studio.tasks.reading.arrow import map_file, write_file
@@ -25,7 +25,6 @@ from peft_studio.tasks.reading.reader_client import (
     MAX_CPU_SECONDS,
     MAX_MEMORY,
     MAX_SECONDS,
-    OutOfTimeError,
     ask_reader,
     too_much,
     turns,
