@@ -22,6 +22,7 @@ def test_environment_and_overrides(tmp_path: Path) -> None:
 
 def test_a_space_listens_on_all_addresses() -> None:
     assert load_settings({"SPACE_ID": "me/studio"}).host == "0.0.0.0"
+    assert load_settings({"SPACE_ID": "me/studio"}).public and not load_settings({}).public
     assert load_settings({"SPACE_ID": "me/studio", "GRADIO_SERVER_NAME": "1.2.3.4"}).host == "1.2.3.4"
 
 

@@ -1,14 +1,16 @@
 """What every executor does; one suite for all of them. A new executor adds a line to ``MAKERS``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from job_kit import PRELOAD, make_config, plan, wait_for
 
+from peft_studio.errors import JobError, StudioError
 from peft_studio.files import read_json
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.local import LocalExecutor
+from peft_studio.jobs.manager import JobManager
 from peft_studio.processes.warm_client import WarmClient
 from peft_studio.runs.claims import claim_run, write_exit
 from peft_studio.runs.paths import RunPaths
@@ -16,6 +18,7 @@ from peft_studio.runs.reader import RunReader
 from peft_studio.runs.requeue import BY_USER, requeue
 from peft_studio.runs.status import Status, run_state
 from peft_studio.runs.store import RunStore
+from peft_studio.settings import Settings
 
 Make = Callable[[Path, str], Executor]
 
@@ -175,3 +178,21 @@ def test_a_claim_of_somebody_else_is_respected(make: Callable[..., Executor], ho
     executor.start(run)
     wait_for(lambda: not executor.pending(run))
     assert (read_json(run.claim) or {})["by"] == "scheduler" and not run.events.exists()
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_a_public_app_tells_its_processes(tmp_path: Path, public: bool) -> None:
+    """What visitors may name is a setting, handed to whoever reads files."""
+    told: list[list[str]] = []
+
+    class Warm(WarmClient):
+        def launch(self, module: str, args: Sequence[str], log: Path) -> int:
+            told.append(list(args))
+            raise JobError("enough is known")
+
+    manager = JobManager(Settings(home=tmp_path, public=public), warm=Warm(tmp_path / "warm.log", 1))
+    for start in (lambda: manager.executor.start(RunPaths(tmp_path)), lambda: manager.engine.estimate({})):
+        with pytest.raises(StudioError):
+            start()
+    assert [("--public" in args) for args in told] == [public, public]
+    assert manager.fetcher._public is public
