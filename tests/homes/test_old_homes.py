@@ -41,7 +41,7 @@ def plain(value: Any) -> Any:
 
 
 def test_the_list_is_as_it_was(manager: JobManager) -> None:
-    infos = [plain(info.to_dict()) for info in manager.list()]
+    infos = [plain(info.to_dict()) for info in manager.library.list()]
     assert [{key: info[key] for key in old} for info, old in zip(infos, TOLD["list"], strict=True)] == TOLD["list"]
     assert sorted(info["status"] for info in infos) == ["failed", "finished", "finished", "queued", "stopped"]
     again = JobManager(manager.settings)  # from the cache that was just written
@@ -50,42 +50,44 @@ def test_the_list_is_as_it_was(manager: JobManager) -> None:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_curves_figures_findings_and_details_are_as_they_were(manager: JobManager, run: str) -> None:
-    old, info = TOLD["runs"][run], manager.info(run)
-    assert plain(manager.series(run)) == old["series"] and plain(manager.metrics(run)) == old["metrics"]
-    assert plain([finding.to_dict() for finding in manager.findings(run)]) == old["findings"]
-    details = plain(run_details(info, manager.store.paths(run), manager.latest_event(run, "saved")))
+    old, info = TOLD["runs"][run], manager.library.info(run)
+    assert (
+        plain(manager.library.series(run)) == old["series"] and plain(manager.library.metrics(run)) == old["metrics"]
+    )
+    assert plain([finding.to_dict() for finding in manager.library.findings(run)]) == old["findings"]
+    details = plain(run_details(info, manager.store.paths(run), manager.library.latest_event(run, "saved")))
     assert {key: details[key] for key in old["details"]} == old["details"]
-    assert manager.clone(run) == manager.store.config(run).model_dump(mode="json") == info.config
+    assert manager.library.clone(run) == manager.store.config(run).model_dump(mode="json") == info.config
 
 
 def test_what_it_saved_is_exported(manager: JobManager) -> None:
-    for run in (info.id for info in manager.list() if info.adapter_bytes):
+    for run in (info.id for info in manager.library.list() if info.adapter_bytes):
         out = io.BytesIO()
         export_zip(manager.store.paths(run), out)
         with zipfile.ZipFile(out) as archive:
             facts = json.loads(archive.read("metrics.json"))
-            assert facts["metrics"] == manager.info(run).metrics and facts["summary"]["seconds"] > 0
+            assert facts["metrics"] == manager.library.info(run).metrics and facts["summary"]["seconds"] > 0
             assert archive.testzip() is None and "adapter_model.safetensors" in archive.namelist()
 
 
 @pytest.mark.parametrize("status", ["finished", "stopped", "failed"])
 def test_its_runs_are_packed_and_taken_in(manager: JobManager, tmp_path: Path, status: str) -> None:
     manager.export_run(IDS[status], tmp_path / "run.zip")
-    copy = manager.info(manager.import_run(tmp_path / "run.zip"))
-    told = manager.info(IDS[status])
+    copy = manager.library.info(manager.import_run(tmp_path / "run.zip"))
+    told = manager.library.info(IDS[status])
     assert (copy.status, copy.step, copy.loss, copy.metrics) == (told.status, told.step, told.loss, told.metrics)
 
 
 def test_the_stopped_run_goes_on(manager: JobManager) -> None:
     run, paths = IDS["stopped"], manager.store.paths(IDS["stopped"])
-    before = manager.metrics(run)
+    before = manager.library.metrics(run)
     manager.resume(run)
-    info = manager.info(run)
+    info = manager.library.info(run)
     assert (info.status, info.reason, info.attempts) == (Status.QUEUED, f"resumes at step {info.checkpoint_step}", 1)
     command = [sys.executable, "-m", "peft_studio.worker", str(paths.root), "--threads", "1"]
     assert subprocess.run(command, cwd=ROOT, timeout=200, check=False).returncode == 0
-    info = manager.info(run)
+    info = manager.library.info(run)
     assert (info.status, info.step) == (Status.FINISHED, info.max_steps), info.reason
-    points = [row for row in manager.metrics(run) if row["name"] == "train/loss"]
+    points = [row for row in manager.library.metrics(run) if row["name"] == "train/loss"]
     assert [row["step"] for row in points] == list(range(1, info.max_steps + 1))
     assert [row for row in before if row["name"] == "train/loss"] == points[:6]
