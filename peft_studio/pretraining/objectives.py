@@ -222,10 +222,7 @@ class Denoising:
     def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
         """Cross entropy of the whole text."""
         logits = model(
-            input_ids=batch["source"],
-            attention_mask=batch["mask"],
-            decoder_input_ids=batch["given"],
-            use_cache=False,
+            input_ids=batch["source"], attention_mask=batch["mask"], decoder_input_ids=batch["given"], use_cache=False
         ).logits
         return F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten(), ignore_index=_IGNORED)
 

@@ -111,12 +111,7 @@ def guess(table: Table, kind: TaskKind | None = None) -> Guess:
         kind = "classification" if _is_label(names[target], filled[target]) else "generation"
         reason += f" {_why_kind(kind, filled[target])}"
     return Guess(
-        source,
-        target,
-        references if kind == "generation" else "",
-        kind,
-        reason,
-        _pair_template(source, rest, kind),
+        source, target, references if kind == "generation" else "", kind, reason, _pair_template(source, rest, kind)
     )
 
 
