@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from peft_studio.tasks.base import Row
 from peft_studio.tasks.tables import Cell, Table
@@ -103,15 +103,12 @@ class ArrowRows(Sequence[Row]):
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        numbers = range(self._count)[index]
-        if isinstance(numbers, int):
-            return next(self._made(numbers, 1))
-        if numbers.step == 1:
-            return list(self._made(numbers.start, len(numbers)))
-        return [self[number] for number in numbers]
+        numbers = range(self._start, self._start + self._count)[index]
+        return self._made([numbers])[0] if isinstance(numbers, int) else self._made(numbers)
 
     def __iter__(self) -> Iterator[Row]:
-        return self._made(0, self._count)
+        for start in range(0, self._count, _AT_A_TIME):
+            yield from self[start : start + _AT_A_TIME]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
@@ -127,10 +124,9 @@ class ArrowRows(Sequence[Row]):
         shortest: list[str] = targets.take(order.slice(0, count)).to_pylist()
         return shortest
 
-    def _made(self, first: int, count: int) -> Iterator[Row]:
-        columns: Any = self._columns()
-        for start in range(first, first + count, _AT_A_TIME):
-            part = columns.slice(self._start + start, min(_AT_A_TIME, first + count - start))
-            values = (part.column(name).to_pylist() for name in ("prompt", "target", "references"))
-            for prompt, target, references in zip(*values, strict=True):
-                yield Row(prompt, target, tuple(references) if references else (target,))
+    def _made(self, numbers: Sequence[int]) -> list[Row]:
+        import pyarrow
+
+        columns = self._columns().take(pyarrow.array(numbers, pyarrow.int64()))
+        values = (columns.column(name).to_pylist() for name in ("prompt", "target", "references"))
+        return [Row(prompt, target, tuple(more or (target,))) for prompt, target, more in zip(*values, strict=True)]
