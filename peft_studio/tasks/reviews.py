@@ -7,7 +7,6 @@ and test only. Rows are generated from a fixed seed. Pure Python.
 """
 
 import random
-import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -15,12 +14,11 @@ from typing import NamedTuple
 
 import peft_studio.tasks.metrics as metrics
 from peft_studio.tasks.base import SPLITS, Row, Split, Task
-from peft_studio.tasks.small_world import words
+from peft_studio.tasks.small_world import fix_articles, words
 
 NEGATIVE, POSITIVE = LABELS = ("negative", "positive")
 SIZES: dict[Split, int] = {"train": 6000, "validation": 300, "test": 300}
 _SEED = 2017
-_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou])")
 
 
 class _Topic(NamedTuple):
@@ -177,7 +175,7 @@ def _review(rng: random.Random, label: str, split: Split) -> str:
         sentences.insert(rng.choice((0, 0, 1)), _capital(rng.choice(_OPENINGS).format(**filler)))
     if rng.random() < 0.25:
         sentences.append(rng.choice(_CLOSINGS[label]))
-    return _ARTICLE.sub(r"\1n ", " ".join(sentences))
+    return fix_articles(" ".join(sentences))
 
 
 @lru_cache(maxsize=1)
@@ -199,9 +197,9 @@ def _rows() -> dict[Split, tuple[Row, ...]]:
     return made
 
 
-def load(split: Split) -> list[Row]:
+def load(split: Split) -> tuple[Row, ...]:
     """The rows of one split, half of them of each class."""
-    return list(_rows()[split])
+    return _rows()[split]
 
 
 REVIEWS = Task(
