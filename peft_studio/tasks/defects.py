@@ -234,11 +234,6 @@ def _candidates(split: Split) -> list[str]:
     ]
 
 
-@lru_cache(maxsize=3)
-def _rows(split: Split) -> tuple[Row, ...]:
-    return kept(f"defects-{split}", partial(_make, split))
-
-
 def _make(split: Split) -> list[Pair]:
     rng = random.Random(f"defects/{_SEED}/{split}")
     known = {function.source for function in stdlib.functions()}
@@ -258,13 +253,14 @@ def _make(split: Split) -> list[Pair]:
     return rows
 
 
-def load(split: Split) -> list[Row]:
+@lru_cache(maxsize=3)
+def load(split: Split) -> tuple[Row, ...]:
     """The rows of one split, half of them with bugs; each function is in one row only.
 
     Raises:
         DataError: The sources of the standard library are not installed.
     """
-    return list(_rows(split))
+    return kept(f"defects-{split}", partial(_make, split))
 
 
 DEFECTS = Task(
