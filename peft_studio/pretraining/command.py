@@ -18,7 +18,7 @@ import torch
 from peft_studio.pretraining import probe
 from peft_studio.pretraining.objectives import Denoising, MaskedTokens
 from peft_studio.pretraining.plan import PretrainingPlan
-from peft_studio.pretraining.pretrainer import Pretrainer
+from peft_studio.pretraining.pretrainer import Pretrainer, export_model
 from peft_studio.pretraining.readme_card import CardFacts, render_card
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def finish(run: Pretrainer, folder: Path, name: str = "nano-lm") -> None:
         name: The model's name on the card.
     """
     facts = _facts(run, name)
-    run.export(folder)
+    export_model(run.model, run.tokenizer, folder)
     (folder / "README.md").write_text(render_card(facts), encoding="utf-8")
     record = {key: value for key, value in asdict(facts).items() if key != "samples"}
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
