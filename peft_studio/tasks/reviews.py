@@ -26,37 +26,29 @@ class _Topic(NamedTuple):
     opinions: dict[str, tuple[str, ...]]
 
 
-def _things(text: str) -> tuple[str, ...]:
-    return tuple(f"the {word}" for word in words(text))
+def _topic(things: str, good: str, bad: str) -> _Topic:
+    return _Topic(tuple(f"the {word}" for word in words(things)), {POSITIVE: words(good), NEGATIVE: words(bad)})
 
 
-_FOOD = _Topic(
-    _things("soup curry pie stew fish salad pasta bread cake tea coffee food"),
-    {
-        POSITIVE: words("good fresh tender tasty rich crisp light hot sweet juicy"),
-        NEGATIVE: words("cold old dry bland stale burnt sour heavy salty raw"),
-    },
+_FOOD = _topic(
+    "soup curry pie stew fish salad pasta bread cake tea coffee food",
+    "good fresh tender tasty rich crisp light hot sweet juicy",
+    "cold old dry bland stale burnt sour heavy salty raw",
 )
-_SERVICE = _Topic(
-    _things("waiter waitress owner cook boy girl man woman"),
-    {
-        POSITIVE: words("friendly cheerful patient calm kind polite helpful quick gentle happy"),
-        NEGATIVE: words("rude slow angry nervous sleepy tired careless grumpy proud cross"),
-    },
+_SERVICE = _topic(
+    "waiter waitress owner cook boy girl man woman",
+    "friendly cheerful patient calm kind polite helpful quick gentle happy",
+    "rude slow angry nervous sleepy tired careless grumpy proud cross",
 )
-_ROOM = _Topic(
-    _things("room terrace garden corner bar place table house"),
-    {
-        POSITIVE: words("lovely cosy bright clean tidy sunny pretty quiet restful warm"),
-        NEGATIVE: words("dark dusty noisy crowded narrow dirty gloomy shabby damp empty"),
-    },
+_ROOM = _topic(
+    "room terrace garden corner bar place table house",
+    "lovely cosy bright clean tidy sunny pretty quiet restful warm",
+    "dark dusty noisy crowded narrow dirty gloomy shabby damp empty",
 )
-_WHOLE = _Topic(
-    _things("evening meal visit lunch dinner party"),
-    {
-        POSITIVE: words("great wonderful pleasant splendid perfect delightful fine charming grand memorable"),
-        NEGATIVE: words("poor awful dull sad terrible dreadful wasted miserable bad boring"),
-    },
+_WHOLE = _topic(
+    "evening meal visit lunch dinner party",
+    "great wonderful pleasant splendid perfect delightful fine charming grand memorable",
+    "poor awful dull sad terrible dreadful wasted miserable bad boring",
 )
 _TOPICS = (_FOOD, _FOOD, _SERVICE, _ROOM, _WHOLE)
 
