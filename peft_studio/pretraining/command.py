@@ -7,7 +7,6 @@ that very run.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,12 +108,10 @@ def _facts(run: Pretrainer, name: str) -> CardFacts:
         seconds=run.progress.seconds,
         text_bytes=run.progress.text_bytes,
         digest=run.progress.digest,
-        losses=measured["losses"],
-        bits=measured["bits"],
         probe={} if rebuilds else figures,
         curve=run.progress.curve,
-        samples=measured["samples"],
         machine=f"{torch.get_num_threads()} CPU threads (shared machine), {precision}, torch {torch.__version__}",
+        **measured,
     )
 
 
@@ -160,7 +157,3 @@ def main(argv: list[str]) -> int:
     run.train()
     finish(run, args.out or Path(args.model), args.model)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -57,9 +57,8 @@ _FLAGS = {
 }
 _SUBJECTS = (
     ("horse", world.person), ("dog", world.person), ("ship", world.venue), ("book", world.venue),
-    ("song", world.person),
-    ("garden", world.venue), ("boat", world.venue), ("painting", world.venue), ("clock", world.person),
-    ("farm", world.venue), ("bridge", world.venue), ("parrot", world.person),
+    ("song", world.person), ("garden", world.venue), ("boat", world.venue), ("painting", world.venue),
+    ("clock", world.person), ("farm", world.venue), ("bridge", world.venue), ("parrot", world.person),
 )  # fmt: skip
 _KINDS = ("kind", _word("thing")), ("work", _word("job")), ("used as", _word("type")), ("once", _word("site"))
 _LAYOUTS = (

@@ -10,8 +10,8 @@ reader can reach 100 %. Pure Python.
 import ast
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import peft_studio.tasks.metrics as metrics
 import peft_studio.tasks.stdlib as stdlib
@@ -42,21 +42,14 @@ _LEFT_ALONE = {"annotation", "returns", "decorator_list", "args", "type_params"}
 """Fields of definitions in which no bug is put. A call's ``args`` are not meant; they are looked into."""
 
 
-@dataclass(frozen=True)
-class _Change:
+class _Change(NamedTuple):
     kind: str
     old: ast.AST
     new: ast.AST
 
 
-@dataclass(frozen=True)
-class Defect:
-    """A function with a bug.
-
-    Attributes:
-        kind: ``off by one``, ``boundary``, ``operator``, ``negation``, ``variable``, ``arguments`` or ``return``.
-        source: The changed definition.
-    """
+class Defect(NamedTuple):
+    """A function with a bug of a kind: off by one, boundary, operator, negation, variable, arguments or return."""
 
     kind: str
     source: str
