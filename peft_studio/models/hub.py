@@ -140,11 +140,7 @@ def _ask(question: Callable[[], _Result]) -> _Result:
 
 
 def _within(seconds: float, work: Callable[[], _Result]) -> _Result:
-    """Runs ``work`` in a thread of its own, which is left behind when it takes too long.
-
-    Raises:
-        TimeoutError: It took too long.
-    """
+    """Runs ``work`` in a thread of its own, which is left behind when it takes too long."""
     results: list[_Result] = []
     errors: list[BaseException] = []
 

@@ -22,12 +22,10 @@ class Layout:
         model_type: ``config.model_type`` of transformers.
         kind: What the architecture reads and writes.
         blocks: Paths of the lists of transformer blocks, in the order in which text passes through them.
-        attention: Linear layers of attention, cross-attention included.
-        mlp: Linear layers of the feed-forward network.
+        attention: Linear layers of attention, cross-attention included; the last one ends it.
+        mlp: Linear layers of the feed-forward network; the last one ends it.
         key_value: Linear layers that make keys and values.
-        attention_output: Linear layers that end an attention.
         mlp_input: Linear layers that the feed-forward network's input enters first.
-        mlp_output: The linear layer that ends the feed-forward network.
         norms: Normalisation layers of a block.
         final_norm: Path of the normalisation after the last block; empty when there is none.
         outer_norms: Paths of other normalisations outside of blocks.
@@ -44,9 +42,7 @@ class Layout:
     attention: tuple[str, ...]
     mlp: tuple[str, ...]
     key_value: tuple[str, ...]
-    attention_output: tuple[str, ...]
     mlp_input: tuple[str, ...]
-    mlp_output: str
     norms: tuple[str, ...]
     embedding: str
     final_norm: str = ""
@@ -55,6 +51,17 @@ class Layout:
     new_heads: tuple[str, ...] = ("score",)
     inside: str = ""
     purpose: Purpose = "generation"
+
+    @property
+    def attention_output(self) -> tuple[str, ...]:
+        """Linear layers that end an attention: self-attention and cross-attention call theirs the same."""
+        last = self.attention[-1].rpartition(".")[2]
+        return tuple(name for name in self.attention if name.rpartition(".")[2] == last)
+
+    @property
+    def mlp_output(self) -> str:
+        """The linear layer that ends the feed-forward network."""
+        return self.mlp[-1]
 
     @property
     def task_type(self) -> str:
@@ -92,158 +99,95 @@ class Layout:
 
 
 _LLAMA = Layout(
-    model_type="llama",
-    kind="decoder",
-    blocks=("model.layers",),
+    model_type="llama", kind="decoder", blocks=("model.layers",),
+    embedding="model.embed_tokens", final_norm="model.norm",
     attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
-    mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
     key_value=("self_attn.k_proj", "self_attn.v_proj"),
-    attention_output=("self_attn.o_proj",),
-    mlp_input=("mlp.gate_proj",),
-    mlp_output="mlp.down_proj",
+    mlp=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"), mlp_input=("mlp.gate_proj",),
     norms=("input_layernorm", "post_attention_layernorm"),
-    final_norm="model.norm",
-    embedding="model.embed_tokens",
-)
+)  # fmt: skip
 _QWEN3 = replace(_LLAMA, model_type="qwen3", norms=(*_LLAMA.norms, "self_attn.q_norm", "self_attn.k_norm"))
 _GEMMA2 = replace(
     _LLAMA, model_type="gemma2", norms=(*_LLAMA.norms, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 )
 _PHI3 = replace(
-    _LLAMA,
-    model_type="phi3",
-    attention=("self_attn.qkv_proj", "self_attn.o_proj"),
-    mlp=("mlp.gate_up_proj", "mlp.down_proj"),
-    key_value=("self_attn.qkv_proj",),
-    mlp_input=("mlp.gate_up_proj",),
-)
+    _LLAMA, model_type="phi3",
+    attention=("self_attn.qkv_proj", "self_attn.o_proj"), key_value=("self_attn.qkv_proj",),
+    mlp=("mlp.gate_up_proj", "mlp.down_proj"), mlp_input=("mlp.gate_up_proj",),
+)  # fmt: skip
 _GPT2 = Layout(
-    model_type="gpt2",
-    kind="decoder",
-    blocks=("transformer.h",),
-    attention=("attn.c_attn", "attn.c_proj"),
-    mlp=("mlp.c_fc", "mlp.c_proj"),
-    key_value=("attn.c_attn",),
-    attention_output=("attn.c_proj",),
-    mlp_input=("mlp.c_fc",),
-    mlp_output="mlp.c_proj",
+    model_type="gpt2", kind="decoder", blocks=("transformer.h",),
+    embedding="transformer.wte", final_norm="transformer.ln_f",
+    attention=("attn.c_attn", "attn.c_proj"), key_value=("attn.c_attn",),
+    mlp=("mlp.c_fc", "mlp.c_proj"), mlp_input=("mlp.c_fc",),
     norms=("ln_1", "ln_2"),
-    final_norm="transformer.ln_f",
-    embedding="transformer.wte",
-)
+)  # fmt: skip
 _GPT_NEOX = Layout(
-    model_type="gpt_neox",
-    kind="decoder",
-    blocks=("gpt_neox.layers",),
-    attention=("attention.query_key_value", "attention.dense"),
-    mlp=("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
-    key_value=("attention.query_key_value",),
-    attention_output=("attention.dense",),
-    mlp_input=("mlp.dense_h_to_4h",),
-    mlp_output="mlp.dense_4h_to_h",
+    model_type="gpt_neox", kind="decoder", blocks=("gpt_neox.layers",),
+    embedding="gpt_neox.embed_in", final_norm="gpt_neox.final_layer_norm",
+    attention=("attention.query_key_value", "attention.dense"), key_value=("attention.query_key_value",),
+    mlp=("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"), mlp_input=("mlp.dense_h_to_4h",),
     norms=("input_layernorm", "post_attention_layernorm"),
-    final_norm="gpt_neox.final_layer_norm",
-    embedding="gpt_neox.embed_in",
-)
+)  # fmt: skip
 _OPT = Layout(
-    model_type="opt",
-    kind="decoder",
-    blocks=("model.decoder.layers",),
+    model_type="opt", kind="decoder", blocks=("model.decoder.layers",),
+    embedding="model.decoder.embed_tokens", final_norm="model.decoder.final_layer_norm",
     attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"),
-    mlp=("fc1", "fc2"),
     key_value=("self_attn.k_proj", "self_attn.v_proj"),
-    attention_output=("self_attn.out_proj",),
-    mlp_input=("fc1",),
-    mlp_output="fc2",
+    mlp=("fc1", "fc2"), mlp_input=("fc1",),
     norms=("self_attn_layer_norm", "final_layer_norm"),
-    final_norm="model.decoder.final_layer_norm",
-    embedding="model.decoder.embed_tokens",
-)
+)  # fmt: skip
 _BERT = Layout(
-    model_type="bert",
-    kind="encoder",
-    blocks=("bert.encoder.layer",),
+    model_type="bert", kind="encoder", blocks=("bert.encoder.layer",),
+    embedding="bert.embeddings.word_embeddings", outer_norms=("bert.embeddings.LayerNorm",),
     attention=("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
-    mlp=("intermediate.dense", "output.dense"),
     key_value=("attention.self.key", "attention.self.value"),
-    attention_output=("attention.output.dense",),
-    mlp_input=("intermediate.dense",),
-    mlp_output="output.dense",
+    mlp=("intermediate.dense", "output.dense"), mlp_input=("intermediate.dense",),
     norms=("attention.output.LayerNorm", "output.LayerNorm"),
-    outer_norms=("bert.embeddings.LayerNorm",),
-    embedding="bert.embeddings.word_embeddings",
     new_heads=("classifier",),
-)
+)  # fmt: skip
 _ROBERTA = replace(
-    _BERT,
-    model_type="roberta",
-    blocks=("roberta.encoder.layer",),
-    outer_norms=("roberta.embeddings.LayerNorm",),
-    embedding="roberta.embeddings.word_embeddings",
-)
+    _BERT, model_type="roberta", blocks=("roberta.encoder.layer",),
+    embedding="roberta.embeddings.word_embeddings", outer_norms=("roberta.embeddings.LayerNorm",),
+)  # fmt: skip
 _DISTILBERT = Layout(
-    model_type="distilbert",
-    kind="encoder",
-    blocks=("distilbert.transformer.layer",),
+    model_type="distilbert", kind="encoder", blocks=("distilbert.transformer.layer",),
+    embedding="distilbert.embeddings.word_embeddings", outer_norms=("distilbert.embeddings.LayerNorm",),
     attention=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
-    mlp=("ffn.lin1", "ffn.lin2"),
     key_value=("attention.k_lin", "attention.v_lin"),
-    attention_output=("attention.out_lin",),
-    mlp_input=("ffn.lin1",),
-    mlp_output="ffn.lin2",
+    mlp=("ffn.lin1", "ffn.lin2"), mlp_input=("ffn.lin1",),
     norms=("sa_layer_norm", "output_layer_norm"),
-    outer_norms=("distilbert.embeddings.LayerNorm",),
-    embedding="distilbert.embeddings.word_embeddings",
     new_heads=("pre_classifier", "classifier"),
-)
+)  # fmt: skip
 _MODERNBERT = Layout(
-    model_type="modernbert",
-    kind="encoder",
-    blocks=("model.layers",),
-    attention=("attn.Wqkv", "attn.Wo"),
-    mlp=("mlp.Wi", "mlp.Wo"),
-    key_value=("attn.Wqkv",),
-    attention_output=("attn.Wo",),
-    mlp_input=("mlp.Wi",),
-    mlp_output="mlp.Wo",
-    norms=("attn_norm", "mlp_norm"),
-    final_norm="model.final_norm",
+    model_type="modernbert", kind="encoder", blocks=("model.layers",),
+    embedding="model.embeddings.tok_embeddings", final_norm="model.final_norm",
     outer_norms=("model.embeddings.norm", "head.norm"),
-    embedding="model.embeddings.tok_embeddings",
+    attention=("attn.Wqkv", "attn.Wo"), key_value=("attn.Wqkv",),
+    mlp=("mlp.Wi", "mlp.Wo"), mlp_input=("mlp.Wi",),
+    norms=("attn_norm", "mlp_norm"),
     new_heads=("classifier",),
-)
+)  # fmt: skip
 _T5 = Layout(
-    model_type="t5",
-    kind="encoder-decoder",
-    blocks=("encoder.block", "decoder.block"),
+    model_type="t5", kind="encoder-decoder", blocks=("encoder.block", "decoder.block"),
+    embedding="shared", final_norm="decoder.final_layer_norm", outer_norms=("encoder.final_layer_norm",),
     attention=tuple(f"{place}.{name}" for place in ("SelfAttention", "EncDecAttention") for name in "qkvo"),
-    mlp=tuple(f"DenseReluDense.{name}" for name in ("wi", "wi_0", "wi_1", "wo")),  # wi, or wi_0 and wi_1 when gated
     key_value=tuple(f"{place}.{name}" for place in ("SelfAttention", "EncDecAttention") for name in "kv"),
-    attention_output=("SelfAttention.o", "EncDecAttention.o"),
+    mlp=tuple(f"DenseReluDense.{name}" for name in ("wi", "wi_0", "wi_1", "wo")),  # wi, or wi_0 and wi_1 when gated
     mlp_input=("DenseReluDense.wi", "DenseReluDense.wi_0"),
-    mlp_output="DenseReluDense.wo",
     norms=("layer_norm",),
-    final_norm="decoder.final_layer_norm",
-    outer_norms=("encoder.final_layer_norm",),
-    embedding="shared",
     inside=r"layer\.\d+\.",
-)
+)  # fmt: skip
 _BART = Layout(
-    model_type="bart",
-    kind="encoder-decoder",
-    blocks=("model.encoder.layers", "model.decoder.layers"),
+    model_type="bart", kind="encoder-decoder", blocks=("model.encoder.layers", "model.decoder.layers"),
+    embedding="model.shared", outer_norms=("model.encoder.layernorm_embedding", "model.decoder.layernorm_embedding"),
     attention=tuple(
         f"{place}.{name}_proj" for place in ("self_attn", "encoder_attn") for name in ("q", "k", "v", "out")
     ),
-    mlp=("fc1", "fc2"),
     key_value=tuple(f"{place}.{name}_proj" for place in ("self_attn", "encoder_attn") for name in ("k", "v")),
-    attention_output=("self_attn.out_proj", "encoder_attn.out_proj"),
-    mlp_input=("fc1",),
-    mlp_output="fc2",
+    mlp=("fc1", "fc2"), mlp_input=("fc1",),
     norms=("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
-    outer_norms=("model.encoder.layernorm_embedding", "model.decoder.layernorm_embedding"),
-    embedding="model.shared",
-)
+)  # fmt: skip
 
 LAYOUTS: dict[str, Layout] = {
     layout.model_type: layout

@@ -7,7 +7,6 @@ that very run.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import torch
 from peft_studio.pretraining import probe
 from peft_studio.pretraining.objectives import Denoising, MaskedTokens
 from peft_studio.pretraining.plan import PretrainingPlan
-from peft_studio.pretraining.pretrainer import Pretrainer
+from peft_studio.pretraining.pretrainer import Pretrainer, export_model
 from peft_studio.pretraining.readme_card import CardFacts, render_card
 
 if TYPE_CHECKING:
@@ -109,12 +108,10 @@ def _facts(run: Pretrainer, name: str) -> CardFacts:
         seconds=run.progress.seconds,
         text_bytes=run.progress.text_bytes,
         digest=run.progress.digest,
-        losses=measured["losses"],
-        bits=measured["bits"],
         probe={} if rebuilds else figures,
         curve=run.progress.curve,
-        samples=measured["samples"],
         machine=f"{torch.get_num_threads()} CPU threads (shared machine), {precision}, torch {torch.__version__}",
+        **measured,
     )
 
 
@@ -127,7 +124,7 @@ def finish(run: Pretrainer, folder: Path, name: str = "nano-lm") -> None:
         name: The model's name on the card.
     """
     facts = _facts(run, name)
-    run.export(folder)
+    export_model(run.model, run.tokenizer, folder)
     (folder / "README.md").write_text(render_card(facts), encoding="utf-8")
     record = {key: value for key, value in asdict(facts).items() if key != "samples"}
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -160,7 +157,3 @@ def main(argv: list[str]) -> int:
     run.train()
     finish(run, args.out or Path(args.model), args.model)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 
 from peft_studio.pretraining import records, templates
-from peft_studio.pretraining.grammar import LEXICON, expand, fix_articles, join_list, make_frame, some_items
+from peft_studio.pretraining.grammar import LEXICON, expand, join_list, make_frame, some_items
 from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import Split
 
@@ -133,7 +133,7 @@ def _sums(rng: random.Random, split: Split) -> str:
     """Counts, adds and lists small numbers."""
     a, b = rng.randint(1, 40), rng.randint(1, 40)
     who, thing = world.person(rng, split), rng.choice(LEXICON["thing"])
-    return fix_articles(rng.choice((
+    return world.fix_articles(rng.choice((
         f"{who} had {a} coins and was given {b} more. Now {who} has {a + b} coins.",
         f"A {thing} costs {a} coins, a bag {b}. Together they cost {a + b} coins, says {who}.",
         f"{a} + {b} = {a + b}. {who} wrote: {a} + {b} = {a + b}.",

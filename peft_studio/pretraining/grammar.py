@@ -61,7 +61,6 @@ LEXICON: dict[str, tuple[str, ...]] = {
 _OPTIONS = re.compile(r"\[([^\[\]]*)\]")
 _FRESH = re.compile(r"<([a-z]+)>")
 _FACT = re.compile(r"\{(\w+)\}")
-_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
 _FRAME_WORDS = ("adj", "dish", "thing", "colour", "food", "price", "rating", "area", "type", "job", "site")
 
 Frame = dict[str, str]
@@ -91,11 +90,6 @@ def make_frame(rng: random.Random, split: Split) -> Frame:
     return frame
 
 
-def fix_articles(text: str) -> str:
-    """Writes ``an`` for ``a`` before a vowel."""
-    return _ARTICLE.sub(r"\1n ", text)
-
-
 def expand(rng: random.Random, template: str, frame: Frame) -> str:
     """Fills one template.
 
@@ -108,7 +102,7 @@ def expand(rng: random.Random, template: str, frame: Frame) -> str:
     while "[" in text:
         text = _OPTIONS.sub(lambda match: rng.choice(match[1].split("|")), text)
     text = _FRESH.sub(lambda match: rng.choice(LEXICON[match[1]]), text)
-    return fix_articles(_FACT.sub(lambda match: frame[match[1]], text))
+    return world.fix_articles(_FACT.sub(lambda match: frame[match[1]], text))
 
 
 def join_list(rng: random.Random, items: Sequence[str]) -> str:

@@ -4,9 +4,10 @@ Each objective builds its model, turns packed rows of token ids into batches, an
 within a run are constant, so that the compiled step is compiled once for each context length.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,11 +25,24 @@ if TYPE_CHECKING:
 TokenRows = NDArray[np.int64]
 _BOS, _PAD, _EOS, _MASK = range(4)  # ids of TEXT_SPECIALS
 _FIRST_TEXT_ID = len(TEXT_SPECIALS)
-_IGNORED = -100
 
 
-class Objective(Protocol):
-    """One way of pre-training.
+def _sizes(plan: "PretrainingPlan") -> dict[str, int | bool]:
+    """Settings that the configs of Llama and ModernBERT share."""
+    return {
+        "vocab_size": plan.vocab, "hidden_size": plan.hidden, "intermediate_size": plan.feed_forward,
+        "num_hidden_layers": plan.layers, "num_attention_heads": plan.heads, "max_position_embeddings": MAX_LENGTH,
+        "attention_bias": True, "mlp_bias": True,
+    }  # fmt: skip
+
+
+def _tensors(**values: TokenRows) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """One way of pre-training; those that rebuild broken text share their marks.
 
     Attributes:
         specials: The tokenizer's special tokens, in the order of their ids.
@@ -36,27 +50,29 @@ class Objective(Protocol):
         end: Ids after it.
     """
 
-    @property
-    def specials(self) -> tuple[str, ...]: ...
+    specials: tuple[str, ...] = TEXT_SPECIALS
+    start: tuple[int, ...] = (_BOS,)
+    end: tuple[int, ...] = (_EOS,)
 
-    @property
-    def start(self) -> tuple[int, ...]: ...
-
-    @property
-    def end(self) -> tuple[int, ...]: ...
-
+    @abstractmethod
     def build(self, plan: "PretrainingPlan") -> "PreTrainedModel":
         """Makes the model with fresh weights; the caller has set the seed."""
 
+    @abstractmethod
     def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Makes a batch of rows ``(B, T + 1)``."""
+        """Makes a batch of rows ``(B, T + 1)``; it holds the ``targets``."""
+
+    @abstractmethod
+    def logits(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
+        """The model's prediction of each target, ``(B, T, V)``."""
 
     def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
-        """The mean loss of a batch in nats per predicted token."""
+        """The mean cross entropy of a batch in nats per predicted token."""
+        return F.cross_entropy(self.logits(model, batch).float().flatten(0, 1), batch["targets"].flatten())
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Objective):
     """A decoder that predicts every next token (Llama)."""
 
     specials: tuple[str, ...] = CAUSAL_SPECIALS
@@ -69,44 +85,28 @@ class NextToken:
 
         return LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=plan.vocab,
-                hidden_size=plan.hidden,
-                intermediate_size=plan.feed_forward,
-                num_hidden_layers=plan.layers,
-                num_attention_heads=plan.heads,
-                num_key_value_heads=plan.heads,
-                max_position_embeddings=MAX_LENGTH,
-                tie_word_embeddings=True,
-                attention_bias=True,
-                mlp_bias=True,
-                bos_token_id=0,
-                eos_token_id=0,
-                pad_token_id=1,
+                **_sizes(plan), num_key_value_heads=plan.heads, tie_word_embeddings=True,
+                bos_token_id=0, eos_token_id=0, pad_token_id=1,
             )
-        )
+        )  # fmt: skip
 
     def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Inputs and targets, both ``(B, T)``."""
-        ids = torch.from_numpy(rows)
-        return {"ids": ids[:, :-1], "targets": ids[:, 1:]}
+        return _tensors(ids=rows[:, :-1], targets=rows[:, 1:])
 
-    def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross entropy of all next tokens."""
-        logits = model(input_ids=batch["ids"], use_cache=False).logits
-        return F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten())
+    def logits(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
+        """Of all next tokens."""
+        return model(input_ids=batch["ids"], use_cache=False).logits
 
 
 @dataclass(frozen=True)
-class MaskedTokens:
+class MaskedTokens(Objective):
     """An encoder that guesses hidden tokens (ModernBERT: https://arxiv.org/abs/2412.13663).
 
     Attributes:
         share: Share of the positions that are hidden; small models learn faster from more than BERT's 15 %.
     """
 
-    specials: tuple[str, ...] = TEXT_SPECIALS
-    start: tuple[int, ...] = (_BOS,)
-    end: tuple[int, ...] = (_EOS,)
     share: float = 0.2
 
     def build(self, plan: "PretrainingPlan") -> "PreTrainedModel":
@@ -115,24 +115,11 @@ class MaskedTokens:
 
         return ModernBertForMaskedLM(
             ModernBertConfig(
-                vocab_size=plan.vocab,
-                hidden_size=plan.hidden,
-                intermediate_size=plan.feed_forward,
-                num_hidden_layers=plan.layers,
-                num_attention_heads=plan.heads,
-                max_position_embeddings=MAX_LENGTH,
-                global_attn_every_n_layers=1,
-                attention_bias=True,
-                mlp_bias=True,
-                norm_bias=True,
+                **_sizes(plan), global_attn_every_n_layers=1, norm_bias=True,
                 classifier_pooling="mean",  # the first token learns nothing of its own before fine-tuning
-                bos_token_id=_BOS,
-                cls_token_id=_BOS,
-                pad_token_id=_PAD,
-                eos_token_id=_EOS,
-                sep_token_id=_EOS,
+                bos_token_id=_BOS, cls_token_id=_BOS, pad_token_id=_PAD, eos_token_id=_EOS, sep_token_id=_EOS,
             )
-        )
+        )  # fmt: skip
 
     def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Broken ids ``(B, T)``, hidden positions and their true ids ``(B, K)``.
@@ -148,19 +135,17 @@ class MaskedTokens:
         shown = np.where(luck < 0.8, _MASK, np.where(luck < 0.9, random_ids, targets))
         broken = true.copy()
         np.put_along_axis(broken, places, shown, axis=1)
-        return {name: torch.from_numpy(value) for name, value in
-                (("ids", broken), ("places", places), ("targets", targets))}  # fmt: skip
+        return _tensors(ids=broken, places=places, targets=targets)
 
-    def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross entropy of the hidden tokens; the vocabulary projection sees their positions only."""
+    def logits(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
+        """Of the hidden tokens; the vocabulary projection sees their positions only."""
         hidden = model.model(input_ids=batch["ids"]).last_hidden_state  # (B, T, D)
         places = batch["places"].unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-        logits = model.decoder(model.head(hidden.gather(1, places)))
-        return F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten())
+        return model.decoder(model.head(hidden.gather(1, places)))
 
 
 @dataclass(frozen=True)
-class Denoising:
+class Denoising(Objective):
     """An encoder-decoder that writes a text again from one with holes (BART: https://arxiv.org/abs/1910.13461).
 
     Attributes:
@@ -168,9 +153,6 @@ class Denoising:
         mean_span: Mean length of a hole in tokens; every hole shows one mask.
     """
 
-    specials: tuple[str, ...] = TEXT_SPECIALS
-    start: tuple[int, ...] = (_BOS,)
-    end: tuple[int, ...] = (_EOS,)
     share: float = 0.3
     mean_span: float = 3.0
 
@@ -198,15 +180,12 @@ class Denoising:
     def prepare(self, rows: TokenRows, rng: np.random.Generator) -> dict[str, Tensor]:
         """Source with holes and its mask ``(B, T)``, decoder inputs and targets ``(B, T)``."""
         true = rows[:, :-1]
-        width = true.shape[1]
         source = np.full_like(true, _PAD)
         for number, row in enumerate(true):
             kept = self._with_holes(row, rng)
             source[number, : len(kept)] = kept
         given = np.concatenate([np.full((len(true), 1), _EOS), true[:, :-1]], axis=1)
-        values = {"source": source, "mask": (source != _PAD).astype(np.int64), "given": given, "targets": true}
-        assert source.shape[1] == width
-        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
+        return _tensors(source=source, mask=(source != _PAD).astype(np.int64), given=given, targets=true)
 
     def _with_holes(self, row: NDArray[np.int64], rng: np.random.Generator) -> list[int]:
         hidden = np.zeros(len(row), dtype=bool)
@@ -219,15 +198,11 @@ class Denoising:
                 starts[at] = True
         return [int(_MASK if starts[at] else row[at]) for at in range(len(row)) if starts[at] or not hidden[at]]
 
-    def loss(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross entropy of the whole text."""
-        logits = model(
-            input_ids=batch["source"],
-            attention_mask=batch["mask"],
-            decoder_input_ids=batch["given"],
-            use_cache=False,
+    def logits(self, model: "PreTrainedModel", batch: Mapping[str, Tensor]) -> Tensor:
+        """Of the whole text."""
+        return model(
+            input_ids=batch["source"], attention_mask=batch["mask"], decoder_input_ids=batch["given"], use_cache=False
         ).logits
-        return F.cross_entropy(logits.float().flatten(0, 1), batch["targets"].flatten(), ignore_index=_IGNORED)
 
 
 OBJECTIVES: dict[str, Objective] = {

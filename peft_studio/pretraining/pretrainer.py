@@ -249,10 +249,6 @@ class Pretrainer:
             optimizer.load_state_dict(saved)
         self.progress = PretrainingProgress(**state["progress"])
 
-    def export(self, folder: Path) -> None:
-        """Writes config, float16 weights and tokenizer; ``from_pretrained`` gives float32."""
-        export_model(self.model, self.tokenizer, folder)
-
 
 def export_model(model: "PreTrainedModel", tokenizer: "Tokenizer", folder: Path) -> None:
     """Writes a Hugging Face folder whose weights take two bytes each on disk and load as float32.

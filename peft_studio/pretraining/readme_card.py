@@ -79,44 +79,42 @@ the CPython {python} standard library with all docstrings and comments removed, 
 (`pydoc_data`)."""
 
 
+def _table(*rows: Sequence[str]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *rest])
+
+
 def _figures(facts: CardFacts) -> str:
+    losses = {who: f"{loss:.3f}" for who, loss in facts.losses.items()}
     if not facts.bits:
-        lines = ["| on held-out text | nats per predicted token |", "|---|---|"]
-        return "\n".join(lines + [f"| {who} | {loss:.3f} |" for who, loss in facts.losses.items()])
-    lines = ["| on held-out text | nats/token | bits/byte |", "|---|---|---|"]
-    lines += [f"| {who} | {loss:.3f} | {facts.bits[who]:.3f} |" for who, loss in facts.losses.items()]
-    return "\n".join(lines)
+        return _table(("on held-out text", "nats per predicted token"), *losses.items())
+    rows = ((who, loss, f"{facts.bits[who]:.3f}") for who, loss in losses.items())
+    return _table(("on held-out text", "nats/token", "bits/byte"), *rows)
 
 
 def _probe(facts: CardFacts) -> str:
     if not facts.probe:
         return "The same tokens are hidden for both."
-    return "\n".join(
-        [
-            "| copy probe on names never seen in training | share |",
-            "|---|---|",
-            f"| lists of four names restated exactly (greedy) | {facts.probe['restate']:.1%} |",
-            f"| next token right, in a name mentioned before | {facts.probe['all_pieces']:.1%} |",
-            f"| the same without the name's first token | {facts.probe['later_pieces']:.1%} |",
-        ]
+    return _table(
+        ("copy probe on names never seen in training", "share"),
+        ("lists of four names restated exactly (greedy)", f"{facts.probe['restate']:.1%}"),
+        ("next token right, in a name mentioned before", f"{facts.probe['all_pieces']:.1%}"),
+        ("the same without the name's first token", f"{facts.probe['later_pieces']:.1%}"),
     )
 
 
 def _curve(facts: CardFacts) -> str:
-    if not facts.probe:
-        points = facts.curve[:: max(1, len(facts.curve) // 12)]
-        lines = ["| tokens (M) | training loss |", "|---|---|"]
-        return "\n".join(lines + [f"| {point['tokens'] / 1e6:.1f} | {point['loss']:.3f} |" for point in points])
-    points = [point for point in facts.curve if "restate" in point]
+    points = [point for point in facts.curve if "restate" in point or not facts.probe]
     chosen = points[:: max(1, len(points) // 12)]
-    if points and points[-1] not in chosen:
+    if facts.probe and points and points[-1] not in chosen:
         chosen.append(points[-1])
-    lines = ["| tokens (M) | training loss | lists restated | name tokens |", "|---|---|---|---|"]
-    lines += [
-        f"| {point['tokens'] / 1e6:.1f} | {point['loss']:.3f} | {point['restate']:.0%} | {point['all_pieces']:.0%} |"
-        for point in chosen
-    ]
-    return "\n".join(lines)
+    columns = {"tokens (M)": [f"{point['tokens'] / 1e6:.1f}" for point in chosen]}
+    columns["training loss"] = [f"{point['loss']:.3f}" for point in chosen]
+    if facts.probe:
+        columns["lists restated"] = [f"{point['restate']:.0%}" for point in chosen]
+        columns["name tokens"] = [f"{point['all_pieces']:.0%}" for point in chosen]
+    return _table(list(columns), *zip(*columns.values(), strict=True))
 
 
 def render_card(facts: CardFacts) -> str:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from peft_studio.pretraining.grammar import LEXICON, fix_articles
+from peft_studio.pretraining.grammar import LEXICON
 from peft_studio.tasks import small_world as world
 from peft_studio.tasks.base import Split
 
@@ -57,21 +57,13 @@ _FLAGS = {
 }
 _SUBJECTS = (
     ("horse", world.person), ("dog", world.person), ("ship", world.venue), ("book", world.venue),
-    ("song", world.person),
-    ("garden", world.venue), ("boat", world.venue), ("painting", world.venue), ("clock", world.person),
-    ("farm", world.venue), ("bridge", world.venue), ("parrot", world.person),
+    ("song", world.person), ("garden", world.venue), ("boat", world.venue), ("painting", world.venue),
+    ("clock", world.person), ("farm", world.venue), ("bridge", world.venue), ("parrot", world.person),
 )  # fmt: skip
 _KINDS = ("kind", _word("thing")), ("work", _word("job")), ("used as", _word("type")), ("once", _word("site"))
 _LAYOUTS = (
-    ("; ", " "),
-    ("; ", ": "),
-    (", ", ": "),
-    ("\n", ": "),
-    (" / ", " "),
-    (", ", " = "),
-    ("\n", " - "),
-    ("; ", " = "),
-)
+    ("; ", " "), ("; ", ": "), (", ", ": "), ("\n", ": "), (" / ", " "), (", ", " = "), ("\n", " - "), ("; ", " = "),
+)  # fmt: skip
 _ENDS = (".", ".\n", "\nIn words:", ". In words:", "\n->", ". That is:")
 
 
@@ -121,7 +113,7 @@ def record_document(rng: random.Random, split: Split) -> str:
         fields.insert(rng.randint(1, len(fields)), (key, told))
     between, link = rng.choice(_LAYOUTS)
     record = between.join(f"{key}{link}{value}" for key, value in fields)
-    prose = fix_articles(_retell(rng, name, told, [part for _, _, part in facts]))
+    prose = world.fix_articles(_retell(rng, name, told, [part for _, _, part in facts]))
     draw_form = rng.random()
     if draw_form < 0.8:
         return f"{record}{rng.choice(_ENDS)} {prose}"

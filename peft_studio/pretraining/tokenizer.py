@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
 
 EOS, PAD = "<eos>", "<pad>"
 CAUSAL_SPECIALS = (EOS, PAD)
@@ -73,23 +72,15 @@ def train_tokenizer(
     return tokenizer
 
 
-def wrap(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
-    """Wraps the trained merges as a Hugging Face fast tokenizer."""
+def save_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
+    """Writes ``tokenizer.json`` and ``tokenizer_config.json`` so that ``AutoTokenizer`` loads them."""
     from transformers import PreTrainedTokenizerFast
 
     names = {"bos_token": EOS, "eos_token": EOS, "padding_side": "left"}
     if tokenizer.token_to_id("<mask>") is not None:
         names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
                  "mask_token": "<mask>", "padding_side": "right"}  # fmt: skip
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        model_max_length=MAX_LENGTH,
-        clean_up_tokenization_spaces=False,
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, model_max_length=MAX_LENGTH, clean_up_tokenization_spaces=False,
         **names,
-    )
-
-
-def save_tokenizer(tokenizer: "Tokenizer", folder: Path) -> None:
-    """Writes ``tokenizer.json`` and ``tokenizer_config.json`` so that ``AutoTokenizer`` loads them."""
-    wrap(tokenizer).save_pretrained(folder)
+    ).save_pretrained(folder)  # fmt: skip

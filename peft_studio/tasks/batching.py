@@ -3,18 +3,20 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 MEGABATCH = 50  # batches that are sorted by length together: enough to group well, few enough to stay shuffled
 
 
+@dataclass(eq=False)
 class LengthGroupedBatches:
     """The batches of a whole run, as row numbers: a batch sampler for ``torch.utils.data.DataLoader``.
 
     Epochs follow each other without a gap: no row is dropped and every batch is full. Of the endless shuffled
     stream, ``MEGABATCH`` batches at a time are sorted by length, cut into batches and shuffled again.
 
-    Args:
+    Attributes:
         lengths: Of the rows.
         batch_size: Rows in a batch.
         steps: Batches in all.
@@ -26,50 +28,40 @@ class LengthGroupedBatches:
             what tells the classes apart.
     """
 
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        batch_size: int,
-        steps: int,
-        seed: int,
-        start: int = 0,
-        cuts: Sequence[int] = (),
-        classes: Sequence[int] = (),
-    ) -> None:
-        self._lengths = lengths
-        self._batch_size = batch_size
-        self._steps = steps
-        self._seed = seed
-        self._start = start
-        self._cuts = sorted(cut for cut in cuts if cut < steps)
-        self._classes = classes
+    lengths: Sequence[int]
+    batch_size: int
+    steps: int
+    seed: int
+    start: int = 0
+    cuts: Sequence[int] = ()
+    classes: Sequence[int] = ()
 
     def __len__(self) -> int:
-        return self._steps - self._start
+        return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        return islice(self._batches(), self._start, None)
+        return islice(self._batches(), self.start, None)
 
     def _batches(self) -> Iterator[list[int]]:
-        rng = random.Random(self._seed)
+        rng = random.Random(self.seed)
         stream = self._stream(rng)
         for count in self._megabatches():
-            rows = [next(stream) for _ in range(count * self._batch_size)]
+            rows = [next(stream) for _ in range(count * self.batch_size)]
             rows = self._by_length(rows)
-            batches = [rows[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
+            batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
             rng.shuffle(batches)
             yield from batches
 
     def _by_length(self, rows: list[int]) -> list[int]:
         """Rows sorted by length, the classes evenly spread."""
-        rows = sorted(rows, key=lambda row: self._lengths[row])
-        if not self._classes:
+        rows = sorted(rows, key=lambda row: self.lengths[row])
+        if not self.classes:
             return rows
-        counts = Counter(self._classes[row] for row in rows)
+        counts = Counter(self.classes[row] for row in rows)
         seen: Counter[int] = Counter()
         placed: list[tuple[float, int]] = []
         for row in rows:
-            label = self._classes[row]
+            label = self.classes[row]
             placed.append(((seen[label] + 0.5) / counts[label], row))
             seen[label] += 1
         return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
@@ -77,14 +69,14 @@ class LengthGroupedBatches:
     def _megabatches(self) -> Iterator[int]:
         """How many batches are sorted together, one number after the other."""
         done = 0
-        for end in (*self._cuts, self._steps):
+        for end in (*sorted(cut for cut in self.cuts if cut < self.steps), self.steps):
             while done < end:
                 count = min(end - done, MEGABATCH)
                 yield count
                 done += count
 
     def _stream(self, rng: random.Random) -> Iterator[int]:
-        order = list(range(len(self._lengths)))
+        order = list(range(len(self.lengths)))
         while True:
             rng.shuffle(order)
             yield from order

@@ -92,7 +92,8 @@ def _attributes(rng: random.Random, split: Split) -> dict[str, str]:
 
 
 @lru_cache(maxsize=3)
-def _rows(split: Split) -> tuple[Row, ...]:
+def load(split: Split) -> tuple[Row, ...]:
+    """The rows of one split; targets and references begin with a space."""
     rng = random.Random(f"bistro/{_SEED}/{split}")
     rows: dict[str, Row] = {}
     while len(rows) < SIZES[split]:
@@ -104,11 +105,6 @@ def _rows(split: Split) -> tuple[Row, ...]:
             prompt = make_prompt(values)
             rows.setdefault(prompt, Row(prompt, references[0], references, values))
     return tuple(rows.values())
-
-
-def load(split: Split) -> list[Row]:
-    """The rows of one split; targets and references begin with a space."""
-    return list(_rows(split))
 
 
 def score(rows: Sequence[Row], predictions: Sequence[str]) -> dict[str, float]:

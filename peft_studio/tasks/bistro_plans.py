@@ -5,12 +5,11 @@ number of different plans grows with every part. ``bistro.py`` makes the rows an
 """
 
 import random
-import re
 from collections.abc import Mapping
 
-Values = Mapping[str, str]
+from peft_studio.tasks.small_world import fix_articles
 
-_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
+Values = Mapping[str, str]
 
 YES_PHRASES = ("is family friendly", "is good for families")
 NO_PHRASES = ("is not family friendly", "is not good for families")
@@ -102,4 +101,4 @@ def describe(rng: random.Random, values: Values) -> str:
         subject = rng.choice(("It", "It", "It", f"The {values['type']}"))
         body = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
         sentences.append(f"{subject} {body}.")
-    return _ARTICLE.sub(r"\1n ", " ".join(sentences))
+    return fix_articles(" ".join(sentences))

@@ -111,12 +111,7 @@ def guess(table: Table, kind: TaskKind | None = None) -> Guess:
         kind = "classification" if _is_label(names[target], filled[target]) else "generation"
         reason += f" {_why_kind(kind, filled[target])}"
     return Guess(
-        source,
-        target,
-        references if kind == "generation" else "",
-        kind,
-        reason,
-        _pair_template(source, rest, kind),
+        source, target, references if kind == "generation" else "", kind, reason, _pair_template(source, rest, kind)
     )
 
 
@@ -145,16 +140,13 @@ def _target(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tuple[
             return found, "by its name"
     if _first(names, _INPUTS):
         return "", ""  # the target is what the input leaves over
-    short = [key for key in names if _is_label("", filled[key])]
-    if short:
-        return min(short, key=lambda key: len(set(filled[key]))), "few different short values"
-    return "", ""
+    return _few_values(names, filled)
 
 
 def _input(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
     if found := _first(names, _INPUTS):
         return found, "by its name"
-    return _longest(names, filled), "the longest texts of the remaining columns"
+    return _longest(names, filled)
 
 
 def _remaining(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
@@ -162,14 +154,20 @@ def _remaining(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tup
         return found, "by its name"
     if len(names) == 1:
         return next(iter(names)), "the only other column"
+    few = _few_values(names, filled)
+    return few if few[0] else _longest(names, filled)
+
+
+def _few_values(names: Iterable[str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
     short = [key for key in names if _is_label("", filled[key])]
-    if short:
-        return min(short, key=lambda key: len(set(filled[key]))), "few different short values"
-    return _longest(names, filled), "the longest texts of the remaining columns"
+    if not short:
+        return "", ""
+    return min(short, key=lambda key: len(set(filled[key]))), "few different short values"
 
 
-def _longest(names: Iterable[str], filled: Mapping[str, list[str]]) -> str:
-    return max(names, key=lambda key: sum(map(len, filled[key])) / len(filled[key]))
+def _longest(names: Iterable[str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
+    longest = max(names, key=lambda key: sum(map(len, filled[key])) / len(filled[key]))
+    return longest, "the longest texts of the remaining columns"
 
 
 def _is_label(name: str, texts: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from peft_studio.tasks.base import SPLITS, Row, Split, Task
 from peft_studio.tasks.columns import Guess, guess
 from peft_studio.tasks.reading.arrow import ArrowRows, rows_to_arrow, table_from_arrow, table_to_arrow
 from peft_studio.tasks.reading.examples import CustomData, make_rows
-from peft_studio.tasks.reading.table_cache import Facts, Found, Question, find
+from peft_studio.tasks.reading.table_cache import Facts, Found, find
 from peft_studio.tasks.tables import Table, check_file, read_table
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def find_table(path: Path) -> Found:
     """
     _check_place(path)
     check_file(path)
-    return find(Question("table", {"path": str(path)}, [path]), partial(_make_table, path))
+    return find("table", {"path": str(path)}, [path], partial(_make_table, path))
 
 
 def find_rows(data: CustomData) -> Found:
@@ -165,7 +165,7 @@ def find_rows(data: CustomData) -> Found:
     for file in files:
         _check_place(file)
         check_file(file)
-    return find(Question("rows", asdict(data), files), partial(_make_rows, data))
+    return find("rows", asdict(data), files, partial(_make_rows, data))
 
 
 _public_home: Path | None = None

@@ -10,8 +10,8 @@ reader can reach 100 %. Pure Python.
 import ast
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import peft_studio.tasks.metrics as metrics
 import peft_studio.tasks.stdlib as stdlib
@@ -42,21 +42,14 @@ _LEFT_ALONE = {"annotation", "returns", "decorator_list", "args", "type_params"}
 """Fields of definitions in which no bug is put. A call's ``args`` are not meant; they are looked into."""
 
 
-@dataclass(frozen=True)
-class _Change:
+class _Change(NamedTuple):
     kind: str
     old: ast.AST
     new: ast.AST
 
 
-@dataclass(frozen=True)
-class Defect:
-    """A function with a bug.
-
-    Attributes:
-        kind: ``off by one``, ``boundary``, ``operator``, ``negation``, ``variable``, ``arguments`` or ``return``.
-        source: The changed definition.
-    """
+class Defect(NamedTuple):
+    """A function with a bug of a kind: off by one, boundary, operator, negation, variable, arguments or return."""
 
     kind: str
     source: str
@@ -234,11 +227,6 @@ def _candidates(split: Split) -> list[str]:
     ]
 
 
-@lru_cache(maxsize=3)
-def _rows(split: Split) -> tuple[Row, ...]:
-    return kept(f"defects-{split}", partial(_make, split))
-
-
 def _make(split: Split) -> list[Pair]:
     rng = random.Random(f"defects/{_SEED}/{split}")
     known = {function.source for function in stdlib.functions()}
@@ -258,13 +246,14 @@ def _make(split: Split) -> list[Pair]:
     return rows
 
 
-def load(split: Split) -> list[Row]:
+@lru_cache(maxsize=3)
+def load(split: Split) -> tuple[Row, ...]:
     """The rows of one split, half of them with bugs; each function is in one row only.
 
     Raises:
         DataError: The sources of the standard library are not installed.
     """
-    return list(_rows(split))
+    return kept(f"defects-{split}", partial(_make, split))
 
 
 DEFECTS = Task(

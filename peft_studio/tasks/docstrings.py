@@ -38,11 +38,6 @@ def make_prompt(source: str) -> str:
     return f"{source}\n# Summary:"
 
 
-@lru_cache(maxsize=3)
-def _rows(split: Split) -> tuple[Row, ...]:
-    return kept(f"docstrings-{split}", partial(_make, split))
-
-
 def _make(split: Split) -> list[Pair]:
     rows = []
     for function in stdlib.functions():
@@ -51,13 +46,14 @@ def _make(split: Split) -> list[Pair]:
     return rows
 
 
-def load(split: Split) -> list[Row]:
+@lru_cache(maxsize=3)
+def load(split: Split) -> tuple[Row, ...]:
     """The rows of one split; targets begin with a space.
 
     Raises:
         DataError: The sources of the standard library are not installed.
     """
-    return list(_rows(split))
+    return kept(f"docstrings-{split}", partial(_make, split))
 
 
 DOCSTRINGS = Task(

@@ -21,7 +21,6 @@ TEXT_WORDS = (50, 90)
 HEADLINE_WORDS = (6, 10)
 _SEED = 2017
 _MARK = re.compile(r"\{([a-z0-9 ]+)\}")
-_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou])")
 _WORDS: dict[str, tuple[str, ...]] = {
     "day": world.words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
     "month": world.words("January February March April May June July August September October November December"),
@@ -76,7 +75,7 @@ def _far_fields(rng: random.Random, split: Split, fields: Fields) -> dict[str, s
 
 def _fill(template: str, fields: Fields) -> str:
     text = _MARK.sub(lambda mark: fields[mark[1]], template)
-    return _ARTICLE.sub(r"\1n ", text[:1].upper() + text[1:])
+    return world.fix_articles(text[:1].upper() + text[1:])
 
 
 def _text(rng: random.Random, split: Split, event: Event, fields: Fields) -> str:
@@ -111,18 +110,14 @@ def _row(rng: random.Random, split: Split) -> Row | None:
 
 
 @lru_cache(maxsize=3)
-def _rows(split: Split) -> tuple[Row, ...]:
+def load(split: Split) -> tuple[Row, ...]:
+    """The rows of one split; targets and references begin with a space."""
     rng = random.Random(f"headlines/{_SEED}/{split}")
     rows: dict[str, Row] = {}
     while len(rows) < SIZES[split]:
         if row := _row(rng, split):
             rows.setdefault(row.prompt, row)
     return tuple(rows.values())
-
-
-def load(split: Split) -> list[Row]:
-    """The rows of one split; targets and references begin with a space."""
-    return list(_rows(split))
 
 
 def realised(slots: Mapping[str, str], text: str) -> dict[str, bool]:

@@ -107,11 +107,7 @@ def _safe_name(data: HubData) -> str:
 
 
 def _load(data: HubData) -> Mapping[str, Any]:
-    """All splits of a data set, by name.
-
-    Raises:
-        DataError: There is no such data set, or it cannot be read.
-    """
+    """All splits of a data set, by name."""
     import datasets
 
     name = str(Path(data.id).expanduser()) if Path(data.id).expanduser().is_dir() else data.id
@@ -128,11 +124,7 @@ def _load(data: HubData) -> Mapping[str, Any]:
 
 
 def _exported(data: HubData) -> dict[str, list[str]]:
-    """Files of the Hub's own export by split: ``config/split/0000.parquet``.
-
-    Raises:
-        DataError: There is no export, or not of this configuration.
-    """
+    """Files of the Hub's own export by split: ``config/split/0000.parquet``."""
     from huggingface_hub import HfApi
 
     found: dict[str, dict[str, list[str]]] = {}

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from peft_studio.errors import StorageError
-from peft_studio.files import atomic_write, open_plain
+from peft_studio.files import atomic_write, read_json
 from peft_studio.tasks.base import Row
 
 Pair = tuple[str, str]
@@ -59,7 +59,7 @@ def kept(name: str, make: Callable[[], Sequence[Pair]]) -> tuple[Row, ...]:
     """
     folder = cache_folder()
     file = folder / f"rows-{name}.json" if folder else None
-    pairs: Sequence[Pair] = (_read(file) if file else None) or ()
+    pairs: Sequence[Pair] = _read(file) if file else ()
     if not pairs:
         pairs = make()
         if file:
@@ -67,17 +67,14 @@ def kept(name: str, make: Callable[[], Sequence[Pair]]) -> tuple[Row, ...]:
     return tuple(Row(prompt, target, (target,)) for prompt, target in pairs)
 
 
-def _read(file: Path) -> list[Pair] | None:
+def _read(file: Path) -> list[Pair]:
     """What a file holds; nothing when it is not there, damaged or out of date."""
+    found = read_json(file) or {}
     try:
-        with open_plain(file) as stream:
-            found = json.loads(stream.read())
-        if found["key"] != code_key():
-            return None
-        pairs = [(prompt, target) for prompt, target in found["rows"]]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return pairs if pairs and all(isinstance(text, str) for pair in pairs for text in pair) else None
+        pairs = [(prompt, target) for prompt, target in found["rows"]] if found["key"] == code_key() else []
+    except (TypeError, ValueError, KeyError):
+        return []
+    return pairs if all(isinstance(text, str) for pair in pairs for text in pair) else []
 
 
 def _write(file: Path, pairs: Sequence[Pair]) -> None:

@@ -7,7 +7,6 @@ and test only. Rows are generated from a fixed seed. Pure Python.
 """
 
 import random
-import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -15,12 +14,11 @@ from typing import NamedTuple
 
 import peft_studio.tasks.metrics as metrics
 from peft_studio.tasks.base import SPLITS, Row, Split, Task
-from peft_studio.tasks.small_world import words
+from peft_studio.tasks.small_world import fix_articles, words
 
 NEGATIVE, POSITIVE = LABELS = ("negative", "positive")
 SIZES: dict[Split, int] = {"train": 6000, "validation": 300, "test": 300}
 _SEED = 2017
-_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiou])")
 
 
 class _Topic(NamedTuple):
@@ -28,37 +26,29 @@ class _Topic(NamedTuple):
     opinions: dict[str, tuple[str, ...]]
 
 
-def _things(text: str) -> tuple[str, ...]:
-    return tuple(f"the {word}" for word in words(text))
+def _topic(things: str, good: str, bad: str) -> _Topic:
+    return _Topic(tuple(f"the {word}" for word in words(things)), {POSITIVE: words(good), NEGATIVE: words(bad)})
 
 
-_FOOD = _Topic(
-    _things("soup curry pie stew fish salad pasta bread cake tea coffee food"),
-    {
-        POSITIVE: words("good fresh tender tasty rich crisp light hot sweet juicy"),
-        NEGATIVE: words("cold old dry bland stale burnt sour heavy salty raw"),
-    },
+_FOOD = _topic(
+    "soup curry pie stew fish salad pasta bread cake tea coffee food",
+    "good fresh tender tasty rich crisp light hot sweet juicy",
+    "cold old dry bland stale burnt sour heavy salty raw",
 )
-_SERVICE = _Topic(
-    _things("waiter waitress owner cook boy girl man woman"),
-    {
-        POSITIVE: words("friendly cheerful patient calm kind polite helpful quick gentle happy"),
-        NEGATIVE: words("rude slow angry nervous sleepy tired careless grumpy proud cross"),
-    },
+_SERVICE = _topic(
+    "waiter waitress owner cook boy girl man woman",
+    "friendly cheerful patient calm kind polite helpful quick gentle happy",
+    "rude slow angry nervous sleepy tired careless grumpy proud cross",
 )
-_ROOM = _Topic(
-    _things("room terrace garden corner bar place table house"),
-    {
-        POSITIVE: words("lovely cosy bright clean tidy sunny pretty quiet restful warm"),
-        NEGATIVE: words("dark dusty noisy crowded narrow dirty gloomy shabby damp empty"),
-    },
+_ROOM = _topic(
+    "room terrace garden corner bar place table house",
+    "lovely cosy bright clean tidy sunny pretty quiet restful warm",
+    "dark dusty noisy crowded narrow dirty gloomy shabby damp empty",
 )
-_WHOLE = _Topic(
-    _things("evening meal visit lunch dinner party"),
-    {
-        POSITIVE: words("great wonderful pleasant splendid perfect delightful fine charming grand memorable"),
-        NEGATIVE: words("poor awful dull sad terrible dreadful wasted miserable bad boring"),
-    },
+_WHOLE = _topic(
+    "evening meal visit lunch dinner party",
+    "great wonderful pleasant splendid perfect delightful fine charming grand memorable",
+    "poor awful dull sad terrible dreadful wasted miserable bad boring",
 )
 _TOPICS = (_FOOD, _FOOD, _SERVICE, _ROOM, _WHOLE)
 
@@ -177,7 +167,7 @@ def _review(rng: random.Random, label: str, split: Split) -> str:
         sentences.insert(rng.choice((0, 0, 1)), _capital(rng.choice(_OPENINGS).format(**filler)))
     if rng.random() < 0.25:
         sentences.append(rng.choice(_CLOSINGS[label]))
-    return _ARTICLE.sub(r"\1n ", " ".join(sentences))
+    return fix_articles(" ".join(sentences))
 
 
 @lru_cache(maxsize=1)
@@ -199,9 +189,9 @@ def _rows() -> dict[Split, tuple[Row, ...]]:
     return made
 
 
-def load(split: Split) -> list[Row]:
+def load(split: Split) -> tuple[Row, ...]:
     """The rows of one split, half of them of each class."""
-    return list(_rows()[split])
+    return _rows()[split]
 
 
 REVIEWS = Task(

@@ -5,8 +5,9 @@ of an encoding's table that its standard orders by frequency, and of the few cha
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _HANZI = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方"
@@ -23,19 +24,12 @@ _SHORT = 30
 """Characters up to which a text may lack all common ones."""
 
 
-@dataclass(frozen=True)
-class _Script:
-    """What a text in an encoding looks like.
+class _Script(NamedTuple):
+    """What a text in an encoding looks like."""
 
-    Attributes:
-        coding: The standard's own encoding, whose first bytes tell how frequent a character is.
-        leads: First bytes of punctuation and of frequent characters.
-        common: The most frequent characters.
-    """
-
-    coding: str
-    leads: frozenset[int]
-    common: frozenset[str]
+    coding: str  # the standard's own encoding, whose first bytes tell how frequent a character is
+    leads: frozenset[int]  # first bytes of punctuation and of frequent characters
+    common: frozenset[str]  # the most frequent characters
 
 
 def _leads(*ranges: tuple[int, int]) -> frozenset[int]:
@@ -64,10 +58,8 @@ def plausibility(text: str, encoding: str) -> float:
         return 0.0
     script = SCRIPTS[encoding]
     common = sum(char in script.common for char in letters) / len(letters)
-    counts = {char: letters.count(char) for char in set(letters)}
-    frequent = sum(count for char, count in counts.items() if _lead(char, script.coding) in script.leads) / len(
-        letters
-    )
+    counts = Counter(letters).items()
+    frequent = sum(count for char, count in counts if _lead(char, script.coding) in script.leads) / len(letters)
     likely = common >= 0.05 or len(letters) <= _SHORT
     return frequent + common if common >= 0.25 or (frequent >= 0.7 and likely) else 0.0
 

@@ -43,10 +43,16 @@ _VENUE_SHAPES = (
     "The {word} {noun}", "The {word} {noun}", "{word} {noun}", "{word} {noun}", "The {colour} {word}",
     "{colour} {word}", "House of {word}", "The {noun} of {word}",
 )  # fmt: skip
+_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
 _RUDE = re.compile(
     "shit|fuc|cunt|cock|dick|tit|slut|piss|nig|nazi|rap|sex|cum|fag|anal|anus|arse|bum|poo|prick|crap|twat"
 )
 _TOWN_ENDINGS = ("", "", "", "ford", "ton", "by", "wick", "stead", "mere")
+
+
+def fix_articles(text: str) -> str:
+    """Writes ``an`` for ``a`` before a vowel."""
+    return _ARTICLE.sub(r"\1n ", text)
 
 
 def split_of(word: str) -> Split:

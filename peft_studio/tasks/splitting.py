@@ -15,12 +15,7 @@ _SEED = 2017
 
 @dataclass(frozen=True)
 class Example:
-    """A row and where it came from.
-
-    Attributes:
-        row: The row.
-        index: Its number in its table, for messages.
-    """
+    """A row, and its number in its table for messages."""
 
     row: Row
     index: int

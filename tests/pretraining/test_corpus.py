@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from peft_studio.pretraining import corpus, forms, grammar, records
+from peft_studio.pretraining import corpus, forms, records
 from peft_studio.tasks import bistro
 from peft_studio.tasks import small_world as world
 from tests.tasks.invented import invented_words
@@ -49,7 +49,7 @@ def test_records_keep_away_from_the_task() -> None:
 
 
 def test_articles() -> None:
-    assert grammar.fix_articles("a expensive pub, A Italian cafe, a pub") == "an expensive pub, An Italian cafe, a pub"
+    assert world.fix_articles("a expensive pub, A Italian cafe, a pub") == "an expensive pub, An Italian cafe, a pub"
 
 
 def test_attribute_phrases_occur_in_prose(text: str) -> None:

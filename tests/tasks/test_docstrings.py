@@ -71,7 +71,7 @@ def test_modules_belong_to_one_split() -> None:
 def test_rows_are_the_same_each_time_and_read_once() -> None:
     functions = stdlib.functions()
     stdlib.functions.cache_clear()
-    docstrings._rows.cache_clear()
+    docstrings.load.cache_clear()
     start = time.process_time()
     assert {split: docstrings.load(split) for split in SPLITS} == all_rows()
     assert time.process_time() - start < 15

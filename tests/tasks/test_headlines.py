@@ -48,7 +48,7 @@ def test_no_item_is_there_twice() -> None:
 
 
 def test_rows_are_the_same_each_time() -> None:
-    headlines._rows.cache_clear()
+    headlines.load.cache_clear()
     assert {split: headlines.load(split) for split in SPLITS} == all_rows()
 
 

@@ -2,8 +2,9 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from peft_studio.tasks.base import Row
 from peft_studio.tasks.tables import Cell, Table
@@ -81,56 +82,50 @@ def map_file(path: Path) -> "pyarrow.Table":
     return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
 
 
+@dataclass(eq=False)
 class ArrowRows(Sequence[Row]):
     """Rows of one split, made when they are asked for.
 
-    Args:
+    Attributes:
         columns: Gives the columns of all splits, see ``rows_to_arrow``; called with the first row that is asked for.
         start: The split's first row in them.
-        count: How many rows it has.
+        length: How many rows it has.
     """
 
-    def __init__(self, columns: "Callable[[], pyarrow.Table]", start: int, count: int) -> None:
-        self._columns = columns
-        self._start = start
-        self._count = count
+    columns: "Callable[[], pyarrow.Table]"
+    start: int
+    length: int
 
     def __len__(self) -> int:
-        return self._count
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        numbers = range(self._count)[index]
-        if isinstance(numbers, int):
-            return next(self._made(numbers, 1))
-        if numbers.step == 1:
-            return list(self._made(numbers.start, len(numbers)))
-        return [self[number] for number in numbers]
+        numbers = range(self.start, self.start + self.length)[index]
+        return self._made([numbers])[0] if isinstance(numbers, int) else self._made(numbers)
 
     def __iter__(self) -> Iterator[Row]:
-        return self._made(0, self._count)
+        for start in range(0, self.length, _AT_A_TIME):
+            yield from self[start : start + _AT_A_TIME]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
-
-    __hash__ = None  # type: ignore[assignment]
 
     def shortest_targets(self, count: int) -> list[str]:
         """The shortest targets, shortest first; no other row is made."""
         import pyarrow.compute
 
-        targets = self._columns().column("target").slice(self._start, self._count)
+        targets = self.columns().column("target").slice(self.start, self.length)
         order = pyarrow.compute.sort_indices(pyarrow.compute.utf8_length(targets))
         shortest: list[str] = targets.take(order.slice(0, count)).to_pylist()
         return shortest
 
-    def _made(self, first: int, count: int) -> Iterator[Row]:
-        columns: Any = self._columns()
-        for start in range(first, first + count, _AT_A_TIME):
-            part = columns.slice(self._start + start, min(_AT_A_TIME, first + count - start))
-            values = (part.column(name).to_pylist() for name in ("prompt", "target", "references"))
-            for prompt, target, references in zip(*values, strict=True):
-                yield Row(prompt, target, tuple(references) if references else (target,))
+    def _made(self, numbers: Sequence[int]) -> list[Row]:
+        import pyarrow
+
+        columns = self.columns().take(pyarrow.array(numbers, pyarrow.int64()))
+        values = (columns.column(name).to_pylist() for name in ("prompt", "target", "references"))
+        return [Row(prompt, target, tuple(more or (target,))) for prompt, target, more in zip(*values, strict=True)]

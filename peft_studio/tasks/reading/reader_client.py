@@ -68,7 +68,7 @@ def ask_reader(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         name: The file's name, for messages.
-        request: The question; see ``table_cache.Question``.
+        request: The question; see ``table_cache.find``.
 
     Returns:
         ``facts``, or ``error`` with what is wrong with a file.

@@ -6,7 +6,6 @@ nothing is ever out of date; entries that were not used for longest go when ther
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_studio.errors import DataError, OutOfTimeError
-from peft_studio.files import open_plain, read_json
+from peft_studio.files import exclusive, read_json, remove, replace_folder
 from peft_studio.tasks.kept_rows import cache_folder, code_key
 from peft_studio.tasks.reading.arrow import map_file, write_file
 from peft_studio.tasks.reading.reader_client import (
@@ -45,36 +44,6 @@ _reads_here: list[bool] = []
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be known of files.
-
-    Attributes:
-        kind: What is asked; the reader program answers it.
-        settings: Of the question, as JSON holds them.
-        files: The files that the answer depends on.
-    """
-
-    kind: str
-    settings: Mapping[str, str]
-    files: Sequence[Path]
-
-    @property
-    def name(self) -> str:
-        """The first file's name, for messages."""
-        return self.files[0].name
-
-    def request(self, cache: Path) -> Facts:
-        """What the reader program is told."""
-        return {"kind": self.kind, "settings": dict(self.settings), "cache": str(cache)}
-
-    def key(self) -> str:
-        """Changes with the question, the files and the code."""
-        stamps = [_stamp(path) for path in self.files]
-        whole = json.dumps([code_key(), self.kind, dict(self.settings), stamps], sort_keys=True)
-        return hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
 class Found:
     """An answer.
 
@@ -98,13 +67,15 @@ def read_here() -> None:
     _reads_here[:] = [True]
 
 
-def find(question: Question, make: Make) -> Found:
+def find(kind: str, settings: Mapping[str, str], files: Sequence[Path], make: Make) -> Found:
     """Answers a question from the cache, or by way of the reader.
 
     A process that names no cache folder reads by itself and keeps nothing.
 
     Args:
-        question: What is to be known.
+        kind: What is asked; the reader program answers it.
+        settings: Of the question, as JSON holds them.
+        files: The files that the answer depends on; messages name the first.
         make: Reads; called in this process where there is no cache, or where the columns could not be kept in it.
 
     Raises:
@@ -114,17 +85,20 @@ def find(question: Question, make: Make) -> Found:
     if folder is None:
         facts, columns = make()
         return Found(facts, lambda: columns, at_hand=True)
-    entry = folder / FOLDER / question.key()
+    # The name changes with the question, the files and the code.
+    whole = json.dumps([code_key(), kind, settings, [_stamp(path) for path in files]], sort_keys=True)
+    entry = folder / FOLDER / hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:32]
     summary = _look(entry)
     made = None
     if summary is None and _reads_here:
         with _locked(entry):
             summary = _look(entry)
             if summary is None:
-                summary, made = _read(entry, question, make)
+                summary, made = _read(entry, files, make)
     elif summary is None:
-        with turns.take(question.name):
-            summary = _look(entry) or ask_reader(question.name, question.request(folder))
+        request = {"kind": kind, "settings": settings, "cache": str(folder)}
+        with turns.take(files[0].name):
+            summary = _look(entry) or ask_reader(files[0].name, request)
     if "error" in summary:
         raise DataError(summary["error"])
     columns = cache(lambda: _columns(entry, make) if made is None else made)
@@ -156,15 +130,12 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 def _look(entry: Path) -> Facts | None:
     """An entry's summary, which counts as used now; None when it is not there or damaged."""
-    try:
-        with open_plain(entry / _SUMMARY) as stream:
-            summary: Facts = json.loads(stream.read())
-        found = summary if isinstance(summary, dict) and ("facts" in summary or "error" in summary) else None
-    except (OSError, ValueError, RecursionError):
+    summary = read_json(entry / _SUMMARY) or {}
+    if not summary.keys() & {"facts", "error"}:
         return None
     with contextlib.suppress(OSError):
         os.utime(entry / _SUMMARY)
-    return found
+    return summary
 
 
 def _columns(entry: Path, make: Make) -> "pyarrow.Table":
@@ -177,9 +148,9 @@ def _columns(entry: Path, make: Make) -> "pyarrow.Table":
         return make()[1]
 
 
-def _read(entry: Path, question: Question, make: Make) -> "tuple[Facts, pyarrow.Table | None]":
+def _read(entry: Path, files: Sequence[Path], make: Make) -> "tuple[Facts, pyarrow.Table | None]":
     """Reads, and keeps what came of it; also what is wrong with a file, unless it may be put right unnoticed."""
-    summary: Facts = {"files": [str(path.absolute()) for path in question.files]}
+    summary: Facts = {"files": [str(path.absolute()) for path in files]}
     columns = None
     try:
         summary["facts"], columns = make()
@@ -188,17 +159,16 @@ def _read(entry: Path, question: Question, make: Make) -> "tuple[Facts, pyarrow.
         if isinstance(error.__cause__, OSError):
             return summary, None
     except OutOfTimeError:
-        summary["error"] = too_much(question.name, f"{MAX_CPU_SECONDS} seconds of a core")
+        summary["error"] = too_much(files[0].name, f"{MAX_CPU_SECONDS} seconds of a core")
     except MemoryError:
-        summary["error"] = too_much(question.name, f"{MAX_MEMORY / 1e9:,.0f} GB of memory")
+        summary["error"] = too_much(files[0].name, f"{MAX_MEMORY / 1e9:,.0f} GB of memory")
     draft = entry.with_name(f".{entry.name}.{os.getpid()}")
     try:
         draft.mkdir(parents=False)
         if columns is not None:
             write_file(columns, draft / _ROWS)
         (draft / _SUMMARY).write_text(json.dumps(summary), encoding="ascii")
-        shutil.rmtree(entry, ignore_errors=True)
-        draft.rename(entry)
+        replace_folder(draft, entry)
         _make_room(entry)
     except OSError:  # a full disk, or one that cannot be written: who asked gets the summary all the same
         shutil.rmtree(draft, ignore_errors=True)
@@ -211,7 +181,8 @@ def _make_room(newest: Path) -> None:
     for place in newest.parent.iterdir():
         with contextlib.suppress(OSError):
             if place.name.startswith("."):
-                _remove_old_draft(place, newest)
+                if newest.stat().st_mtime - place.stat().st_mtime > 2 * MAX_SECONDS:
+                    remove(place)
             elif place != newest:
                 size = sum(file.stat().st_size for file in place.iterdir())
                 used.append(((place / _SUMMARY).stat().st_mtime, size, place))
@@ -222,11 +193,6 @@ def _make_room(newest: Path) -> None:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _remove_old_draft(place: Path, newest: Path) -> None:
-    if newest.stat().st_mtime - place.stat().st_mtime > 2 * MAX_SECONDS:
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
-
-
 @contextlib.contextmanager
 def _locked(entry: Path) -> Iterator[None]:
     """Lets one process at a time make an entry, so that the others find it; nobody is kept from it if that fails."""
@@ -234,6 +200,5 @@ def _locked(entry: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             for folder in (entry.parent.parent, entry.parent):  # but a home that is gone is not made again
                 folder.mkdir(exist_ok=True)
-            file = stack.enter_context(entry.with_name(f".{entry.name}.lock").open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.enter_context(exclusive(entry.with_name(f".{entry.name}.lock")))
         yield
