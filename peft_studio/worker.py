@@ -97,13 +97,7 @@ class _Worker:
         resolved = resolve(parse_config(record.get("config")))
         if not placed:
             restrict(resolved.config.resources.device, os.environ)
-        train(
-            resolved=resolved,
-            paths=self.paths,
-            emit=self.emit,
-            should_stop=self.should_stop,
-            threads=threads,
-        )
+        train(resolved=resolved, paths=self.paths, emit=self.emit, should_stop=self.should_stop, threads=threads)
         if self._last_kind not in ("finished", "stopped", "paused"):
             raise TrainingError("Training ended without saying whether it finished, was stopped or was paused.")
 

@@ -84,12 +84,7 @@ class TestResult:
 
 
 def measure_answers(
-    model: nn.Module,
-    form: Format,
-    task: Task,
-    rows: Sequence[Row],
-    max_new_tokens: int,
-    should_stop: Stop,
+    model: nn.Module, form: Format, task: Task, rows: Sequence[Row], max_new_tokens: int, should_stop: Stop
 ) -> TestResult | None:
     """Answers rows and scores the answers with the task's own metrics; None when stopped."""
     was_training = model.training
