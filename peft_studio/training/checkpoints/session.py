@@ -185,7 +185,7 @@ class ResumableRun:
         Raises:
             NonFiniteLossError: Always; it says which step's weights were kept, if any.
         """
-        step = checkpointer.restore_last_good()
+        step = checkpointer.good.restore()
         if step is None:
             with contextlib.suppress(CheckpointError):
                 found = read_checkpoint(self._paths.checkpoint, self._identity)
