@@ -4,17 +4,17 @@ Which GPU of several it is has been settled before, by what the process can see 
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
 
 from peft_studio.errors import ConfigError, OutOfMemoryError
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, MPS
 from peft_studio.machine.memory import memory_limit
 from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
+from peft_studio.training.formats.target_logits import base_of
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 DeviceMap = Mapping[str, int | str]
@@ -111,7 +111,7 @@ def whole_blocks(model: Model) -> list[str]:
     """Class names of a model's blocks, which must not be divided: a block adds its input to its output."""
     from peft_studio.training.load import layout_of
 
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     blocks = [block for path in layout_of(base).blocks for block in base.get_submodule(path)]
     return sorted({type(block).__name__ for block in blocks})
 
@@ -134,23 +134,15 @@ def spread(model: AnyModel, device_map: DeviceMap) -> AnyModel:
             f"cannot be spread over GPUs. Allowed: {AUTO}, {CPU}, {CUDA}.",
             "resources.device",
         )
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     with warnings.catch_warnings():  # of tensors in the map that are no modules
         warnings.filterwarnings("ignore", message="The following device_map keys")
         dispatch_model(model, dict(device_map), force_hooks=True)
-    # accelerate replaces `forward`, which those who read a block's parts one by one would pass by. A hook of
-    # PyTorch's, which they look for, tells them to call the model as it is.
-    base.register_forward_pre_hook(_seen)
     return model
 
 
 def _gpus() -> range:
     """Numbers of the GPUs that this process sees."""
     return range(torch.cuda.device_count())
-
-
-def _seen(_model: nn.Module, _inputs: Sequence[Tensor]) -> None:
-    """Changes nothing."""
 
 
 def is_spread(model: Model) -> bool:
