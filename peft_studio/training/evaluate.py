@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peft_studio import __version__
-from peft_studio.files import cache_write, open_plain
+from peft_studio.files import cache_write, read_json
 from peft_studio.tasks.base import Row, Task
 from peft_studio.training import Model
 from peft_studio.training.formats.formats import Format
@@ -190,13 +190,8 @@ class BaseFigures:
 
     def load(self) -> dict[str, Any] | None:
         """The stored figures; None when there are none or they cannot be read."""
-        try:
-            with open_plain(self._path) as file:
-                value = json.loads(file.read())
-            digest = value.pop("digest")
-        except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
-            return None
-        return dict(value) if digest == fingerprint_of(value) else None
+        value = read_json(self._path) or {}
+        return value if value.pop("digest", None) == fingerprint_of(value) else None
 
     def store(self, value: dict[str, Any]) -> None:
         """Stores figures; a cache that cannot be written is no reason to fail a run."""

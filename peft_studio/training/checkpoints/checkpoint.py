@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from peft_studio.errors import CheckpointError, StorageError
-from peft_studio.files import atomic_write, open_plain, remove, replace_folder
+from peft_studio.files import atomic_write, read_json, remove, replace_folder
 from peft_studio.training.provenance import fingerprint_of
 
 FORMAT = 1
@@ -189,15 +189,12 @@ def read_checkpoint(folder: Path, identity: RunIdentity) -> Checkpoint | None:
 
 
 def _read_state(path: Path) -> PlainState:
-    try:
-        with open_plain(path) as file:
-            state = json.loads(file.read())
-        digest = state.pop("digest")
-    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as exc:
-        raise CheckpointError(f"its {path.name} cannot be read") from exc
-    if digest != fingerprint_of(state):
+    state = read_json(path)
+    if state is None or "digest" not in state:
+        raise CheckpointError(f"its {path.name} cannot be read")
+    if state.pop("digest") != fingerprint_of(state):
         raise CheckpointError(f"its {path.name} is damaged")
-    return dict(state)
+    return state
 
 
 def _load(folder: Path, file: PlainState) -> dict[str, Tensor]:

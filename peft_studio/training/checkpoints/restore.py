@@ -1,6 +1,6 @@
 """How a run begins: from the start, from a checkpoint, or from a finished run that is to train longer."""
 
-import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from peft_studio.errors import CheckpointError, ConfigError
-from peft_studio.files import open_plain
+from peft_studio.files import read_json
 from peft_studio.machine.devices import AUTO
 from peft_studio.methods import Method, Params
 from peft_studio.training.adapter_files import Origin
@@ -17,7 +17,6 @@ from peft_studio.training.checkpoints.checkpoint import Checkpoint, below, prefi
 from peft_studio.training.checkpoints.training_state import (
     ChangedTensors,
     all_tensors,
-    check_trained,
     load_tensors,
     method_constants,
 )
@@ -69,13 +68,9 @@ def plan_steps(asked: int, extended: Path, resumed: Checkpoint | None) -> StepPl
 
 
 def _extended_steps(path: Path) -> int | None:
-    try:
-        with open_plain(path) as file:
-            steps = json.loads(file.read())["max_steps"]
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        steps = None
+    steps = (read_json(path) or {}).get("max_steps")
     if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 1_000_000:
         raise ConfigError(f'{path} must hold {{"max_steps": N}} with N from 1 to 1000000.', "training.max_steps")
     return steps
@@ -139,7 +134,9 @@ class PreparedModel:
 
     def _restore_weights(self, method: Method, resumed: Checkpoint) -> None:
         weights = resumed.part("model/")
-        check_trained(self.model, weights)
+        for name, item in self.model.named_parameters():
+            if item.requires_grad and name not in weights:
+                raise CheckpointError(f"it lacks the parameter {name!r}")
         load_tensors(self.model, weights)
         if method.restore is not None:
             method.restore(self.model, resumed.part("method/"))
