@@ -22,6 +22,7 @@ from peft_studio.models.lsg_settings import LongText
 from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.formats.greedy import pad_id
+from peft_studio.training.formats.target_logits import base_of
 from peft_studio.training.quiet import known_warnings
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _label_names(labels: Sequence[str]) -> dict[str, Any]:
 
 def layout_of(model: Model) -> Layout:
     """The layout of a loaded model, with or without a method."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     purpose: Purpose = "classification" if type(base).__name__.endswith("ForSequenceClassification") else "generation"
     return layout_for(base.config.model_type, purpose)
 

@@ -39,7 +39,7 @@ from peft_studio.training.evaluate import (
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
 from peft_studio.training.formats.rows import EncodedRows
-from peft_studio.training.formats.target_logits import context_length, row_limit, virtual_tokens
+from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import TrainingLoop
@@ -138,14 +138,14 @@ class _Session:
         training = self.config.training
         rows = self.task.load("train")
         chosen = random.Random(training.seed).sample(rows, min(len(rows), SAMPLE_BATCHES * training.batch_size))
-        examples = self.form.encode(chosen, min(training.max_length, context_length(base))).examples
+        examples = self.form.encode(chosen, min(training.max_length, context_of(base.config))).examples
         starts = range(0, len(examples), training.batch_size)
         return [self.form.inputs(examples[start : start + training.batch_size]) for start in starts]
 
     @cached_property
     def max_length(self) -> int:
         """Tokens of a row that fit the model beside the method's virtual tokens."""
-        return row_limit(self.config.training.max_length, context_length(self.model), virtual_tokens(self.model))
+        return row_limit(self.config.training.max_length, context_of(self.model.config), virtual_tokens(self.model))
 
     @cached_property
     def training_rows(self) -> _EncodedSplit:

@@ -211,7 +211,7 @@ class Labelling(Format):
 
     def probabilities(self, model: Model, texts: Sequence[str]) -> Tensor:
         """Probabilities ``(B, C)`` of each text's classes."""
-        room = max(1, loss.context_length(model) - loss.virtual_tokens(model))
+        room = max(1, loss.context_of(model.config) - loss.virtual_tokens(model))
         rows = [cut_right(ids, room) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
         ids, mask = pad_rows([row or [self.padding] for row in rows], self.padding)  # (B, T); an empty text has one
         device = next(model.parameters()).device

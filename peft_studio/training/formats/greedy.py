@@ -9,7 +9,7 @@ from torch import Tensor
 
 from peft_studio.training import Model
 from peft_studio.training.formats.rows import encode_prompts, pad_rows
-from peft_studio.training.formats.target_logits import context_length, virtual_tokens
+from peft_studio.training.formats.target_logits import context_of, virtual_tokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 def room_for(model: Model, prompt_tokens: int) -> int:
     """Tokens that fit into the model's context after a prompt and the method's virtual tokens."""
-    return context_length(model) - virtual_tokens(model) - prompt_tokens
+    return context_of(model.config) - virtual_tokens(model) - prompt_tokens
 
 
 def completion_text(tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int], tokens: Sequence[int]) -> str:
