@@ -44,7 +44,7 @@ def test_listeners_are_told_in_order(end: str, tiny_model: Path) -> None:
     config = parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": training})
     torch.manual_seed(0)
     base, tokenizer = load_base(str(tiny_model))
-    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    form = Continuation(tokenizer)
     diary = Diary()
 
     def evaluate(step: int, _tokens: int, _elapsed: float) -> bool:
