@@ -59,9 +59,6 @@ def load_base(
         labels: Class names; with them the model gets a new classification head instead of a vocabulary projection.
         lsg: LSG attention; None leaves the model its own.
 
-    Returns:
-        The model and its tokenizer.
-
     Raises:
         ModelError: There is no such model, it has no safetensors weights, or its architecture is not supported.
         ConfigError: The architecture cannot do this kind of task.
@@ -214,7 +211,7 @@ def attach(
         f"{method.title} has nothing to train in a model of type {layout.model_type!r}. {method.caveat}", "method.name"
     )
     on_meta = next(model.parameters()).is_meta
-    origin = Origin.of(model, layout) if method.changes_base and not on_meta else None
+    origin = Origin(model, layout) if method.changes_base and not on_meta else None
     with known_warnings():
         try:
             wrapped = method.attach(model, params, Site(layout, steps, () if on_meta else batches))
