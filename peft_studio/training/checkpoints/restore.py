@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.errors import CheckpointError, ConfigError
 from peft_studio.files import read_json
-from peft_studio.machine.devices import AUTO
-from peft_studio.methods import Method, Params
+from peft_studio.methods import Method
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.checkpoints.checkpoint import Checkpoint, below, prefixed
 from peft_studio.training.checkpoints.training_state import (
@@ -49,12 +49,7 @@ class StepPlan:
 
 
 def plan_steps(asked: int, extended: Path, resumed: Checkpoint | None) -> StepPlan:
-    """How long to train.
-
-    Args:
-        asked: Steps of the config.
-        extended: File with another number, if it exists.
-        resumed: Where the run goes on.
+    """How long to train: as many steps as asked, or as the file ``extended`` says if it exists.
 
     Raises:
         ConfigError: The file is damaged.
@@ -81,12 +76,10 @@ class PreparedModel:
 
     Args:
         base: From ``load_base``; changed.
-        method: The method.
-        params: Its parameters.
+        run: Its method and device.
         steps: That schedules inside the method are made for.
         batches: Gives training batches to a method that looks at data; not asked when there is a checkpoint.
         resumed: The checkpoint.
-        device: The run's ``resources.device``.
 
     Attributes:
         model: The model.
@@ -100,22 +93,20 @@ class PreparedModel:
     def __init__(
         self,
         base: "PreTrainedModel",
-        method: Method,
-        params: Params,
+        run: ResolvedRun,
         steps: int,
         batches: Callable[[], Sequence[Batch]],
         resumed: Checkpoint | None,
-        device: str = AUTO,
     ) -> None:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
-        self.model: PeftModel = attach(base, method, params, steps, () if resumed else batches())
+        self.model: PeftModel = attach(base, run.method, run.config.method, steps, () if resumed else batches())
         self._own = method_constants(self.model, held)
         if resumed is not None:
             self._restore_start(resumed)
-        place(self.model, device)
+        place(self.model, run.config.resources.device)
         self.changed = ChangedTensors(self.model)  # of this place: moving a model makes new buffers
         if resumed is not None:
-            self._restore_weights(method, resumed)
+            self._restore_weights(run.method, resumed)
 
     def constants(self) -> dict[str, Tensor]:
         """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
