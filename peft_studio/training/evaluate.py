@@ -45,16 +45,9 @@ class Loss:
 
 
 def measure_loss(model: nn.Module, form: Format, batches: Sequence[dict[str, Any]], should_stop: Stop) -> Loss | None:
-    """The exact loss on all rows, each target token (or label) counting the same.
+    """The exact loss on all rows, each target token (or label) counting the same; None when stopped.
 
-    Args:
-        model: With or without an adapter; put into evaluation mode and back.
-        form: How rows meet the model.
-        batches: From ``formats.evaluation_batches``.
-        should_stop: Asked before every batch.
-
-    Returns:
-        None when stopped.
+    The model is put into evaluation mode and back; ``should_stop`` is asked before every batch.
     """
     was_training = model.training
     model.eval()
@@ -121,15 +114,7 @@ def loss_of_frequencies(train: Sequence[Row], rows: Sequence[Row]) -> Loss:
 def reload_difference(
     model: "PeftModel", base: "PreTrainedModel", adapter: Path, form: Format, examples: Sequence[EncodedExample]
 ) -> float:
-    """Largest difference of a logit between a model and what was saved of it, put on a fresh base model.
-
-    Args:
-        model: The trained model.
-        base: Its base model, loaded anew.
-        adapter: The folder with the saved adapter.
-        form: How rows meet the model.
-        examples: A few rows.
-    """
+    """Largest difference of a logit between a model and what was saved of it, put on a fresh base model."""
     batch = form.inputs(examples)
     reloaded = load_adapter(base, adapter).eval().to(model.device)
     moved = {name: part.to(model.device) for name, part in batch.items()}
@@ -161,25 +146,12 @@ class BaseFigures:
     """What the base model itself scores: the same for every run on the same rows, so kept in the cache folder."""
 
     def __init__(self, cache: Path, model: str, rows: Sequence[Row], settings: dict[str, object]) -> None:
-        """Names the entry.
-
-        Args:
-            cache: The cache folder.
-            model: Fingerprint of the base model.
-            rows: What it is measured on.
-            settings: Everything else that changes the figures.
-        """
+        """Names the entry by the model's fingerprint, the rows, and everything else that changes the figures."""
         key = {"model": model, "rows": fingerprint_rows(rows), "decoding": DECODING, "code": __version__, **settings}
         self._path = cache / "base" / f"{fingerprint_of(key)}.json"
 
     def of(self, model: Model, measure: Callable[[Model], Result | None], kind: type[Result]) -> Result | None:
-        """The figures of the base model below an adapter, measured if they are not kept.
-
-        Args:
-            model: With the adapter.
-            measure: Gives the figures of a model; None when stopped.
-            kind: The class of the figures.
-        """
+        """The figures of the base model below an adapter, measured if they are not kept; None when stopped."""
         if stored := self.load():
             return kind(**stored)
         with base_output(model) as base:

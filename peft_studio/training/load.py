@@ -102,11 +102,8 @@ def _loader(model_type: str, labels: Sequence[str]) -> Any:
 def _label_names(labels: Sequence[str]) -> dict[str, Any]:
     if not labels:
         return {}
-    return {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
+    numbers = {label: number for number, label in enumerate(labels)}
+    return {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": numbers}
 
 
 def layout_of(model: Model) -> Layout:
@@ -169,10 +166,8 @@ def _from_pretrained(loader: Any, model_id: str, **options: object) -> Any:
         with _BUILDING:
             return loader.from_pretrained(source, local_files_only=offline, **options)
     except (OSError, ValueError, KeyError) as exc:
-        if offline:
-            reason = "it is not on this machine, and the Hub cannot be reached."
-        else:
-            reason = " ".join(str(exc).split())[:400]
+        told = "it is not on this machine, and the Hub cannot be reached."
+        reason = told if offline else " ".join(str(exc).split())[:400]
         raise ModelError(f"The model {model_id!r} cannot be loaded: {reason}") from exc
 
 

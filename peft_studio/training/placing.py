@@ -51,9 +51,6 @@ def place(model: AnyModel, wish: str = AUTO) -> AnyModel:
         model: Changed in place.
         wish: See ``device_for``; ``all`` spreads the model when there are several GPUs.
 
-    Returns:
-        The model.
-
     Raises:
         ConfigError: PyTorch finds no such device, or the model cannot be spread.
         OutOfMemoryError: The model does not fit into all GPUs together.
@@ -81,9 +78,6 @@ def memory_of(wish: str = AUTO) -> tuple[int, str]:
 
 def balanced_map(model: Model) -> dict[str, int | str]:
     """Which part of a model goes to which GPU: about as much to each, whole blocks together.
-
-    Args:
-        model: With or without a method.
 
     Raises:
         OutOfMemoryError: The GPUs' free memory is too small for it.
@@ -120,7 +114,7 @@ def spread(model: AnyModel, device_map: DeviceMap) -> AnyModel:
     """Divides a model among devices by ``accelerate``, whose hooks move what goes from one part to the next.
 
     Args:
-        model: With or without a method; changed in place.
+        model: Changed in place.
         device_map: Device by name of a submodule.
 
     Raises:
