@@ -251,28 +251,22 @@ def base_output(model: Model) -> Iterator[Model]:
     Prompt methods keep the base model unchanged inside; methods that change base weights have kept a copy of them;
     others switch their layers off.
     """
+    from peft.utils import ModulesToSaveWrapper
+
     origin = Origin.known(model)
     if not hasattr(model, "get_base_model"):
         yield model
     elif origin is not None:
         yield origin.model
     elif model.active_peft_config.is_prompt_learning:
-        with _heads_off(model):
+        heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+        try:
+            for head in heads:
+                head.enable_adapters(False)
             yield model.get_base_model()
+        finally:
+            for head in heads:
+                head.enable_adapters(True)
     else:
         with model.disable_adapter():
             yield model
-
-
-@contextlib.contextmanager
-def _heads_off(model: "PeftModel") -> Iterator[None]:
-    from peft.utils import ModulesToSaveWrapper
-
-    heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-    for head in heads:
-        head.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for head in heads:
-            head.enable_adapters(True)

@@ -60,20 +60,12 @@ class LRUCache(Generic[Key, Value]):
 
 
 class ModelPool:
-    """Loads models for columns of text.
+    """Loads models for columns of text; ``adapters`` is how many of those stay in memory."""
 
-    Args:
-        bases: How many base models stay in memory.
-        adapters: How many adapters stay in memory.
-        groups: How many sets of adapters that answer together do.
-    """
-
-    def __init__(self, bases: int = 2, adapters: int = 12, groups: int = 4) -> None:
-        self._bases: LRUCache[tuple[str, BaseVariant], tuple[PreTrainedModel, PreTrainedTokenizerBase]] = LRUCache(
-            bases
-        )
+    def __init__(self, adapters: int = 12) -> None:
+        self._bases: LRUCache[tuple[str, BaseVariant], tuple[PreTrainedModel, PreTrainedTokenizerBase]] = LRUCache(2)
         self._adapters: LRUCache[tuple[str, BaseVariant, str, int], PeftModel] = LRUCache(adapters)
-        self._groups: LRUCache[tuple[int, ...], tuple[tuple[Model, ...], PreTrainedModel]] = LRUCache(groups)
+        self._groups: LRUCache[tuple[int, ...], tuple[tuple[Model, ...], PreTrainedModel]] = LRUCache(4)
 
     def base(self, model_id: str, variant: BaseVariant = _PLAIN) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """A base model in evaluation mode, and its tokenizer.
