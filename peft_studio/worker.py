@@ -97,13 +97,7 @@ class _Worker:
         resolved = resolve(parse_config(record.get("config")))
         if not placed:
             restrict(resolved.config.resources.device, os.environ)
-        train(
-            resolved=resolved,
-            paths=self.paths,
-            emit=self.emit,
-            should_stop=self.should_stop,
-            threads=threads,
-        )
+        train(resolved=resolved, paths=self.paths, emit=self.emit, should_stop=self.should_stop, threads=threads)
         if self._last_kind not in ("finished", "stopped", "paused"):
             raise TrainingError("Training ended without saying whether it finished, was stopped or was paused.")
 
@@ -175,14 +169,9 @@ class _Worker:
 
 
 def describe_failure(exc: BaseException, paths: RunPaths | None = None) -> tuple[str, str]:
-    """What to tell a person about an exception.
+    """What to tell of an exception: its class name for programs, and a sentence for people.
 
-    Args:
-        exc: What ended the run.
-        paths: The run, whose sizes are told when memory ran out.
-
-    Returns:
-        The class name for programs, and a sentence for people.
+    ``paths`` are the run's, whose sizes are told when memory ran out.
     """
     text = str(exc)
     if is_low_memory(exc):
@@ -192,10 +181,8 @@ def describe_failure(exc: BaseException, paths: RunPaths | None = None) -> tuple
     no_space = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
     if no_space or "No space left on device" in text:  # the second is how safetensors says it
         where = f" while writing {exc.filename}" if isinstance(exc, OSError) and exc.filename else ""
-        return (
-            StorageError.__name__,
-            f"The disk is full{where}. All steps up to here are kept. Free some space and run it again.",
-        )
+        told = f"The disk is full{where}. All steps up to here are kept. Free some space and run it again."
+        return StorageError.__name__, told
     if isinstance(exc, KeyboardInterrupt):
         return TrainingError.__name__, "Interrupted from the keyboard."
     return type(exc).__name__, f"{type(exc).__name__}: {text}" if text else type(exc).__name__

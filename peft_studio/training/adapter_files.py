@@ -34,12 +34,7 @@ _ATTRIBUTE = "_studio_origin"
 class Origin:
     """The base model as it was, and the small matrices as they were before the first step."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.initial: dict[str, Tensor] = {}
-
-    @classmethod
-    def of(cls, model: nn.Module, layout: Layout) -> "Origin":
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
         """Copies a base model; only the weights that a method may change take memory again."""
         wanted = re.compile(layout.linear)
         kept = {
@@ -47,7 +42,8 @@ class Origin:
             for name, tensor in (*model.named_parameters(), *model.named_buffers())
             if not wanted.fullmatch(name.rpartition(".")[0])
         }
-        return cls(copy.deepcopy(model, kept).eval().requires_grad_(False))
+        self.model = copy.deepcopy(model, kept).eval().requires_grad_(False)
+        self.initial: dict[str, Tensor] = {}
 
     @staticmethod
     def known(model: Model) -> "Origin | None":
@@ -60,11 +56,9 @@ class Origin:
         object.__setattr__(wrapped, _ATTRIBUTE, self)  # not as a submodule: it must not be counted or moved
 
     def begin_again(self, wrapped: "PeftModel", initial: Mapping[str, Tensor]) -> None:
-        """Gives a model the start that was computed before, in place of its own.
+        """Gives a model the start ``initial`` that was computed before, in place of its own.
 
-        Args:
-            wrapped: A model of the same method on the same base.
-            initial: The two matrices of every layer, by the names of a saved adapter.
+        That is the two matrices of every layer, by the names of a saved adapter.
         """
         self.initial = {name: value.clone() for name, value in initial.items()}
         untouched = dict(self.model.named_parameters())
@@ -84,12 +78,7 @@ def _adapter_state(model: "PeftModel") -> dict[str, Tensor]:
 
 
 def save_adapter(model: "PeftModel", folder: Path) -> None:
-    """Writes an adapter that fits the untouched base model.
-
-    Args:
-        model: With a method, from ``attach``.
-        folder: Where ``adapter_config.json`` and ``adapter_model.safetensors`` go.
-    """
+    """Writes an adapter that fits the untouched base: ``adapter_config.json`` and ``adapter_model.safetensors``."""
     origin = Origin.known(model)
     if origin is None:
         with known_warnings():

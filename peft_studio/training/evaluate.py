@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peft_studio import __version__
-from peft_studio.files import cache_write, open_plain
+from peft_studio.files import cache_write, read_json
 from peft_studio.tasks.base import Row, Task
 from peft_studio.training import Model
 from peft_studio.training.formats.formats import Format
@@ -45,16 +45,9 @@ class Loss:
 
 
 def measure_loss(model: nn.Module, form: Format, batches: Sequence[dict[str, Any]], should_stop: Stop) -> Loss | None:
-    """The exact loss on all rows, each target token (or label) counting the same.
+    """The exact loss on all rows, each target token (or label) counting the same; None when stopped.
 
-    Args:
-        model: With or without an adapter; put into evaluation mode and back.
-        form: How rows meet the model.
-        batches: From ``formats.evaluation_batches``.
-        should_stop: Asked before every batch.
-
-    Returns:
-        None when stopped.
+    The model is put into evaluation mode and back; ``should_stop`` is asked before every batch.
     """
     was_training = model.training
     model.eval()
@@ -84,12 +77,7 @@ class TestResult:
 
 
 def measure_answers(
-    model: nn.Module,
-    form: Format,
-    task: Task,
-    rows: Sequence[Row],
-    max_new_tokens: int,
-    should_stop: Stop,
+    model: nn.Module, form: Format, task: Task, rows: Sequence[Row], max_new_tokens: int, should_stop: Stop
 ) -> TestResult | None:
     """Answers rows and scores the answers with the task's own metrics; None when stopped."""
     was_training = model.training
@@ -126,15 +114,7 @@ def loss_of_frequencies(train: Sequence[Row], rows: Sequence[Row]) -> Loss:
 def reload_difference(
     model: "PeftModel", base: "PreTrainedModel", adapter: Path, form: Format, examples: Sequence[EncodedExample]
 ) -> float:
-    """Largest difference of a logit between a model and what was saved of it, put on a fresh base model.
-
-    Args:
-        model: The trained model.
-        base: Its base model, loaded anew.
-        adapter: The folder with the saved adapter.
-        form: How rows meet the model.
-        examples: A few rows.
-    """
+    """Largest difference of a logit between a model and what was saved of it, put on a fresh base model."""
     batch = form.inputs(examples)
     reloaded = load_adapter(base, adapter).eval().to(model.device)
     moved = {name: part.to(model.device) for name, part in batch.items()}
@@ -166,25 +146,12 @@ class BaseFigures:
     """What the base model itself scores: the same for every run on the same rows, so kept in the cache folder."""
 
     def __init__(self, cache: Path, model: str, rows: Sequence[Row], settings: dict[str, object]) -> None:
-        """Names the entry.
-
-        Args:
-            cache: The cache folder.
-            model: Fingerprint of the base model.
-            rows: What it is measured on.
-            settings: Everything else that changes the figures.
-        """
+        """Names the entry by the model's fingerprint, the rows, and everything else that changes the figures."""
         key = {"model": model, "rows": fingerprint_rows(rows), "decoding": DECODING, "code": __version__, **settings}
         self._path = cache / "base" / f"{fingerprint_of(key)}.json"
 
     def of(self, model: Model, measure: Callable[[Model], Result | None], kind: type[Result]) -> Result | None:
-        """The figures of the base model below an adapter, measured if they are not kept.
-
-        Args:
-            model: With the adapter.
-            measure: Gives the figures of a model; None when stopped.
-            kind: The class of the figures.
-        """
+        """The figures of the base model below an adapter, measured if they are not kept; None when stopped."""
         if stored := self.load():
             return kind(**stored)
         with base_output(model) as base:
@@ -195,13 +162,8 @@ class BaseFigures:
 
     def load(self) -> dict[str, Any] | None:
         """The stored figures; None when there are none or they cannot be read."""
-        try:
-            with open_plain(self._path) as file:
-                value = json.loads(file.read())
-            digest = value.pop("digest")
-        except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
-            return None
-        return dict(value) if digest == fingerprint_of(value) else None
+        value = read_json(self._path) or {}
+        return value if value.pop("digest", None) == fingerprint_of(value) else None
 
     def store(self, value: dict[str, Any]) -> None:
         """Stores figures; a cache that cannot be written is no reason to fail a run."""

@@ -22,6 +22,7 @@ from peft_studio.models.lsg_settings import LongText
 from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.formats.greedy import pad_id
+from peft_studio.training.formats.target_logits import base_of
 from peft_studio.training.quiet import known_warnings
 
 if TYPE_CHECKING:
@@ -57,9 +58,6 @@ def load_base(
         dtype: Name of the weights' torch dtype.
         labels: Class names; with them the model gets a new classification head instead of a vocabulary projection.
         lsg: LSG attention; None leaves the model its own.
-
-    Returns:
-        The model and its tokenizer.
 
     Raises:
         ModelError: There is no such model, it has no safetensors weights, or its architecture is not supported.
@@ -104,16 +102,13 @@ def _loader(model_type: str, labels: Sequence[str]) -> Any:
 def _label_names(labels: Sequence[str]) -> dict[str, Any]:
     if not labels:
         return {}
-    return {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
+    numbers = {label: number for number, label in enumerate(labels)}
+    return {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": numbers}
 
 
 def layout_of(model: Model) -> Layout:
     """The layout of a loaded model, with or without a method."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     purpose: Purpose = "classification" if type(base).__name__.endswith("ForSequenceClassification") else "generation"
     return layout_for(base.config.model_type, purpose)
 
@@ -171,10 +166,8 @@ def _from_pretrained(loader: Any, model_id: str, **options: object) -> Any:
         with _BUILDING:
             return loader.from_pretrained(source, local_files_only=offline, **options)
     except (OSError, ValueError, KeyError) as exc:
-        if offline:
-            reason = "it is not on this machine, and the Hub cannot be reached."
-        else:
-            reason = " ".join(str(exc).split())[:400]
+        told = "it is not on this machine, and the Hub cannot be reached."
+        reason = told if offline else " ".join(str(exc).split())[:400]
         raise ModelError(f"The model {model_id!r} cannot be loaded: {reason}") from exc
 
 
@@ -213,7 +206,7 @@ def attach(
         f"{method.title} has nothing to train in a model of type {layout.model_type!r}. {method.caveat}", "method.name"
     )
     on_meta = next(model.parameters()).is_meta
-    origin = Origin.of(model, layout) if method.changes_base and not on_meta else None
+    origin = Origin(model, layout) if method.changes_base and not on_meta else None
     with known_warnings():
         try:
             wrapped = method.attach(model, params, Site(layout, steps, () if on_meta else batches))
@@ -258,28 +251,22 @@ def base_output(model: Model) -> Iterator[Model]:
     Prompt methods keep the base model unchanged inside; methods that change base weights have kept a copy of them;
     others switch their layers off.
     """
+    from peft.utils import ModulesToSaveWrapper
+
     origin = Origin.known(model)
     if not hasattr(model, "get_base_model"):
         yield model
     elif origin is not None:
         yield origin.model
     elif model.active_peft_config.is_prompt_learning:
-        with _heads_off(model):
+        heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+        try:
+            for head in heads:
+                head.enable_adapters(False)
             yield model.get_base_model()
+        finally:
+            for head in heads:
+                head.enable_adapters(True)
     else:
         with model.disable_adapter():
             yield model
-
-
-@contextlib.contextmanager
-def _heads_off(model: "PeftModel") -> Iterator[None]:
-    from peft.utils import ModulesToSaveWrapper
-
-    heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-    for head in heads:
-        head.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for head in heads:
-            head.enable_adapters(True)

@@ -170,9 +170,7 @@ class TrainingLoop:
 
     def _summed(self, batch: Batch) -> Tensor:
         """Cross entropy of all that a batch predicts, in nats, by the fastest way there is: a scalar."""
-        if self._decoder is not None:
-            return self._decoder.loss(batch)
-        return self._plain_loss(batch)
+        return self._plain_loss(batch) if self._decoder is None else self._decoder.loss(batch)
 
     def _plain_loss(self, batch: Batch) -> Tensor:
         return self._form.loss(self.model, batch, reduction="sum")

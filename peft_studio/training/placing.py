@@ -4,17 +4,17 @@ Which GPU of several it is has been settled before, by what the process can see 
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
 
 from peft_studio.errors import ConfigError, OutOfMemoryError
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, MPS
 from peft_studio.machine.memory import memory_limit
 from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
+from peft_studio.training.formats.target_logits import base_of
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 DeviceMap = Mapping[str, int | str]
@@ -51,9 +51,6 @@ def place(model: AnyModel, wish: str = AUTO) -> AnyModel:
         model: Changed in place.
         wish: See ``device_for``; ``all`` spreads the model when there are several GPUs.
 
-    Returns:
-        The model.
-
     Raises:
         ConfigError: PyTorch finds no such device, or the model cannot be spread.
         OutOfMemoryError: The model does not fit into all GPUs together.
@@ -82,9 +79,6 @@ def memory_of(wish: str = AUTO) -> tuple[int, str]:
 def balanced_map(model: Model) -> dict[str, int | str]:
     """Which part of a model goes to which GPU: about as much to each, whole blocks together.
 
-    Args:
-        model: With or without a method.
-
     Raises:
         OutOfMemoryError: The GPUs' free memory is too small for it.
     """
@@ -111,7 +105,7 @@ def whole_blocks(model: Model) -> list[str]:
     """Class names of a model's blocks, which must not be divided: a block adds its input to its output."""
     from peft_studio.training.load import layout_of
 
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     blocks = [block for path in layout_of(base).blocks for block in base.get_submodule(path)]
     return sorted({type(block).__name__ for block in blocks})
 
@@ -120,7 +114,7 @@ def spread(model: AnyModel, device_map: DeviceMap) -> AnyModel:
     """Divides a model among devices by ``accelerate``, whose hooks move what goes from one part to the next.
 
     Args:
-        model: With or without a method; changed in place.
+        model: Changed in place.
         device_map: Device by name of a submodule.
 
     Raises:
@@ -134,23 +128,15 @@ def spread(model: AnyModel, device_map: DeviceMap) -> AnyModel:
             f"cannot be spread over GPUs. Allowed: {AUTO}, {CPU}, {CUDA}.",
             "resources.device",
         )
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     with warnings.catch_warnings():  # of tensors in the map that are no modules
         warnings.filterwarnings("ignore", message="The following device_map keys")
         dispatch_model(model, dict(device_map), force_hooks=True)
-    # accelerate replaces `forward`, which those who read a block's parts one by one would pass by. A hook of
-    # PyTorch's, which they look for, tells them to call the model as it is.
-    base.register_forward_pre_hook(_seen)
     return model
 
 
 def _gpus() -> range:
     """Numbers of the GPUs that this process sees."""
     return range(torch.cuda.device_count())
-
-
-def _seen(_model: nn.Module, _inputs: Sequence[Tensor]) -> None:
-    """Changes nothing."""
 
 
 def is_spread(model: Model) -> bool:

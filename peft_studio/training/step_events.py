@@ -6,6 +6,7 @@ The loop calls these plainly: ``StepCallback`` after every step, then each ``Ste
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -36,17 +37,16 @@ def write_note(emit: Emit, message: str) -> None:
     emit("note", message=message)
 
 
+@dataclass(eq=False)
 class StepCallback:
     """Emits one ``step`` event per optimizer step and calls for evaluations.
 
-    Args:
+    Attributes:
         emit: Takes events.
         should_stop: Whether the run is asked to end.
-        evaluate: Measures the validation loss, given steps, tokens and seconds; tells whether training should end,
+        measure: Measures the validation loss, given steps, tokens and seconds; tells whether training should end,
             or None when it was asked to stop on the way.
         eval_every: Steps from one evaluation to the next.
-
-    Attributes:
         loss: Loss of the latest finished step.
         tokens: Tokens seen so far, without padding.
         elapsed: Seconds of training so far, evaluations not counted.
@@ -56,25 +56,18 @@ class StepCallback:
         ended: Whether an evaluation has ended training early.
     """
 
-    def __init__(
-        self,
-        emit: Emit,
-        should_stop: Callable[[], bool],
-        evaluate: Callable[[int, int, float], bool | None],
-        eval_every: int,
-    ) -> None:
-        self.loss = 0.0
-        self.tokens = 0
-        self.elapsed = 0.0
-        self.step = 0
-        self.stopped = False
-        self.evaluated = True
-        self.ended = False
-        self._emit = emit
-        self._should_stop = should_stop
-        self._evaluate = evaluate
-        self._eval_every = eval_every
-        self._resumed = 0.0
+    emit: Emit
+    should_stop: Callable[[], bool]
+    measure: Callable[[int, int, float], bool | None]
+    eval_every: int
+    loss: float = 0.0
+    tokens: int = 0
+    elapsed: float = 0.0
+    step: int = 0
+    stopped: bool = False
+    evaluated: bool = True
+    ended: bool = False
+    _resumed: float = 0.0
 
     def start_clock(self) -> None:
         """Counts seconds of training from now on."""
@@ -86,7 +79,7 @@ class StepCallback:
 
     def note(self, message: str) -> None:
         """Says something that does not end the run; see ``write_note``."""
-        write_note(self._emit, message)
+        write_note(self.emit, message)
 
     def on_step_end(self, loss: Tensor, rate: float, grad_norm: Tensor | None, tokens: int, last: bool) -> None:
         """Reports a step, and evaluates when that is due.
@@ -105,7 +98,7 @@ class StepCallback:
         self.step += 1
         self.tokens += tokens
         self.elapsed += time.perf_counter() - self._resumed
-        self._emit(
+        self.emit(
             "step",
             step=self.step,
             loss=self.loss,
@@ -120,14 +113,14 @@ class StepCallback:
                 f"learning rate of {rate:.3g}. A lower learning rate, more warm-up steps or gradient "
                 "clipping (training.max_grad_norm) usually helps."
             )
-        if last or self.step % self._eval_every == 0:
+        if last or self.step % self.eval_every == 0:
             self.evaluate()
-        if self._should_stop():
+        if self.should_stop():
             self.stopped = True
         self.start_clock()
 
     def evaluate(self) -> None:
         """Measures the validation loss of the latest step, unless the run is asked to stop."""
-        enough = None if self._should_stop() else self._evaluate(self.step, self.tokens, self.elapsed)
+        enough = None if self.should_stop() else self.measure(self.step, self.tokens, self.elapsed)
         self.evaluated = enough is not None
         self.ended = bool(enough)

@@ -17,29 +17,18 @@ from peft_studio.config.sections import TrainingConfig
 from peft_studio.errors import NonFiniteLossError
 from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks.base import Row, some_rows
-from peft_studio.training import Model, provenance
+from peft_studio.training import Model, evaluate, provenance
 from peft_studio.training.adapter_files import write_adapter
 from peft_studio.training.checkpoints.checkpoint import RunIdentity
 from peft_studio.training.checkpoints.checkpointing import Checkpointer
 from peft_studio.training.checkpoints.session import ResumableRun, StopRequest
 from peft_studio.training.checkpoints.training_state import preserved_rng_state
 from peft_studio.training.estimates.param_map import count_parameters
-from peft_studio.training.evaluate import (
-    BaseFigures,
-    Loss,
-    TestResult,
-    always_most_frequent,
-    longest_answer,
-    loss_of_frequencies,
-    measure_answers,
-    measure_loss,
-    reload_difference,
-    write_predictions,
-)
+from peft_studio.training.evaluate import BaseFigures, Loss, TestResult
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
 from peft_studio.training.formats.rows import EncodedRows
-from peft_studio.training.formats.target_logits import context_length, row_limit, virtual_tokens
+from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import TrainingLoop
@@ -138,14 +127,14 @@ class _Session:
         training = self.config.training
         rows = self.task.load("train")
         chosen = random.Random(training.seed).sample(rows, min(len(rows), SAMPLE_BATCHES * training.batch_size))
-        examples = self.form.encode(chosen, min(training.max_length, context_length(base))).examples
+        examples = self.form.encode(chosen, min(training.max_length, context_of(base.config))).examples
         starts = range(0, len(examples), training.batch_size)
         return [self.form.inputs(examples[start : start + training.batch_size]) for start in starts]
 
     @cached_property
     def max_length(self) -> int:
         """Tokens of a row that fit the model beside the method's virtual tokens."""
-        return row_limit(self.config.training.max_length, context_length(self.model), virtual_tokens(self.model))
+        return row_limit(self.config.training.max_length, context_of(self.model.config), virtual_tokens(self.model))
 
     @cached_property
     def training_rows(self) -> _EncodedSplit:
@@ -225,7 +214,7 @@ class _Session:
             if not self.resumable.base_reported and self.base_loss is not None:
                 self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=self.base_loss.metrics("base/eval"))
                 self.resumable.base_reported = True
-            found = measure_loss(self.model, self.form, self.validation_batches, self.should_stop)
+            found = self._loss(self.model)
         if found is None:
             return None
         self.emit("eval", step=step, tokens=tokens, elapsed=round(elapsed, 4), metrics=found.metrics("eval"))
@@ -235,10 +224,12 @@ class _Session:
     def base_loss(self) -> Loss | None:
         """The base model's validation loss, measured once per cache."""
         if self.form.classifies:
-            return loss_of_frequencies(self.training_rows.rows, self.validation_rows.rows)
+            return evaluate.loss_of_frequencies(self.training_rows.rows, self.validation_rows.rows)
         kept = self._base_figures(self.validation_rows.rows, max_length=self.max_length)
-        batches = self.validation_batches
-        return kept.of(self.model, lambda base: measure_loss(base, self.form, batches, self.should_stop), Loss)
+        return kept.of(self.model, self._loss, Loss)
+
+    def _loss(self, model: Model) -> Loss | None:
+        return evaluate.measure_loss(model, self.form, self.validation_batches, self.should_stop)
 
     def _base_figures(self, rows: Sequence[Row], **settings: object) -> BaseFigures:
         return BaseFigures(self._cache, self.base_fingerprint, rows, settings)
@@ -260,27 +251,27 @@ class _Session:
     def _reload_difference(self) -> float:
         base, _ = self._fresh_base()
         examples = self.training_rows.encoded.examples[:CHECK_ROWS]
-        return reload_difference(self.model, base, self.paths.adapter, self.form, examples)
+        return evaluate.reload_difference(self.model, base, self.paths.adapter, self.form, examples)
 
     def test(self) -> bool:
         """Answers the test rows, writes the predictions and emits the metrics; False when stopped."""
         self.emit("stage", name="answering the test rows")
         rows = some_rows(self.task.load("test"), self.config.training.eval_rows)
-        limit = longest_answer(self.tokenizer, self.training_rows.rows)
-        limit = max(1, min(limit, room_for(self.model, 1)))
+        longest = evaluate.longest_answer(self.tokenizer, self.training_rows.rows)
+        limit = max(1, min(longest, room_for(self.model, 1)))
         found = self._answers(self.model, rows, limit)
         if found is None:
             return False
         self._emit_test("test", found)
         base = self._base_answers(rows, limit)
-        write_predictions(self.paths.predictions, rows, found.answers, base.answers if base else None)
+        evaluate.write_predictions(self.paths.predictions, rows, found.answers, base.answers if base else None)
         if base is None:
             return False
         self._emit_test("base/test", base)
         return True
 
     def _answers(self, model: Model, rows: Sequence[Row], limit: int) -> TestResult | None:
-        return measure_answers(model, self.form, self.task, rows, limit, self.should_stop)
+        return evaluate.measure_answers(model, self.form, self.task, rows, limit, self.should_stop)
 
     def _emit_test(self, prefix: str, result: TestResult) -> None:
         metrics = {f"{prefix}/{name}": value for name, value in result.metrics.items()}
@@ -289,6 +280,6 @@ class _Session:
 
     def _base_answers(self, rows: Sequence[Row], limit: int) -> TestResult | None:
         if self.form.classifies:
-            return always_most_frequent(self.task, self.training_rows.rows, rows)
+            return evaluate.always_most_frequent(self.task, self.training_rows.rows, rows)
         kept = self._base_figures(rows, task=self.task.name, max_new_tokens=limit)
         return kept.of(self.model, lambda base: self._answers(base, rows, limit), TestResult)

@@ -112,7 +112,7 @@ def validation_loss(model: Any, options: argparse.Namespace) -> float:
     from peft_studio.training.load import load_tokenizer
 
     tokenizer = load_tokenizer(options.model)
-    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    form = Continuation(tokenizer)
     examples = form.encode(get_task("bistro").load("validation")[: options.validation], 256).examples
     model = model.to(torch.float32).eval()
     found = measure_loss(model, form, evaluation_batches(examples, form), lambda: False)

@@ -160,7 +160,7 @@ def main() -> None:
     be_quiet()
     config = parse_config({"method": {"name": "lora"}, "training": {"max_steps": options.steps}})
     _, tokenizer = load_base(config.model.id)
-    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    form = Continuation(tokenizer)
     examples = form.encode(get_task(config.task.id).load("train"), 256).examples
     baton = Baton(("bare", "ours"))
     turns = {name: Turns(name, baton) for name in ("bare", "ours")}

@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.tasks.base import Row
 from peft_studio.training.formats.formats import Continuation
@@ -41,10 +42,10 @@ class Diary:
 @pytest.mark.parametrize("end", ["steps", "stop", "evaluation"])
 def test_listeners_are_told_in_order(end: str, tiny_model: Path) -> None:
     training = {"max_steps": 2 if end == "steps" else 9, "batch_size": 2, "warmup_steps": 0}
-    config = parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": training})
+    run = resolve(parse_config({"model": {"id": str(tiny_model)}, "method": {"name": "lora"}, "training": training}))
     torch.manual_seed(0)
     base, tokenizer = load_base(str(tiny_model))
-    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    form = Continuation(tokenizer)
     diary = Diary()
 
     def evaluate(step: int, _tokens: int, _elapsed: float) -> bool:
@@ -57,8 +58,8 @@ def test_listeners_are_told_in_order(end: str, tiny_model: Path) -> None:
         evaluate,
         eval_every=2,
     )
-    model = attach(base, config.method)
-    loop = TrainingLoop(model, config, form.encode(ROWS, 256).examples, form, callback, [diary])
+    model = attach(base, run.method, run.config.method)
+    loop = TrainingLoop(model, run, form.encode(ROWS, 256).examples, form, callback, [diary])
     loop.train()
     asked_too_late = [] if end == "stop" else ["evaluation 2"]  # who is asked to stop does not evaluate any more
     assert diary.lines == [

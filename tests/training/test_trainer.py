@@ -103,8 +103,8 @@ def test_base_figures_are_measured_once(
 ) -> None:
     first, _ = run("lora", eval_rows=3)
     calls: list[Any] = []
-    real = trainer.measure_answers
-    monkeypatch.setattr(trainer, "measure_answers", lambda *args: calls.append(args) or real(*args))
+    real = trainer.evaluate.measure_answers
+    monkeypatch.setattr(trainer.evaluate, "measure_answers", lambda *args: calls.append(args) or real(*args))
     second, _ = run("prompt", eval_rows=3)
     assert len(calls) == 1
     for name, value in first.metrics().items():

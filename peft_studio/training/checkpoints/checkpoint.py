@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from peft_studio.errors import CheckpointError, StorageError
-from peft_studio.files import atomic_write, open_plain, remove, replace_folder
+from peft_studio.files import atomic_write, read_json, remove, replace_folder
 from peft_studio.training.provenance import fingerprint_of
 
 FORMAT = 1
@@ -72,53 +72,49 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: value for name, value in tensors.items()}
 
 
+@dataclass
 class CheckpointWriter:
     """Writes the checkpoints of one process, each in place of the one before.
 
-    Args:
+    Attributes:
         folder: ``checkpoint`` in the run's folder.
         identity: What they belong to.
         constants: Tensors that never change; written once.
     """
 
-    def __init__(self, folder: Path, identity: RunIdentity, constants: Mapping[str, Tensor]) -> None:
-        self._folder = folder
-        self._identity = identity
-        self._constants = constants
-        self._constant_file: PlainState | None = None
+    folder: Path
+    identity: RunIdentity
+    constants: Mapping[str, Tensor]
+    _constant_file: PlainState | None = None
 
     def write(self, state: PlainState, tensors: Mapping[str, Tensor]) -> None:
-        """Writes a checkpoint.
-
-        Args:
-            state: JSON-able values; ``step`` among them.
-            tensors: See ``Checkpoint``.
+        """Writes a checkpoint, of JSON-able values (``step`` among them) and tensors as ``Checkpoint`` has them.
 
         Raises:
             StorageError: The disk is full or the folder is not writable; the checkpoint before stays.
         """
-        target = self._folder if self._folder.is_dir() else self._folder.with_name(f".{self._folder.name}-new")
+        target = self.folder if self.folder.is_dir() else self.folder.with_name(f".{self.folder.name}-new")
         try:
-            if target is not self._folder:
+            if target is not self.folder:
                 remove(target)
                 target.mkdir()
             self._write_into(target, state, tensors)
-            if target is not self._folder:
-                replace_folder(target, self._folder)
-                _sync(self._folder.parent)
+            if target is not self.folder:
+                replace_folder(target, self.folder)
+                _sync(self.folder.parent)
         except (SafetensorError, OSError, StorageError) as exc:
             _tidy(target)
             why = str(exc).rstrip(".")
-            raise StorageError(f"The checkpoint could not be written in {self._folder.parent}: {why}.") from exc
+            raise StorageError(f"The checkpoint could not be written in {self.folder.parent}: {why}.") from exc
 
     def _write_into(self, folder: Path, state: PlainState, tensors: Mapping[str, Tensor]) -> None:
         suffix = f"{state['step']:08d}-{os.urandom(3).hex()}.safetensors"  # never the name of a file that counts
         files = {"tensors": _save(folder / f"step-{suffix}", tensors)}
-        if self._constants and self._constant_file is None:
-            self._constant_file = _save(folder / f"constant-{suffix}", self._constants)
+        if self.constants and self._constant_file is None:
+            self._constant_file = _save(folder / f"constant-{suffix}", self.constants)
         if self._constant_file is not None:
             files["constants"] = self._constant_file
-        body = {"format": FORMAT, **state, "identity": asdict(self._identity), "files": files}
+        body = {"format": FORMAT, **state, "identity": asdict(self.identity), "files": files}
         text = json.dumps({"digest": fingerprint_of(body), **body}, allow_nan=False)
         atomic_write(folder / _STATE, text, durable=True)
         _sync(folder)
@@ -189,22 +185,18 @@ def read_checkpoint(folder: Path, identity: RunIdentity) -> Checkpoint | None:
 
 
 def _read_state(path: Path) -> PlainState:
-    try:
-        with open_plain(path) as file:
-            state = json.loads(file.read())
-        digest = state.pop("digest")
-    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as exc:
-        raise CheckpointError(f"its {path.name} cannot be read") from exc
-    if digest != fingerprint_of(state):
+    state = read_json(path)
+    if state is None or "digest" not in state:
+        raise CheckpointError(f"its {path.name} cannot be read")
+    if state.pop("digest") != fingerprint_of(state):
         raise CheckpointError(f"its {path.name} is damaged")
-    return dict(state)
+    return state
 
 
 def _load(folder: Path, file: PlainState) -> dict[str, Tensor]:
     path = folder / file["name"]
     try:
-        whole = path.stat().st_size == file["bytes"] and _checksum(path) == file["crc32"]
-        if not whole:
+        if path.stat().st_size != file["bytes"] or _checksum(path) != file["crc32"]:
             raise CheckpointError(f"its file {path.name} is damaged")
         return dict(load_file(path))
     except (OSError, SafetensorError) as exc:
@@ -219,22 +211,22 @@ def set_aside(folder: Path) -> None:
         folder.rename(aside)
 
 
+@dataclass
 class Throttle:
     """When to write: not too often, and at a small share of the time.
 
-    Args:
+    Attributes:
         seconds: From one checkpoint to the next at least.
         share: Of the time, that writing may cost.
     """
 
-    def __init__(self, seconds: float, share: float) -> None:
-        self._seconds = seconds
-        self._share = share
-        self._next = -math.inf
+    seconds: float
+    share: float
+    _next: float = -math.inf
 
     def wait(self, now: float, cost: float = 0.0) -> None:
         """Sets the next time, after something that cost so many seconds ended now."""
-        self._next = now + max(self._seconds, cost / self._share)
+        self._next = now + max(self.seconds, cost / self.share)
 
     def due(self, now: float) -> bool:
         """Whether it is time."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,96 +30,81 @@ GOOD_BYTES = 64 << 20  # larger weights are not copied
 ExtraState = Callable[[], tuple[PlainState, dict[str, Tensor]]]
 
 
+@dataclass(eq=False)
 class Checkpointer:
     """Writes checkpoints and goes on from one; a ``StepListener``.
 
-    Args:
+    Attributes:
         model: With its method, at the start or as the checkpoint has it.
         changed: Its tensors that training changes.
         callback: Knows how far the run has come.
         writer: Where checkpoints go.
         extra_state: What else belongs into a checkpoint: plain values and tensors of the run.
         on_failure: Told when a checkpoint cannot be written; may end the run.
-        resumed: The checkpoint to go on from.
+        resumed: The checkpoint to go on from; None from the first step on.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        changed: ChangedTensors,
-        callback: StepCallback,
-        writer: CheckpointWriter,
-        extra_state: ExtraState,
-        on_failure: Callable[[StorageError], None],
-        resumed: Checkpoint | None = None,
-    ) -> None:
-        self._model = model
-        self._changed = changed
-        self._callback = callback
-        self._writer = writer
-        self._extra_state = extra_state
-        self._on_failure = on_failure
-        self._resumed = resumed
+    model: nn.Module
+    changed: ChangedTensors
+    callback: StepCallback
+    writer: CheckpointWriter
+    extra_state: ExtraState
+    on_failure: Callable[[StorageError], None]
+    resumed: Checkpoint | None = None
+
+    def __post_init__(self) -> None:
         self._throttle = Throttle(CHECKPOINT_SECONDS, CHECKPOINT_SHARE)
-        self._good = LastGoodWeights(model)
-        if resumed is not None:
-            callback.go_on(resumed.step, resumed.state["tokens"], resumed.state["elapsed"])
+        self.good = LastGoodWeights(self.model)
+        if self.resumed is not None:
+            self.callback.go_on(self.resumed.step, self.resumed.state["tokens"], self.resumed.state["elapsed"])
 
     def on_train_begin(self, optimizer: Optimizer, scheduler: LambdaLR) -> None:
         """Puts optimizer and schedule back."""
         self._optimizer, self._scheduler = optimizer, scheduler
         self._throttle.wait(time.monotonic())
-        if self._resumed is not None:
-            moments = self._resumed.part("optimizer/")
-            load_optimizer_state(optimizer, self._model, moments, self._resumed.state["optimizer"])
-            set_schedule(scheduler, self._resumed.step)
+        if self.resumed is not None:
+            moments = self.resumed.part("optimizer/")
+            load_optimizer_state(optimizer, self.model, moments, self.resumed.state["optimizer"])
+            set_schedule(scheduler, self.resumed.step)
 
     def on_step_begin(self, step: int) -> None:
         """Puts the random states back before the first step, after all that draws numbers while a loop is set up."""
-        if self._resumed is not None:
-            set_rng_state(self._resumed.part("random/"), self._resumed.state["random"])
-            self._resumed = None
-        self._good.copy(step)
+        if self.resumed is not None:
+            set_rng_state(self.resumed.part("random/"), self.resumed.state["random"])
+            self.resumed = None
+        self.good.copy(step)
 
     def on_step_end(self, last: bool) -> None:
         """Writes a checkpoint when it is time, and always after the last step of this process."""
-        self._good.confirm()
+        self.good.confirm()
         began = time.monotonic()
         if not last and not self._throttle.due(began):
             return
         try:
             self._write()
         except StorageError as exc:
-            self._on_failure(exc)
+            self.on_failure(exc)
         now = time.monotonic()
         self._throttle.wait(now, now - began)
-        self._callback.start_clock()
+        self.callback.start_clock()
 
     def _write(self) -> None:
-        weights = self._changed.tensors()
+        weights = self.changed.tensors()
         if not all_finite(weights):  # the next loss will end the run, and needs the checkpoint before
             return
-        extra, tensors = self._extra_state()
-        moments, optimizer = optimizer_state(self._optimizer, self._model)
+        extra, tensors = self.extra_state()
+        moments, optimizer = optimizer_state(self._optimizer, self.model)
         generators, random = rng_state()
-        callback = self._callback
+        told = ("step", "tokens", "elapsed", "evaluated", "ended")
         state = {
             **extra,
-            "step": callback.step,
-            "tokens": callback.tokens,
-            "elapsed": callback.elapsed,
-            "evaluated": callback.evaluated,
-            "ended": callback.ended,
+            **{name: getattr(self.callback, name) for name in told},
             "optimizer": optimizer,
             "learning_rates": list(self._scheduler.get_last_lr()),
             "random": random,
         }
         loop = prefixed("model/", weights) | prefixed("optimizer/", moments) | prefixed("random/", generators)
-        self._writer.write(state, loop | tensors)
-
-    def restore_last_good(self) -> int | None:
-        """Puts the last weights back whose loss was finite; their step, or None when there is no such copy."""
-        return self._good.restore()
+        self.writer.write(state, loop | tensors)
 
 
 class LastGoodWeights:

@@ -1,6 +1,6 @@
 """How a run begins: from the start, from a checkpoint, or from a finished run that is to train longer."""
 
-import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.errors import CheckpointError, ConfigError
-from peft_studio.files import open_plain
-from peft_studio.machine.devices import AUTO
-from peft_studio.methods import Method, Params
+from peft_studio.files import read_json
+from peft_studio.methods import Method
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.checkpoints.checkpoint import Checkpoint, below, prefixed
 from peft_studio.training.checkpoints.training_state import (
     ChangedTensors,
     all_tensors,
-    check_trained,
     load_tensors,
     method_constants,
 )
@@ -50,12 +49,7 @@ class StepPlan:
 
 
 def plan_steps(asked: int, extended: Path, resumed: Checkpoint | None) -> StepPlan:
-    """How long to train.
-
-    Args:
-        asked: Steps of the config.
-        extended: File with another number, if it exists.
-        resumed: Where the run goes on.
+    """How long to train: as many steps as asked, or as the file ``extended`` says if it exists.
 
     Raises:
         ConfigError: The file is damaged.
@@ -69,13 +63,9 @@ def plan_steps(asked: int, extended: Path, resumed: Checkpoint | None) -> StepPl
 
 
 def _extended_steps(path: Path) -> int | None:
-    try:
-        with open_plain(path) as file:
-            steps = json.loads(file.read())["max_steps"]
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        steps = None
+    steps = (read_json(path) or {}).get("max_steps")
     if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 1_000_000:
         raise ConfigError(f'{path} must hold {{"max_steps": N}} with N from 1 to 1000000.', "training.max_steps")
     return steps
@@ -86,12 +76,10 @@ class PreparedModel:
 
     Args:
         base: From ``load_base``; changed.
-        method: The method.
-        params: Its parameters.
+        run: Its method and device.
         steps: That schedules inside the method are made for.
         batches: Gives training batches to a method that looks at data; not asked when there is a checkpoint.
         resumed: The checkpoint.
-        device: The run's ``resources.device``.
 
     Attributes:
         model: The model.
@@ -105,22 +93,20 @@ class PreparedModel:
     def __init__(
         self,
         base: "PreTrainedModel",
-        method: Method,
-        params: Params,
+        run: ResolvedRun,
         steps: int,
         batches: Callable[[], Sequence[Batch]],
         resumed: Checkpoint | None,
-        device: str = AUTO,
     ) -> None:
         held = [tensor.detach() for tensor in (*base.parameters(), *base.buffers())]
-        self.model: PeftModel = attach(base, method, params, steps, () if resumed else batches())
+        self.model: PeftModel = attach(base, run.method, run.config.method, steps, () if resumed else batches())
         self._own = method_constants(self.model, held)
         if resumed is not None:
             self._restore_start(resumed)
-        place(self.model, device)
+        place(self.model, run.config.resources.device)
         self.changed = ChangedTensors(self.model)  # of this place: moving a model makes new buffers
         if resumed is not None:
-            self._restore_weights(method, resumed)
+            self._restore_weights(run.method, resumed)
 
     def constants(self) -> dict[str, Tensor]:
         """For a checkpoint: what the method has that is neither trained nor the base model's, and its start."""
@@ -139,7 +125,9 @@ class PreparedModel:
 
     def _restore_weights(self, method: Method, resumed: Checkpoint) -> None:
         weights = resumed.part("model/")
-        check_trained(self.model, weights)
+        for name, item in self.model.named_parameters():
+            if item.requires_grad and name not in weights:
+                raise CheckpointError(f"it lacks the parameter {name!r}")
         load_tensors(self.model, weights)
         if method.restore is not None:
             method.restore(self.model, resumed.part("method/"))

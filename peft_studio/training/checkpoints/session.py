@@ -60,8 +60,7 @@ class ResumableRun:
 
     def __init__(self, run: ResolvedRun, paths: RunPaths, emit: Emit, ask: StopRequest) -> None:
         self._begun = time.perf_counter()
-        self._config = run.config
-        self._method = run.method
+        self._run = run
         self._paths = paths
         self._emit = emit
         self._ask = ask
@@ -85,9 +84,6 @@ class ResumableRun:
             steps: Optimizer steps of the config.
             fresh_base: Loads the base model again, for when the checkpoint turns out not to fit.
             batches: Gives training batches for a base model, see ``PreparedModel``.
-
-        Returns:
-            The model.
         """
         self._identity = identity
         try:
@@ -95,7 +91,7 @@ class ResumableRun:
         except CheckpointError as exc:
             write_note(self._emit, f"The checkpoint cannot be used, because {exc}. The run starts from the beginning.")
             set_aside(self._paths.checkpoint)
-            transformers.set_seed(self._config.training.seed)
+            transformers.set_seed(self._run.config.training.seed)
             self._prepare(fresh_base(), steps, batches, None)
         return self.model
 
@@ -104,10 +100,7 @@ class ResumableRun:
     ) -> None:
         self.resumed = resumed
         self.plan = plan_steps(steps, self._paths.extended, resumed)
-        wish = self._config.resources.device
-        prepared = PreparedModel(
-            base, self._method, self._config.method, self.plan.method_steps, lambda: batches(base), resumed, wish
-        )
+        prepared = PreparedModel(base, self._run, self.plan.method_steps, lambda: batches(base), resumed)
         self.model = prepared.model
         self._changed = prepared.changed
         self._writer = CheckpointWriter(self._paths.checkpoint, self._identity, prepared.constants())
@@ -158,7 +151,7 @@ class ResumableRun:
     def _extra_state(self) -> tuple[PlainState, dict[str, Tensor]]:
         """What a checkpoint holds beside the state of the loop."""
         best, weights = self.early_stopping.state()
-        state = self._method.state
+        state = self._run.method.state
         own = state(self.model) if state is not None else {}
         plain = {
             "max_steps": self.plan.steps,
@@ -185,7 +178,7 @@ class ResumableRun:
         Raises:
             NonFiniteLossError: Always; it says which step's weights were kept, if any.
         """
-        step = checkpointer.restore_last_good()
+        step = checkpointer.good.restore()
         if step is None:
             with contextlib.suppress(CheckpointError):
                 found = read_checkpoint(self._paths.checkpoint, self._identity)

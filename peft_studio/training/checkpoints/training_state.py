@@ -75,17 +75,6 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             own[name].copy_(value)
 
 
-def check_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Makes sure that no parameter that trains is missing.
-
-    Raises:
-        CheckpointError: One is.
-    """
-    for name, item in model.named_parameters():
-        if item.requires_grad and name not in tensors:
-            raise CheckpointError(f"it lacks the parameter {name!r}")
-
-
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
     """Whether no value is NaN or infinite."""
     return all(bool(torch.isfinite(value).all()) for value in tensors.values())

@@ -7,7 +7,7 @@ so they are exact by construction.
 import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from peft_studio.training.placing import memory_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 SAMPLE = 256  # rows that are tokenized to learn how long they are
 LONG = 32  # one row in so many is as long as those of the longest batches
@@ -48,37 +48,22 @@ class Facts:
     """What a method makes of a model, whatever the data and the batches; to be treated as read-only.
 
     Attributes:
-        trainable: Parameters that train.
+        weights: What is in memory of it, and what trains.
         total: Parameters that take part when the adapter is on.
-        base: Parameters of the model without the method.
-        held: Bytes of all that is in memory: parameters, and fixed numbers that the method keeps beside them.
         adapter_bytes: Size of the saved adapter's file.
-        blocks: Blocks that the backward pass goes through.
-        copies: Bytes of the copies of frozen matrices that bf16 makes.
-        fast: Whether training takes our own forward pass.
-        frozen_head: Whether the vocabulary projection is a plain one that does not train, in that pass.
         remembers: Whether training keeps what frozen lower blocks give for a row, where rows come again.
         map: Where all of these are; see ``draw_map``.
     """
 
-    trainable: int
+    weights: Weights
     total: int
-    base: int
-    held: int
     adapter_bytes: int
-    blocks: int
-    copies: int
-    fast: bool
-    frozen_head: bool
     remembers: bool
     map: list[dict[str, Any]]
 
 
 def estimate(run: ResolvedRun) -> dict[str, Any]:
     """Everything the form shows while it is filled in, as plain values.
-
-    Args:
-        run: The run that would be started.
 
     Returns:
         ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
@@ -108,7 +93,7 @@ def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> l
     """What a user should know before starting, as sentences; usually nothing.
 
     Args:
-        config: The run that would be started.
+        config: Of the run.
         figures: Its estimate.
         typical: Tokens of a typical row.
     """
@@ -124,57 +109,54 @@ def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> l
 
 def _figures(config: RunConfig, place: Place, facts: Facts, lengths: RowLengths, count: int) -> dict[str, Any]:
     rows, base = lengths.within(config.training.max_length), _meta_base(*place)
-    held = Weights(
-        facts.held, facts.base * BYTES, facts.copies, facts.trainable, facts.blocks, facts.fast, facts.frozen_head,
-        remembered=count if facts.remembers and config.training.repeats(count) else 0,
-    )  # fmt: skip
+    weights = replace(facts.weights, remembered=count if facts.remembers and config.training.repeats(count) else 0)
     on_gpu = torch.cuda.is_available() and config.resources.device not in (CPU, MPS)
     return {
-        "trainable_params": facts.trainable,
+        "trainable_params": weights.trainable,
         "total_params": facts.total,
-        "base_params": facts.base,
-        "trainable_share": facts.trainable / facts.total,
+        "base_params": weights.base // BYTES,
+        "trainable_share": weights.trainable / facts.total,
         "adapter_bytes": facts.adapter_bytes,
-        "memory": memory_by_purpose(held, base.config, layout_of(base), config.training, rows, on_gpu),
+        "memory": memory_by_purpose(weights, base.config, layout_of(base), config.training, rows, on_gpu),
         "tokens_per_row": rows.prompt + rows.answer,
     }
 
 
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Within it, garbage is not looked for: among so many new objects that stay, that is a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 @lru_cache(maxsize=256)
+@no_collections()
 def _facts(place: Place, method: Method, params: Params, steps: int) -> Facts:
-    with no_collections():
-        return _count(place, method, params, steps)
-
-
-def _count(place: Place, method: Method, params: Params, steps: int) -> Facts:
     model, base = attach_to_shapes(place, method, params, steps)
     layout = layout_of(base)
     trainable, total = count_parameters(model)
     fast = FastDecoder(model, Levers()) if FastDecoder.fits(model) else None
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return Facts(
-        trainable=trainable,
-        total=total,
-        base=sum(parameter.numel() for parameter in base.parameters()),
-        held=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
-        adapter_bytes=adapter_file_bytes(model, method.changes_base),
-        blocks=trained_blocks(model, base, layout),
+    weights = Weights(
+        held=sum(tensor.nbytes for tensor in tensors.values()),
+        base=BYTES * sum(parameter.numel() for parameter in base.parameters()),
         copies=sum(2 * part.numel() for part in frozen_matrices(model)),
+        trainable=trainable,
+        blocks=trained_blocks(model, base, layout),
         fast=fast is not None,
         frozen_head=fast is not None and fast.frozen_head,
-        remembers=fast is not None and fast.frozen > 0,
-        map=draw_map(model, base, layout),
     )
+    remembers, size = fast is not None and fast.frozen > 0, adapter_file_bytes(model, method.changes_base)
+    return Facts(weights, total, size, remembers, draw_map(model, base, layout))
 
 
 def trained_blocks(model: "PeftModel", base: "PreTrainedModel", layout: Layout) -> int:
-    """How many blocks the backward pass goes through: all from the lowest that trains upwards.
-
-    Args:
-        model: The model with its method.
-        base: The model without it.
-        layout: Where its blocks are.
-    """
+    """How many blocks the backward pass goes through: all from the lowest that trains upwards."""
     depths = [len(base.get_submodule(path)) for path in layout.blocks]
     lowest = sum(depths)
     for name, parameter in model.named_parameters():
@@ -191,12 +173,6 @@ def trained_blocks(model: "PeftModel", base: "PreTrainedModel", layout: Layout) 
 def attach_to_shapes(place: Place, method: Method, params: Params, steps: int) -> "tuple[PeftModel, PreTrainedModel]":
     """A model with a method and the same model without, both on the meta device.
 
-    Args:
-        place: The base model.
-        method: The method.
-        params: Its parameters.
-        steps: Optimizer steps of the run.
-
     Raises:
         ModelError: The model cannot be read.
         ConfigError: The method or the task does not fit the model.
@@ -206,9 +182,8 @@ def attach_to_shapes(place: Place, method: Method, params: Params, steps: int) -
         return attach(share_base(base), method, params, steps), base
 
 
-@lru_cache(maxsize=8)
-def _meta_base(model_id: str, labels: tuple[str, ...] = (), lsg: LongText | None = None) -> "PreTrainedModel":
-    return load_meta(model_id, labels, lsg)
+_meta_base = lru_cache(maxsize=8)(load_meta)
+_tokenizer = lru_cache(maxsize=8)(load_tokenizer)
 
 
 def _typical_lengths(model_id: str, task: Task) -> RowLengths:
@@ -227,11 +202,6 @@ def _lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> RowLengths:
     longest = sorted(pairs, key=sum)[-max(1, len(pairs) // LONG) :]
     mean, tail = ([sum(column) / len(chosen) for column in zip(*chosen, strict=True)] for chosen in (pairs, longest))
     return RowLengths(round(mean[0]), round(mean[1]), round(sum(tail)), round(tail[1]))
-
-
-@lru_cache(maxsize=8)
-def _tokenizer(model_id: str) -> "PreTrainedTokenizerBase":
-    return load_tokenizer(model_id)
 
 
 class _SkipInitialisation(TorchFunctionMode):
@@ -265,15 +235,3 @@ def shapes_only() -> Iterator[None]:
     """Within it, new tensors are on the meta device and are not initialised. For the calling thread alone."""
     with torch.device("meta"), _SkipInitialisation():
         yield
-
-
-@contextlib.contextmanager
-def no_collections() -> Iterator[None]:
-    """Within it, garbage is not looked for: among so many new objects that stay, that is a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

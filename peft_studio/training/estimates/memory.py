@@ -166,12 +166,6 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
     that trains upwards; and, for every answer token, three times the vocabulary, or less where it is worked on in
     slices. With gradient checkpointing a block keeps its input only; one at a time is worked out again, beside its
     gradients. Where rows come again, what frozen blocks give for them is kept, too, within bounds.
-
-    Args:
-        widths: Of the model.
-        weights: Of the model with its method.
-        training: The run's settings.
-        rows: Lengths of its rows.
     """
     number = 2 if training.precision == "bf16" else BYTES
     tokens, answers = training.batch_size * rows.long, training.batch_size * rows.long_answer

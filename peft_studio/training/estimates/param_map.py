@@ -50,21 +50,14 @@ def _replacing_modules(model: Model) -> dict[str, dict[str, nn.Parameter]]:
 
 
 def draw_map(model: "PeftModel", base: "PreTrainedModel", layout: Layout) -> list[dict[str, Any]]:
-    """The model from input to output.
-
-    Args:
-        model: The model with its method.
-        base: The same model without it.
-        layout: Module names of the architecture.
+    """The model from input to output, with its method and, as ``base``, without.
 
     Returns:
         Entries ``{"name", "kind", "params", "trainable", "added"}``; a block has ``parts`` of the same form.
         ``params`` are the base model's, ``trainable`` how many of those train, ``added`` how many trainable ones the
         method brings, ``frozen`` how many others it brings.
     """
-    cells = {name: _cell(name, layout) for name, _ in _owners(base)}
-    for name, count in _owners(base):
-        cells[name]["params"] += count
+    cells = {name: {**_cell(name, layout), "params": count} for name, count in _owners(base)}
     if layout.purpose == "generation" and layout.head not in cells:  # tied to the embedding: nothing of its own
         cells[layout.head] = {**_cell(layout.head, layout), "tied": True}
     return _assemble(model, base, cells, layout)
@@ -85,9 +78,8 @@ def _owners(base: "PreTrainedModel") -> list[tuple[str, int]]:
 def _cell(name: str, layout: Layout) -> dict[str, Any]:
     place = layout.block_of(name)
     if place:
-        kinds = (("attention", layout.attention), ("mlp", layout.mlp))
-        kind = next((kind for kind, names in kinds if place[2] in names), "norm")
         shown = place[2]
+        kind = "attention" if shown in layout.attention else "mlp" if shown in layout.mlp else "norm"
     else:
         kind, shown = _kind_outside(name, layout), name.rpartition(".")[2]
     return {"name": shown, "kind": kind, "params": 0, "trainable": 0, "added": 0, "frozen": 0}
@@ -104,7 +96,7 @@ def _spread(model: "PeftModel", base: "PreTrainedModel", cells: dict[str, dict[s
     """Adds every new parameter to the cell it belongs to; returns how many stand in front of the text."""
     in_front = 0
     known = {id(parameter) for parameter in base.parameters()}
-    copied = {f"{name.removesuffix('.base_layer')}" for name in _replacing_modules(model)}
+    copied = {name.removesuffix(".base_layer") for name in _replacing_modules(model)}
     for name, parameter in model.named_parameters():
         if id(parameter) in known:
             continue
@@ -144,9 +136,8 @@ def _blocks(base: "PreTrainedModel", layout: Layout) -> list[list[dict[str, Any]
 def _assemble(
     model: "PeftModel", base: "PreTrainedModel", cells: dict[str, dict[str, Any]], layout: Layout
 ) -> list[dict[str, Any]]:
-    in_front = _spread(model, base, cells)
+    in_front, stacks = _spread(model, base, cells), _blocks(base, layout)
     before: list[dict[str, Any]] = []
-    stacks = _blocks(base, layout)
     after: list[dict[str, Any]] = []
     for path, cell in cells.items():
         place = layout.block_of(path)

@@ -31,9 +31,6 @@ _ENDLESS = 1 << 30
 def preview(run: ResolvedRun) -> dict[str, Any]:
     """Shows what training would see, as plain values.
 
-    Args:
-        run: The run that would be started.
-
     Returns:
         ``splits`` (per split: ``rows``, ``used``, ``encoded``, ``cut``, ``dropped``), ``rows`` (the first training
         rows: ``segments`` of ``text``, ``part`` and ``tokens``, ``tokens``, ``cut``, ``dropped``, ``label``),
@@ -131,7 +128,7 @@ def _show(form: Format, row: Row, max_length: int) -> dict[str, Any]:
     kept = _encode(form, row, max_length)
     if whole is None or kept is None:
         text = row.prompt if form.classifies else f"{row.prompt}{row.target}"
-        parts: list[tuple[list[int], str]] = [(_ids(form, text), "cut")]
+        parts: list[tuple[list[int], str]] = [(list(form.tokenizer(text, verbose=False)["input_ids"]), "cut")]
     else:
         parts = list(_parts(form, whole, kept))
     segments = [segment for ids, part in parts for segment in _segments(form.tokenizer, ids, part)]
@@ -151,10 +148,6 @@ def _encode(form: Format, row: Row, max_length: int) -> EncodedExample | None:
         return form.encode([row], max_length).examples[0]
     except DataError:
         return None
-
-
-def _ids(form: Format, text: str) -> list[int]:
-    return list(form.tokenizer(text, verbose=False)["input_ids"])
 
 
 def _parts(form: Format, whole: EncodedExample, kept: EncodedExample) -> Iterator[tuple[list[int], str]]:

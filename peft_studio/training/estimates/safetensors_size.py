@@ -32,9 +32,7 @@ _ALIGNMENT = 8
 def adapter_file_bytes(model: "PeftModel", converted: bool = False) -> int:
     """Bytes of ``adapter_model.safetensors`` for a PEFT model, which may be on the meta device.
 
-    Args:
-        model: The model with its method.
-        converted: Whether the adapter is saved as plain LoRA of twice the rank (``training.adapter_files``).
+    ``converted`` tells that the adapter is saved as plain LoRA of twice the rank (``training.adapter_files``).
     """
     from peft import get_peft_model_state_dict
 
@@ -65,11 +63,7 @@ def _prompt_tensors(model: "PeftModel") -> dict[str, torch.Tensor]:
 
 
 def safetensors_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
-    """Bytes of a safetensors file that holds these tensors, with the metadata that transformers writes.
-
-    Args:
-        tensors: Any shapes and dtypes, on any device.
-    """
+    """Bytes of a safetensors file of tensors on any device, with the metadata that transformers writes."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     # The file's order, by dtype and then by name, decides how many digits the offsets have.

@@ -6,7 +6,6 @@ model with something of its own may still make the two differ, and then the libr
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +18,12 @@ Measured = tuple[float, tuple[Tensor, ...]]
 """A loss, and its gradient by each trainable parameter."""
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far two ways of computing the same may be apart.
-
-    Attributes:
-        loss: Share of the loss.
-        own: Share of a parameter's gradient, by its norm.
-        whole: Share of the norm of all gradients, which is added: small gradients are differences of large numbers.
-    """
-
-    loss: float
-    own: float
-    whole: float
-
-
 # In float32 rounding alone made 5e-7 of the loss and 2e-4 of a gradient (nano-lm, all kinds of methods); a wrong sign,
 # scale or mask makes 100 times as much. In bfloat16, with its 8 bits, gradients of a few rows are off by 20 to 70 % in
 # the library as well, so a run with bf16 is checked in float32 first, and then for what is no rounding in 16 bits.
-TOLERANCES = {torch.float32: Tolerance(1e-4, 1e-2, 1e-4), torch.bfloat16: Tolerance(0.02, 0.0, 1.5)}
+TOLERANCES = {torch.float32: (1e-4, 1e-2, 1e-4), torch.bfloat16: (0.02, 0.0, 1.5)}
+"""How far the two ways may be apart: share of the loss; share of a parameter's gradient, by its norm; and share of
+the norm of all gradients, which is added, as small gradients are differences of large numbers."""
 
 
 def rows_to_check(batch: Batch) -> dict[str, Tensor]:
@@ -59,14 +45,14 @@ def describe_difference(ours: Measured, theirs: Measured, dtype: torch.dtype) ->
         theirs: Of the library, in float32. A loss that is no number says nothing about the fast path.
         dtype: What matrix products of the fast path are computed in.
     """
-    allowed, (found, gradients), (right, wanted) = TOLERANCES[dtype], ours, theirs
+    (of_loss, own, whole), (found, gradients), (right, wanted) = TOLERANCES[dtype], ours, theirs
     if not math.isfinite(right):
         return ""
-    if not abs(found - right) <= allowed.loss * abs(right):  # also when ours is no number
+    if not abs(found - right) <= of_loss * abs(right):  # also when ours is no number
         return f"its loss is {found:.6g} instead of {right:.6g}"
     sizes = torch.stack([part.norm() for part in wanted])  # (P,), of P parameters
     apart = torch.stack([(a - b).norm() for a, b in zip(gradients, wanted, strict=True)])  # (P,)
-    near = apart <= allowed.own * sizes + allowed.whole * sizes.norm()  # (P,)
+    near = apart <= own * sizes + whole * sizes.norm()  # (P,)
     if bool(near.all()):
         return ""
     far, share = int((~near).sum()), float(apart.norm() / sizes.norm())

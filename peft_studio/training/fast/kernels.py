@@ -179,12 +179,13 @@ def lora_parts(module: nn.Module) -> LoraParts | None:
     base = module.base_layer
     trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
     whole = down.weight.requires_grad and up.weight.requires_grad
-    if not plain or trained or not whole or any(_hooked(part) for part in (module, base, down, up)):
+    if not plain or trained or not whole or any(is_hooked(part) for part in (module, base, down, up)):
         return None
     return base.weight, base.bias, down.weight, up.weight, float(module.scaling[names[0]])
 
 
-def _hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
+    """Whether something else wants to happen when a module is called, so that its parts must not be read alone."""
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
     return bool(hooks) or hasattr(module, "_hf_hook")  # accelerate's, which moves what a layer reads
 

@@ -24,6 +24,7 @@ from peft_studio.training.fast.kernels import (
     RmsNorm,
     Rotary,
     causal_attention,
+    is_hooked,
     lora_parts,
 )
 from peft_studio.training.formats.rows import IGNORED, Batch
@@ -104,8 +105,8 @@ class FastDecoder:
         inner = {type(block.self_attn) for block in decoder.layers} | {type(block.mlp) for block in decoder.layers}
         known = len(kinds) == 1 and inner <= {llama.LlamaAttention, llama.LlamaMLP}
         plain = decoder.config.attention_dropout == 0 and not decoder.gradient_checkpointing
-        hooked = any(_hooks(part) for part in (base, decoder, *decoder.layers))
-        hooked = hooked or any(_hooks(part) for block in decoder.layers for part in (block.self_attn, block.mlp))
+        hooked = any(is_hooked(part) for part in (base, decoder, *decoder.layers))
+        hooked = hooked or any(is_hooked(part) for block in decoder.layers for part in (block.self_attn, block.mlp))
         return type(decoder) is llama.LlamaModel and known and plain and not hooked
 
     def loss(self, batch: Batch) -> Tensor:
@@ -184,7 +185,7 @@ class FastDecoder:
     def _norm(self, norm: nn.Module, x: Tensor) -> Tensor:
         from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-        if not self._levers.norms or type(norm) is not LlamaRMSNorm or norm.weight.requires_grad or _hooks(norm):
+        if not self._levers.norms or type(norm) is not LlamaRMSNorm or norm.weight.requires_grad or is_hooked(norm):
             return norm(x)
         return RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
 
@@ -215,7 +216,3 @@ def _targets(ids: Tensor, labels: Tensor, few_sizes: bool) -> tuple[Tensor, Tens
         others = (~wanted).nonzero().squeeze(1)  # their targets are IGNORED, so they add nothing
         places = torch.cat([places, others[: -len(places) % PLACES]])
     return ids, following, places
-
-
-def _hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)

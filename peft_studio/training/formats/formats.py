@@ -35,14 +35,13 @@ class Format(ABC):
 
     Args:
         tokenizer: The base model's.
-        padding: Token id to pad with.
     """
 
     classifies = False
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", padding: int) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.tokenizer = tokenizer
-        self.padding = padding
+        self.padding = pad_id(tokenizer)
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], max_length: int) -> EncodedRows:
@@ -148,17 +147,14 @@ class Labelling(Format):
 
     Args:
         tokenizer: The base model's.
-        padding: Token id to pad with.
         labels: Class names, in the order of the head's outputs.
         by_last_token: Whether the class is read off the last token, as decoders do.
     """
 
     classifies = True
 
-    def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", padding: int, labels: Sequence[str], by_last_token: bool
-    ) -> None:
-        super().__init__(tokenizer, padding)
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str], by_last_token: bool) -> None:
+        super().__init__(tokenizer)
         self.labels = tuple(labels)
         self.by_last_token = by_last_token
 
@@ -211,14 +207,13 @@ class Labelling(Format):
 
     def probabilities(self, model: Model, texts: Sequence[str]) -> Tensor:
         """Probabilities ``(B, C)`` of each text's classes."""
-        room = max(1, loss.context_length(model) - loss.virtual_tokens(model))
+        room = max(1, loss.context_of(model.config) - loss.virtual_tokens(model))
         rows = [cut_right(ids, room) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
         ids, mask = pad_rows([row or [self.padding] for row in rows], self.padding)  # (B, T); an empty text has one
         device = next(model.parameters()).device
+        batch = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         with torch.inference_mode():
-            logits = self.class_logits(
-                model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-            )  # (B, C)
+            logits = self.class_logits(model, batch)  # (B, C)
         return logits.float().softmax(-1).cpu()
 
     def answers(
@@ -245,25 +240,13 @@ def evaluation_tokens(vocabulary: int) -> int:
 def evaluation_batches(examples: Sequence[EncodedExample], form: Format, vocabulary: int = 0) -> list[Batch]:
     """Collates all examples once, so that repeated evaluations only run the model.
 
-    Args:
-        examples: The rows.
-        form: Of the model.
-        vocabulary: How many tokens its logits tell apart; 0 without such.
+    ``vocabulary`` says how many tokens the model's logits tell apart; 0 without such.
     """
     return [form.collate(batch) for batch in batches_by_length(examples, evaluation_tokens(vocabulary))]
 
 
 def format_for(layout: Layout, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str] = ()) -> Format:
-    """The format of a model.
-
-    Args:
-        layout: The model's.
-        tokenizer: The base model's.
-        labels: Class names of a classification task.
-    """
-    padding = pad_id(tokenizer)
+    """The format of a model; ``labels`` are the class names of a classification task."""
     if layout.purpose == "classification":
-        return Labelling(tokenizer, padding, labels, layout.kind == "decoder")
-    if layout.kind == "encoder-decoder":
-        return SourceTarget(tokenizer, padding)
-    return Continuation(tokenizer, padding)
+        return Labelling(tokenizer, labels, layout.kind == "decoder")
+    return SourceTarget(tokenizer) if layout.kind == "encoder-decoder" else Continuation(tokenizer)

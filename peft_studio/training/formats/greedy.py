@@ -9,7 +9,7 @@ from torch import Tensor
 
 from peft_studio.training import Model
 from peft_studio.training.formats.rows import encode_prompts, pad_rows
-from peft_studio.training.formats.target_logits import context_length, virtual_tokens
+from peft_studio.training.formats.target_logits import context_of, virtual_tokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -36,7 +36,7 @@ def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 def room_for(model: Model, prompt_tokens: int) -> int:
     """Tokens that fit into the model's context after a prompt and the method's virtual tokens."""
-    return context_length(model) - virtual_tokens(model) - prompt_tokens
+    return context_of(model.config) - virtual_tokens(model) - prompt_tokens
 
 
 def completion_text(tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int], tokens: Sequence[int]) -> str:
@@ -58,14 +58,9 @@ def greedy_answers(
     max_new_tokens: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str] | None:
-    """Answers prompts greedily.
+    """Answers prompts greedily, by a model in evaluation mode; ``should_stop`` is asked before every batch.
 
-    Args:
-        model: With or without an adapter, in evaluation mode.
-        tokenizer: The base model's.
-        prompts: Any number; longer than the context less ``max_new_tokens``, they are cut on the left.
-        max_new_tokens: Longest answer.
-        should_stop: Asked before every batch.
+    Prompts longer than the context less ``max_new_tokens`` are cut on the left.
 
     Returns:
         One answer for each prompt, in order; None when stopped.
@@ -120,12 +115,7 @@ _HEADS = ("num_key_value_heads", "decoder_attention_heads", "num_attention_heads
 
 
 def rows_together(token_bytes: int, length: int) -> int:
-    """How many rows are decoded together.
-
-    Args:
-        token_bytes: From ``cache_bytes``.
-        length: Longest row, answer included, in tokens.
-    """
+    """How many rows are decoded together, from ``cache_bytes`` and the tokens of the longest, answer included."""
     return max(FEWEST_ROWS, min(BATCH_ROWS, CACHE_BYTES // max(1, token_bytes * length)))
 
 

@@ -74,11 +74,6 @@ def _can_choose(model: Model) -> bool:
 def row_limit(max_length: int, context: int, virtual: int) -> int:
     """Tokens of the longest row that fits a model beside a method's virtual tokens.
 
-    Args:
-        max_length: ``training.max_length``.
-        context: What the model reads.
-        virtual: The method's virtual tokens.
-
     Raises:
         ModelError: Nothing fits.
     """
@@ -90,16 +85,11 @@ def row_limit(max_length: int, context: int, virtual: int) -> int:
     return min(max_length, context - virtual)
 
 
-def context_length(model: Model, default: int = 1 << 30) -> int:
-    """Longest text of a model in tokens, or ``default`` when its config names no limit."""
-    return context_of(model.config, default)
-
-
-def context_of(config: "PretrainedConfig", default: int = 1 << 30) -> int:
-    """The same, of a model's transformers config."""
+def context_of(config: "PretrainedConfig") -> int:
+    """Longest text of a model in tokens, from its transformers config; a very large number without a limit."""
     limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if not limit:
-        return default
+        return 1 << 30
     # RoBERTa and its kin number positions from behind the padding token's id.
     reserved = config.pad_token_id + 1 if config.model_type in ("roberta", "camembert", "xlm-roberta") else 0
     return int(limit) - reserved

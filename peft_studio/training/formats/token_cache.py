@@ -36,13 +36,7 @@ LEFTOVER_SECONDS = 3600.0  # a draft that is older was cut short
 
 
 def encode_once(form: Format, rows: Sequence[Row], max_length: int, folder: Path) -> EncodedRows:
-    """What ``form.encode(rows, max_length)`` gives, from the cache if it is there.
-
-    Args:
-        form: The format, with its tokenizer.
-        rows: The rows.
-        max_length: Longest row in tokens.
-        folder: The cache folder; it is made when there is something to keep.
+    """What ``form.encode(rows, max_length)`` gives, from the cache folder if it is there.
 
     Raises:
         DataError: No row can be used.

@@ -120,23 +120,10 @@ class _TokenStreamer(BaseStreamer):
         """Nothing is left to do."""
 
 
-@dataclass(frozen=True)
-class GenerationRequest:
-    """What all columns continue.
-
-    Attributes:
-        ids: The prompt's tokens.
-        sampling: How to choose tokens.
-    """
-
-    ids: list[int]
-    sampling: Sampling
-
-
-def make_request(
-    model: Model, tokenizer: "PreTrainedTokenizerBase", prompt: str, sampling: Sampling, name: str = "base"
-) -> GenerationRequest:
-    """Checks a prompt against a model's context.
+def prompt_tokens(
+    model: Model, tokenizer: "PreTrainedTokenizerBase", prompt: str, max_new_tokens: int, name: str
+) -> list[int]:
+    """Token ids of a prompt, checked against a model's context.
 
     Raises:
         ConfigError: The prompt is empty, or too long for the model together with the wanted tokens.
@@ -148,14 +135,14 @@ def make_request(
     room = room_for(model, 0 if apart else len(ids))
     if apart and len(ids) > room:
         raise ConfigError(f"The prompt has {len(ids)} tokens, but {name} reads {room} at most. Shorten it.", "prompt")
-    if sampling.max_new_tokens > room:
+    if max_new_tokens > room:
         fits = f"At most {room} new tokens fit." if room > 0 else "Shorten the prompt."
         raise ConfigError(
-            f"The prompt has {len(ids)} tokens, and {sampling.max_new_tokens} more are wanted, but {name} "
+            f"The prompt has {len(ids)} tokens, and {max_new_tokens} more are wanted, but {name} "
             + (f"writes {room} at most. {fits}" if apart else f"reads {room + len(ids)} in all. {fits}"),
             "sampling.max_new_tokens",
         )
-    return GenerationRequest(ids, sampling)
+    return ids
 
 
 @dataclass(frozen=True)
@@ -180,29 +167,26 @@ class _Writer:
         self,
         group: Group,
         tokenizer: "PreTrainedTokenizerBase",
-        request: GenerationRequest,
-        stop: threading.Event,
-        pause: Callable[[], None],
+        prompt: list[int],
+        sampling: Sampling,
+        stop: StoppingCriteria,
     ) -> None:
         self.error: BaseException | None = None
         self._group = group
         self._tokenizer = tokenizer
-        self._request = request
-        self._stop = _StopWhenAsked(stop, pause)
+        self._prompt = prompt
+        self._sampling = sampling
+        self._stop = stop
         self._tokens = _TokenStreamer(len(group.names), tokenizer.eos_token_id)
-        self._thread = threading.Thread(target=self._write, name=f"column-{'-'.join(group.names)}", daemon=True)
+        self.thread = threading.Thread(target=self._write, name=f"column-{'-'.join(group.names)}", daemon=True)
         self._begun = time.perf_counter()
         self._ended = 0.0
-        self._thread.start()
-
-    def join(self) -> None:
-        """Waits until the columns have ended."""
-        self._thread.join()
+        self.thread.start()
 
     def states(self) -> Iterator[dict[str, Any]]:
         """Of each column: ``name``, ``text`` so far, ``done``, ``tokens`` and ``seconds``."""
-        over = not self._thread.is_alive()
-        before = [] if is_encoder_decoder(self._group.model) else self._request.ids
+        over = not self.thread.is_alive()
+        before = [] if is_encoder_decoder(self._group.model) else self._prompt
         for row, name in enumerate(self._group.names):
             ids, ended = list(self._tokens.ids[row]), self._tokens.ended[row]
             kept = ids[:-1] if ids and ids[-1] == self._tokenizer.eos_token_id else ids
@@ -224,16 +208,15 @@ class _Writer:
 
     def _generate(self) -> None:
         model = self._group.model
-        ids = torch.tensor([self._request.ids] * len(self._group.names), device=model.device)  # (B, T)
-        sampling = self._request.sampling
+        ids = torch.tensor([self._prompt] * len(self._group.names), device=model.device)  # (B, T)
         with _exclusive(self._group.models), torch.inference_mode():
             model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=sampling.max_new_tokens,
+                max_new_tokens=self._sampling.max_new_tokens,
                 eos_token_id=self._tokenizer.eos_token_id,
                 pad_token_id=pad_id(self._tokenizer),
-                logits_processor=LogitsProcessorList([SeededSampler(sampling, model.device)]),
+                logits_processor=LogitsProcessorList([SeededSampler(self._sampling, model.device)]),
                 stopping_criteria=StoppingCriteriaList([self._stop]),
                 streamer=self._tokens,
                 **DECODING,
@@ -266,10 +249,12 @@ def stream_columns(
     Raises:
         ConfigError: The prompt is empty or too long.
     """
-    requests = {name: make_request(model, tokenizer, prompt, sampling, name) for name, model in models}
+    limit = sampling.max_new_tokens
+    prompts = {name: prompt_tokens(model, tokenizer, prompt, limit, name) for name, model in models}
     groups = [Group((name,), (model,), model) for name, model in models] if groups is None else groups
     stop = threading.Event()
-    writers = [_Writer(group, tokenizer, requests[group.names[0]], stop, pause) for group in groups]
+    asked = _StopWhenAsked(stop, pause)
+    writers = [_Writer(group, tokenizer, prompts[group.names[0]], sampling, asked) for group in groups]
     try:
         while True:
             time.sleep(INTERVAL)
@@ -284,4 +269,4 @@ def stream_columns(
     finally:
         stop.set()
         for writer in writers:
-            writer.join()
+            writer.thread.join()

@@ -60,27 +60,15 @@ class LRUCache(Generic[Key, Value]):
 
 
 class ModelPool:
-    """Loads models for columns of text.
+    """Loads models for columns of text; ``adapters`` is how many of those stay in memory."""
 
-    Args:
-        bases: How many base models stay in memory.
-        adapters: How many adapters stay in memory.
-        groups: How many sets of adapters that answer together do.
-    """
-
-    def __init__(self, bases: int = 2, adapters: int = 12, groups: int = 4) -> None:
-        self._bases: LRUCache[tuple[str, BaseVariant], tuple[PreTrainedModel, PreTrainedTokenizerBase]] = LRUCache(
-            bases
-        )
+    def __init__(self, adapters: int = 12) -> None:
+        self._bases: LRUCache[tuple[str, BaseVariant], tuple[PreTrainedModel, PreTrainedTokenizerBase]] = LRUCache(2)
         self._adapters: LRUCache[tuple[str, BaseVariant, str, int], PeftModel] = LRUCache(adapters)
-        self._groups: LRUCache[tuple[int, ...], tuple[tuple[Model, ...], PreTrainedModel]] = LRUCache(groups)
+        self._groups: LRUCache[tuple[int, ...], tuple[tuple[Model, ...], PreTrainedModel]] = LRUCache(4)
 
     def base(self, model_id: str, variant: BaseVariant = _PLAIN) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """A base model in evaluation mode, and its tokenizer.
-
-        Args:
-            model_id: Catalogue name, folder or Hub id.
-            variant: Head and attention.
 
         Raises:
             ModelError: There is no such model.
@@ -93,12 +81,7 @@ class ModelPool:
         return self._bases.get((model_id, variant), make)
 
     def adapter(self, model_id: str, folder: Path, variant: BaseVariant = _PLAIN) -> "PeftModel":
-        """An adapter on a copy of its base model that shares the base's weights.
-
-        Args:
-            model_id: The base model it was trained on.
-            folder: As ``save_pretrained`` wrote it.
-            variant: Head and attention.
+        """An adapter, as ``save_pretrained`` wrote it, on a copy of its base model that shares the base's weights.
 
         Raises:
             JobError: Nothing was saved there.
@@ -116,13 +99,7 @@ class ModelPool:
         return self._adapters.get((model_id, variant, str(folder), saved), make)
 
     def groups(self, columns: Sequence[Column], model_id: str, variant: BaseVariant = _PLAIN) -> list[Group]:
-        """Which columns can be written as one batch: one group of those that share, and each other one alone.
-
-        Args:
-            columns: From ``columns_of``.
-            model_id: Their base model.
-            variant: Head and attention.
-        """
+        """Columns in groups: those that can be written as one batch, and each other one alone."""
         base, _ = self.base(model_id, variant)
         sharing = [(name, model) for name, model in columns if can_share(model, base)]
         if len(sharing) < 2:
@@ -130,22 +107,14 @@ class ModelPool:
         names, models = zip(*sharing, strict=True)
         key = tuple(id(model) for model in models)  # the value holds the models, so no id is used again
         _, shared = self._groups.get(key, lambda: (models, batch_adapters(models, base)))
-        return [
-            Group(names, models, shared),
-            *(Group((name,), (model,), model) for name, model in columns if name not in names),
-        ]
+        alone = [Group((name,), (model,), model) for name, model in columns if name not in names]
+        return [Group(names, models, shared), *alone]
 
 
 def columns_of(
     pool: ModelPool, model_id: str, adapters: Sequence[tuple[str, str, Path]], variant: BaseVariant = _PLAIN
 ) -> list[Column]:
-    """The columns of a comparison: the base model first, then adapters.
-
-    Args:
-        pool: Where models come from.
-        model_id: The base model.
-        adapters: Name, base model and folder of each.
-        variant: Head and attention, the same for all.
+    """The columns of a comparison: the base model first, then adapters, given by name, base model and folder.
 
     Raises:
         ConfigError: An adapter belongs to another base model, or the same one is asked for twice.
@@ -155,9 +124,8 @@ def columns_of(
         raise ConfigError("The same run is asked for twice.", "runs")
     for name, other, _ in adapters:
         if other != model_id:
-            raise ConfigError(
-                f"The run {name} was trained on {other!r}, so it cannot stand beside {model_id!r}.", "runs"
-            )
+            message = f"The run {name} was trained on {other!r}, so it cannot stand beside {model_id!r}."
+            raise ConfigError(message, "runs")
     columns: list[Column] = [("base", pool.base(model_id, variant)[0])]
     return columns + [(name, pool.adapter(model_id, folder, variant)) for name, _, folder in adapters]
 

@@ -98,7 +98,7 @@ def test_sources_and_texts_are_cut_before_their_end_mark(tiny_model: Path) -> No
     tokenizer = load_tokenizer(str(tiny_model))
     row = Row("The old mill is near. " * 6, " yes")
     source = format_for(layout_for("t5"), tokenizer)
-    labelled = Labelling(tokenizer, source.padding, (" yes", " no"), by_last_token=False)
+    labelled = Labelling(tokenizer, (" yes", " no"), by_last_token=False)
     assert isinstance(source, SourceTarget)
     for form in (source, labelled):
         shown = module._show(form, row, 12)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.tasks.base import Row
 from peft_studio.training.fast import compare, kernels
@@ -27,15 +28,15 @@ def train(model: Path, levers: Levers | None = None, dropout: float = 0.0, **tra
     """A few steps: losses of the steps, and what was said on the way."""
     settings = {"max_steps": 3, "batch_size": 4, "warmup_steps": 0, "learning_rate": 1e-2} | training
     method = {"name": "lora", "dropout": dropout}
-    config = parse_config({"model": {"id": str(model)}, "method": method, "training": settings})
+    run = resolve(parse_config({"model": {"id": str(model)}, "method": method, "training": settings}))
     torch.manual_seed(0)
     base, tokenizer = load_base(str(model))
-    adapted = attach(base, config.method)
+    adapted = attach(base, run.method, run.config.method)
     form = format_for(layout_of(base), tokenizer)
     events: list[dict[str, Any]] = []
     callback = StepCallback(lambda kind, **more: events.append({"kind": kind, **more}), lambda: False,
                             lambda *_: False, 10**6)  # fmt: skip
-    loop = TrainingLoop(adapted, config, form.encode(ROWS, 256).examples, form, callback, levers=levers)
+    loop = TrainingLoop(adapted, run, form.encode(ROWS, 256).examples, form, callback, levers=levers)
     loop.train()
     return [e["loss"] for e in events if e["kind"] == "step"], [e["message"] for e in events if e["kind"] == "note"]
 

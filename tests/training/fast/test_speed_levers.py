@@ -189,7 +189,7 @@ def losses(model_id: Path, levers: Levers, **training: Any) -> list[float]:
     torch.manual_seed(0)
     base, tokenizer = load_base(str(model_id))
     model = attach(base, run.method, run.config.method)
-    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    form = Continuation(tokenizer)
     seen: list[float] = []
 
     def emit(_kind: str, **event: Any) -> None:

@@ -29,7 +29,7 @@ def reference_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
 def test_loss_and_gradients_equal_the_plain_ones(adapted: tuple[Any, Any]) -> None:
     model, tokenizer = adapted
     batch = collate(encode_rows(ROWS, tokenizer, 256).examples, tokenizer.pad_token_id)
-    target_loss = Continuation(tokenizer, tokenizer.pad_token_id).loss
+    target_loss = Continuation(tokenizer).loss
     gradients = []
     for compute in (target_loss, reference_loss):
         model.zero_grad()
@@ -50,7 +50,7 @@ def test_models_that_cannot_choose_positions_fall_back(
 ) -> None:
     model, tokenizer = adapted
     batch = collate(encode_rows(ROWS, tokenizer, 256).examples, tokenizer.pad_token_id)
-    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    form = Continuation(tokenizer)
     chosen = form.loss(model, batch)
     monkeypatch.setattr(loss, "_can_choose", lambda _model: False)
     torch.testing.assert_close(form.loss(model, batch), chosen)
@@ -58,7 +58,7 @@ def test_models_that_cannot_choose_positions_fall_back(
 
 def test_validation_loss_weighs_tokens_and_does_not_depend_on_batches(adapted: tuple[Any, Any]) -> None:
     model, tokenizer = adapted
-    form = Continuation(tokenizer, tokenizer.pad_token_id)
+    form = Continuation(tokenizer)
     examples = form.encode(ROWS, 256).examples
     together = measure_loss(model, form, evaluation_batches(examples, form), lambda: False)
     assert together is not None
@@ -71,6 +71,6 @@ def test_validation_loss_weighs_tokens_and_does_not_depend_on_batches(adapted: t
 
 def test_evaluation_stops_when_asked(different: tuple[Any, Any]) -> None:
     model, tokenizer = different
-    form = Continuation(tokenizer, 0)
+    form = Continuation(tokenizer)
     batches = evaluation_batches(form.encode(ROWS, 256).examples, form)
     assert measure_loss(model, form, batches, lambda: True) is None
