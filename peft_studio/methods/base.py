@@ -82,6 +82,11 @@ class Paper:
     url: str
 
 
+def arxiv(title: str, authors: str, year: int, number: str) -> Paper:
+    """A paper on arXiv, by its number there."""
+    return Paper(title, authors, year, f"https://arxiv.org/abs/{number}")
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """One way of fine-tuning, complete: adding one is a new file and a line in the registry. Equal only to itself.

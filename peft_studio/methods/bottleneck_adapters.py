@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site
+from peft_studio.methods.base import Method, Params, Site, arxiv
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -86,9 +86,7 @@ HOULSBY = Method(
     ),
     formula=_SEQUENTIAL,
     count=_COUNT + "two per block.",
-    paper=Paper(
-        "Parameter-Efficient Transfer Learning for NLP", "Houlsby et al.", 2019, "https://arxiv.org/abs/1902.00751"
-    ),
+    paper=arxiv("Parameter-Efficient Transfer Learning for NLP", "Houlsby et al.", 2019, "1902.00751"),
     params=HoulsbyParams,
     learning_rate=5e-3,
     learning_rate_large=5e-4,
@@ -109,9 +107,8 @@ PFEIFFER = Method(
     ),
     formula=_SEQUENTIAL,
     count=_COUNT + "one per block.",
-    paper=Paper(
-        "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", "Pfeiffer et al.", 2020,
-        "https://arxiv.org/abs/2005.00247",
+    paper=arxiv(
+        "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", "Pfeiffer et al.", 2020, "2005.00247"
     ),
     params=PfeifferParams,
     learning_rate=5e-3,
@@ -137,10 +134,7 @@ PARALLEL = Method(
         r" + s\, b_\text{up}"
     ),
     count=_COUNT + "one per block.",
-    paper=Paper(
-        "Towards a Unified View of Parameter-Efficient Transfer Learning", "He et al.", 2021,
-        "https://arxiv.org/abs/2110.04366",
-    ),
+    paper=arxiv("Towards a Unified View of Parameter-Efficient Transfer Learning", "He et al.", 2021, "2110.04366"),
     params=ParallelParams,
     learning_rate=5e-3,
     learning_rate_large=5e-4,

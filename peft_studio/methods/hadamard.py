@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.base import Method, Paper, Site, TargetedParams, arxiv, wrap
 from peft_studio.methods.layer_widths import common_divisor
 from peft_studio.methods.lora import LowRankParams
 
@@ -108,9 +108,9 @@ LOHA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} \big[(B_1 A_1) \odot (B_2 A_2)\big] x",
     count=r"$\sum 2 r\,(n + m)$.",
-    paper=Paper(
+    paper=arxiv(
         "FedPara: Low-Rank Hadamard Product for Communication-Efficient Federated Learning",
-        "Hyeon-Woo, Ye-Bin, Oh", 2021, "https://arxiv.org/abs/2108.06098",
+        "Hyeon-Woo, Ye-Bin, Oh", 2021, "2108.06098",
     ),
     params=LohaParams,
     learning_rate=1e-2,
@@ -134,9 +134,9 @@ LOKR = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r}\, (C \otimes B A)\, x",
     count="The entries of both factors, the larger as a low-rank product where that has fewer.",
-    paper=Paper(
-        "Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation", "Yeh et al.", 2023,
-        "https://arxiv.org/abs/2309.14859",
+    paper=arxiv(
+        "Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation",
+        "Yeh et al.", 2023, "2309.14859",
     ),
     params=LokrParams,
     learning_rate=1e-2,
@@ -159,9 +159,8 @@ GRALORA = Method(
     ),
     formula=r"\Delta W_{ij} = \frac{\alpha}{r} B_{ij} A_{ij}, \qquad i, j = 1, \dots, k",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "GraLoRA: Granular Low-Rank Adaptation for Parameter-Efficient Fine-Tuning", "Jung et al.", 2025,
-        "https://arxiv.org/abs/2505.20355",
+    paper=arxiv(
+        "GraLoRA: Granular Low-Rank Adaptation for Parameter-Efficient Fine-Tuning", "Jung et al.", 2025, "2505.20355"
     ),
     params=GraloraParams,
     learning_rate=1e-2,

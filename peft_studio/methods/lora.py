@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -59,9 +59,7 @@ LORA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A \in \mathbb{R}^{r \times n},\; B \in \mathbb{R}^{m \times r}",
     count=r"$\sum r\,(n + m)$ over the chosen layers with $n$ inputs and $m$ outputs; DoRA adds $m$ each.",
-    paper=Paper(
-        "LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "https://arxiv.org/abs/2106.09685"
-    ),
+    paper=arxiv("LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "2106.09685"),
     params=LoraParams,
     learning_rate=1e-2,
     learning_rate_large=2e-4,

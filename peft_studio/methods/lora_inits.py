@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, wrap
+from peft_studio.methods.base import Method, Site, arxiv, wrap
 from peft_studio.methods.lora import LowRankParams, lora_fields
 
 if TYPE_CHECKING:
@@ -136,9 +136,9 @@ PISSA = Method(
     ),
     formula=r"W = U S V^\top, \quad h = (W - B_0 A_0)\,x + B A x, \quad B_0 A_0 = U_r S_r V_r^\top",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
+    paper=arxiv(
         "PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models",
-        "Meng, Wang, Zhang", 2024, "https://arxiv.org/abs/2404.02948",
+        "Meng, Wang, Zhang", 2024, "2404.02948",
     ),
     params=PissaParams,
     learning_rate=3e-3,
@@ -163,10 +163,7 @@ OLORA = Method(
     ),
     formula=r"W = Q R, \quad h = (W - B_0 A_0)\,x + B A x, \quad B_0 = Q_{:, :r},\; A_0 = R_{:r, :}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", "Büyükakyüz", 2024,
-        "https://arxiv.org/abs/2406.01775",
-    ),
+    paper=arxiv("OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", "Büyükakyüz", 2024, "2406.01775"),
     params=OloraParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,
@@ -190,9 +187,8 @@ EVA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A_0 = V_r^\top \text{ of the layer's inputs } X = U S V^\top",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "Parameter Efficient Fine-tuning via Explained Variance Adaptation", "Paischer et al.", 2024,
-        "https://arxiv.org/abs/2410.07170",
+    paper=arxiv(
+        "Parameter Efficient Fine-tuning via Explained Variance Adaptation", "Paischer et al.", 2024, "2410.07170"
     ),
     params=EvaParams,
     learning_rate=1e-2,
@@ -219,9 +215,8 @@ CORDA = Method(
     ),
     formula=r"W C = U S V^\top, \quad C = X X^\top, \quad B_0 A_0 = U_r S_r V_r^\top C^{-1}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "CorDA: Context-Oriented Decomposition Adaptation of Large Language Models", "Yang et al.", 2024,
-        "https://arxiv.org/abs/2406.05223",
+    paper=arxiv(
+        "CorDA: Context-Oriented Decomposition Adaptation of Large Language Models", "Yang et al.", 2024, "2406.05223"
     ),
     params=CordaParams,
     learning_rate=3e-3,
@@ -248,10 +243,7 @@ LORA_GA = Method(
     ),
     formula=r"\nabla_W L = U S V^\top, \quad A_0 \sim V_{:r}^\top,\; B_0 \sim U_{r:2r}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "LoRA-GA: Low-Rank Adaptation with Gradient Approximation", "Wang, Yu, Li", 2024,
-        "https://arxiv.org/abs/2407.05000",
-    ),
+    paper=arxiv("LoRA-GA: Low-Rank Adaptation with Gradient Approximation", "Wang, Yu, Li", 2024, "2407.05000"),
     params=LoraGAParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,

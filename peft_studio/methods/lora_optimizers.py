@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, wrap
+from peft_studio.methods.base import Method, Site, arxiv, wrap
 from peft_studio.methods.lora import LowRankParams, lora_fields
 
 if TYPE_CHECKING:
@@ -69,10 +69,7 @@ LORA_PLUS = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad \eta_B = \lambda\, \eta_A",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "LoRA+: Efficient Low Rank Adaptation of Large Models", "Hayou, Ghosh, Yu", 2024,
-        "https://arxiv.org/abs/2402.12354",
-    ),
+    paper=arxiv("LoRA+: Efficient Low Rank Adaptation of Large Models", "Hayou, Ghosh, Yu", 2024, "2402.12354"),
     params=LoraPlusParams,
     learning_rate=2e-3,
     learning_rate_large=5e-5,
@@ -96,9 +93,9 @@ LORA_FA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A \text{ frozen}",
     count=r"$\sum r\,m$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "LoRA-FA: Memory-efficient Low-rank Adaptation for Large Language Models Fine-tuning", "Zhang et al.", 2023,
-        "https://arxiv.org/abs/2308.03303",
+    paper=arxiv(
+        "LoRA-FA: Memory-efficient Low-rank Adaptation for Large Language Models Fine-tuning",
+        "Zhang et al.", 2023, "2308.03303",
     ),
     params=LoraFAParams,
     learning_rate=1e-2,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.base import Method, Paper, Site, TargetedParams, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -85,9 +85,9 @@ MISS = Method(
     ),
     formula=r"h = W x + D \sum_{g} x_g, \qquad D \in \mathbb{R}^{m \times r}",
     count=r"$\sum r\,m$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "MiSS: Revisiting the Trade-off in LoRA with an Efficient Shard-Sharing Structure", "Kang, Yin", 2024,
-        "https://arxiv.org/abs/2409.15371",
+    paper=arxiv(
+        "MiSS: Revisiting the Trade-off in LoRA with an Efficient Shard-Sharing Structure",
+        "Kang, Yin", 2024, "2409.15371",
     ),
     params=MissParams,
     learning_rate=3e-3,
@@ -111,10 +111,7 @@ DELORA = Method(
     formula=r"h = W x + \frac{\lambda \lVert W \rVert}{r} B\, \Xi\, A x, "
     r"\quad \Xi_i = 1 / (\lVert b_i \rVert \lVert a_i \rVert)",
     count=r"$\sum r\,(n + m) + 1$ over the chosen layers.",
-    paper=Paper(
-        "Decoupling Angles and Strength in Low-rank Adaptation", "Bini, Girrbach, Akata", 2025,
-        "https://arxiv.org/abs/2503.18225",
-    ),
+    paper=arxiv("Decoupling Angles and Strength in Low-rank Adaptation", "Bini, Girrbach, Akata", 2025, "2503.18225"),
     params=DeloraParams,
     learning_rate=1e-2,
     learning_rate_large=1e-3,
@@ -161,9 +158,8 @@ GLORA = Method(
     ),
     formula=r"h = (W + W A + B)\, x + C W + D b + E + b",
     count=r"$\sum 2 r\,(n + m)$, and $r\,(n + 1) + 2$ more where a layer has a bias.",
-    paper=Paper(
-        "One-for-All: Generalized LoRA for Parameter-Efficient Fine-tuning", "Chavan et al.", 2023,
-        "https://arxiv.org/abs/2306.07967",
+    paper=arxiv(
+        "One-for-All: Generalized LoRA for Parameter-Efficient Fine-tuning", "Chavan et al.", 2023, "2306.07967"
     ),
     params=GloraParams,
     learning_rate=5e-3,
@@ -186,9 +182,8 @@ PEANUT = Method(
     ),
     formula=r"\Delta W = \sigma(W A)\, B",
     count=r"$\sum 2 r\,m$ over the chosen layers with $m$ outputs, without hidden layers.",
-    paper=Paper(
-        "PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", "Zhong et al.", 2024,
-        "https://arxiv.org/abs/2410.01870",
+    paper=arxiv(
+        "PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", "Zhong et al.", 2024, "2410.01870"
     ),
     params=PeanutParams,
     learning_rate=5e-3,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site
+from peft_studio.methods.base import Method, Params, Site, arxiv
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -105,10 +105,7 @@ FULL = Method(
     ),
     formula=r"\theta \leftarrow \theta - \eta\, \nabla_\theta \mathcal{L}(\theta) \quad \text{for all } \theta",
     count="All parameters of the base model; tied ones count once.",
-    paper=Paper(
-        "Universal Language Model Fine-tuning for Text Classification", "Howard, Ruder", 2018,
-        "https://arxiv.org/abs/1801.06146",
-    ),
+    paper=arxiv("Universal Language Model Fine-tuning for Text Classification", "Howard, Ruder", 2018, "1801.06146"),
     params=FullParams,
     learning_rate=1e-3,
     learning_rate_large=2e-5,
@@ -131,9 +128,8 @@ TOP_LAYERS = Method(
         r" \quad \text{for } \ell > L - k"
     ),
     count="All parameters of the last $k$ blocks, and of the final normalisation when chosen.",
-    paper=Paper(
-        "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", "Lee, Tang, Lin", 2019,
-        "https://arxiv.org/abs/1911.03090",
+    paper=arxiv(
+        "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", "Lee, Tang, Lin", 2019, "1911.03090"
     ),
     params=TopLayersParams,
     learning_rate=2e-3,
@@ -154,9 +150,9 @@ BITFIT = Method(
     ),
     formula=r"h = W x + b, \qquad b \leftarrow b - \eta\, \nabla_b \mathcal{L}",
     count="All bias parameters of the model.",
-    paper=Paper(
+    paper=arxiv(
         "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
-        "Ben-Zaken, Ravfogel, Goldberg", 2021, "https://arxiv.org/abs/2106.10199",
+        "Ben-Zaken, Ravfogel, Goldberg", 2021, "2106.10199",
     ),
     params=BitFitParams,
     learning_rate=1e-2,

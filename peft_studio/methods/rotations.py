@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
 from peft_studio.methods.layer_widths import common_divisor, widths
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ OFT = Method(
     ),
     formula=r"h = W R\, x, \qquad R = \mathrm{diag}(R_1, \dots, R_k),\; R_i^\top R_i = I",
     count=r"$\sum n\,(b - 1) / 2$ over the chosen layers with $n$ inputs and blocks of size $b$.",
-    paper=Paper(
-        "Controlling Text-to-Image Diffusion by Orthogonal Finetuning", "Qiu et al.", 2023,
-        "https://arxiv.org/abs/2306.07280",
-    ),
+    paper=arxiv("Controlling Text-to-Image Diffusion by Orthogonal Finetuning", "Qiu et al.", 2023, "2306.07280"),
     params=OftParams,
     learning_rate=1e-2,
     learning_rate_large=5e-4,
@@ -125,9 +122,8 @@ BOFT = Method(
     ),
     formula=r"h = s \odot \Big(W \prod_i \tilde R_i\Big)\, x",
     count=r"$\sum (n\,b\,f + m)$ for blocks of size $b$ and $f$ butterfly factors (here 1).",
-    paper=Paper(
-        "Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization", "Liu et al.", 2023,
-        "https://arxiv.org/abs/2311.06243",
+    paper=arxiv(
+        "Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization", "Liu et al.", 2023, "2311.06243"
     ),
     params=BoftParams,
     learning_rate=1e-2,
@@ -152,9 +148,9 @@ HRA = Method(
     ),
     formula=r"h = W \prod_{i=1}^{r} \Big(I - 2\, \frac{u_i u_i^\top}{\lVert u_i \rVert^2}\Big)\, x",
     count=r"$\sum r\,n$ over the chosen layers with $n$ inputs.",
-    paper=Paper(
+    paper=arxiv(
         "Bridging The Gap between Low-rank and Orthogonal Adaptation via Householder Reflection Adaptation",
-        "Yuan, Liu, Xu", 2024, "https://arxiv.org/abs/2405.17484",
+        "Yuan, Liu, Xu", 2024, "2405.17484",
     ),
     params=HraParams,
     learning_rate=1e-2,
@@ -179,9 +175,9 @@ ROAD = Method(
     formula=r"h = R\, W x, \qquad R = \mathrm{diag}\!\left(\alpha_i "
     r"\begin{bmatrix}\cos\theta_i & -\sin\theta_i \\ \sin\theta_i & \cos\theta_i\end{bmatrix}\right)",
     count=r"$\sum m$ over the chosen layers with $m$ outputs for road_1, twice or four times that for the others.",
-    paper=Paper(
-        "3-in-1: 2D Rotary Adaptation for Efficient Finetuning, Efficient Batching and Composability", "Liao, Monz",
-        2024, "https://arxiv.org/abs/2409.00119",
+    paper=arxiv(
+        "3-in-1: 2D Rotary Adaptation for Efficient Finetuning, Efficient Batching and Composability",
+        "Liao, Monz", 2024, "2409.00119",
     ),
     params=RoadParams,
     learning_rate=2e-2,
@@ -205,9 +201,8 @@ PSOFT = Method(
     ),
     formula=r"h = \big(W_\text{res} + A\, \beta\, R\, \alpha\, B\big)\, x, \qquad A B \approx W,\; R^\top R = I",
     count=r"$\sum r (r - 1) / 2 + 2 r$.",
-    paper=Paper(
-        "Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", "Wu, Hu, Min, Wang", 2025,
-        "https://arxiv.org/abs/2505.11235",
+    paper=arxiv(
+        "Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", "Wu, Hu, Min, Wang", 2025, "2505.11235"
     ),
     params=PsoftParams,
     learning_rate=1e-2,

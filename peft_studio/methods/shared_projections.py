@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, configure, wrap, wrap_by_value
+from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, configure, wrap, wrap_by_value
 from peft_studio.methods.layer_widths import common_divisor, widths
 
 if TYPE_CHECKING:
@@ -111,10 +111,7 @@ VERA = Method(
     ),
     formula=r"h = W x + \Lambda_b B \Lambda_d A x, \qquad A, B \text{ random and frozen}",
     count=r"$\sum (r + m)$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "VeRA: Vector-based Random Matrix Adaptation", "Kopiczko, Blankevoort, Asano", 2023,
-        "https://arxiv.org/abs/2310.11454",
-    ),
+    paper=arxiv("VeRA: Vector-based Random Matrix Adaptation", "Kopiczko, Blankevoort, Asano", 2023, "2310.11454"),
     params=VeraParams,
     learning_rate=5e-2,
     learning_rate_large=1e-2,
@@ -136,10 +133,7 @@ PVERA = Method(
     ),
     formula=r"h = W x + \Lambda_b B z, \qquad z \sim \mathcal{N}(\mu(x), \sigma(x))",
     count=r"$\sum (2 r + m)$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", "Fillioux et al.", 2025,
-        "https://arxiv.org/abs/2512.07703",
-    ),
+    paper=arxiv("PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", "Fillioux et al.", 2025, "2512.07703"),
     params=PveraParams,
     learning_rate=5e-2,
     learning_rate_large=3e-3,
@@ -162,9 +156,8 @@ RANDLORA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} \sum_j B_j \Lambda_j A_j \Gamma_j x",
     count=r"$\sum \lceil k / r \rceil\,(r + k)$ over the chosen layers, $k = \min(n, m)$.",
-    paper=Paper(
-        "RandLoRA: Full-rank parameter-efficient fine-tuning of large models", "Albert et al.", 2025,
-        "https://arxiv.org/abs/2502.00987",
+    paper=arxiv(
+        "RandLoRA: Full-rank parameter-efficient fine-tuning of large models", "Albert et al.", 2025, "2502.00987"
     ),
     params=RandloraParams,
     learning_rate=3e-3,
@@ -188,9 +181,8 @@ VBLORA = Method(
     ),
     formula=r"u_i = \sum_{s \in \text{top-}2} \mathrm{softmax}(\sigma_i)_s\, \alpha_s, \; A, B \text{ made of } u_i",
     count=r"$h\,b + \sum h\,r\,(n + m) / b$ for a bank of $h$ vectors of length $b$.",
-    paper=Paper(
-        "VB-LoRA: Extreme Parameter Efficient Fine-Tuning with Vector Banks", "Li, Han, Ji", 2024,
-        "https://arxiv.org/abs/2405.15179",
+    paper=arxiv(
+        "VB-LoRA: Extreme Parameter Efficient Fine-Tuning with Vector Banks", "Li, Han, Ji", 2024, "2405.15179"
     ),
     params=VBLoraParams,
     learning_rate=1e-2,
@@ -214,7 +206,7 @@ UNILORA = Method(
     ),
     formula=r"\theta_D = P\, \theta_d, \qquad P \text{ random with one entry per row}",
     count="The length of the trained vector.",
-    paper=Paper("Uni-LoRA: One Vector is All You Need", "Li et al.", 2025, "https://arxiv.org/abs/2506.00799"),
+    paper=arxiv("Uni-LoRA: One Vector is All You Need", "Li et al.", 2025, "2506.00799"),
     params=UniLoraParams,
     learning_rate=2e-2,
     learning_rate_large=5e-3,
@@ -238,7 +230,7 @@ TINYLORA = Method(
     ),
     formula=r"h = W x + U_r \Sigma_r \Big(\sum_i v_i P_i\Big) V_r^\top x",
     count="The chosen number for every layer.",
-    paper=Paper("Learning to Reason in 13 Parameters", "Morris et al.", 2026, "https://arxiv.org/abs/2602.04118"),
+    paper=arxiv("Learning to Reason in 13 Parameters", "Morris et al.", 2026, "2602.04118"),
     params=TinyLoraParams,
     learning_rate=1e-2,
     learning_rate_large=1e-3,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site
+from peft_studio.methods.base import Method, Params, Site, arxiv
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -121,9 +121,8 @@ PROMPT = Method(
     ),
     formula=r"\mathrm{LM}\big([\,p_1, \dots, p_t,\ E(x_1), \dots, E(x_T)\,]\big), \qquad p_i \in \mathbb{R}^{d}",
     count=r"$t\,d$ for $t$ virtual tokens and hidden size $d$.",
-    paper=Paper(
-        "The Power of Scale for Parameter-Efficient Prompt Tuning", "Lester, Al-Rfou, Constant", 2021,
-        "https://arxiv.org/abs/2104.08691",
+    paper=arxiv(
+        "The Power of Scale for Parameter-Efficient Prompt Tuning", "Lester, Al-Rfou, Constant", 2021, "2104.08691"
     ),
     params=PromptParams,
     learning_rate=5e-2,
@@ -150,7 +149,7 @@ P_TUNING = Method(
     ),
     formula=r"p_i = \mathrm{MLP}(e_i), \qquad \mathrm{LM}\big([\,p_1, \dots, p_t,\ E(x)\,]\big)",
     count=r"$t\,d + (d h + h) + (h^2 + h) + (h d + d)$ for $t$ virtual tokens and a network of width $h$.",
-    paper=Paper("GPT Understands, Too", "Liu et al.", 2021, "https://arxiv.org/abs/2103.10385"),
+    paper=arxiv("GPT Understands, Too", "Liu et al.", 2021, "2103.10385"),
     params=PTuningParams,
     learning_rate=5e-3,
     learning_rate_large=1e-3,
@@ -174,10 +173,7 @@ PREFIX = Method(
     formula=r"\mathrm{Attn}\big(Q,\ [P_K; K],\ [P_V; V]\big), \qquad P_K, P_V \in \mathbb{R}^{t \times d_{kv}}",
     count=r"$2\,t\,L\,d_{kv}$ for $t$ virtual tokens, $L$ layers and key-value width $d_{kv}$; with projection to "
     r"width $h$: $t\,d + d h + h + 2 L d_{kv} (h + 1)$.",
-    paper=Paper(
-        "Prefix-Tuning: Optimizing Continuous Prompts for Generation", "Li, Liang", 2021,
-        "https://arxiv.org/abs/2101.00190",
-    ),
+    paper=arxiv("Prefix-Tuning: Optimizing Continuous Prompts for Generation", "Li, Liang", 2021, "2101.00190"),
     params=PrefixParams,
     learning_rate=3e-2,
     learning_rate_large=5e-3,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site, TargetedParams, configure, wrap, wrap_by_value
+from peft_studio.methods.base import Method, Params, Site, TargetedParams, arxiv, configure, wrap, wrap_by_value
 from peft_studio.methods.layer_widths import widths
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ SHIRA = Method(
     ),
     formula=r"h = (W + S)\, x, \qquad S \text{ sparse with } r\,(n + m) \text{ entries}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper("Sparse High Rank Adapters", "Bhardwaj et al.", 2024, "https://arxiv.org/abs/2406.13175"),
+    paper=arxiv("Sparse High Rank Adapters", "Bhardwaj et al.", 2024, "2406.13175"),
     params=ShiraParams,
     learning_rate=1e-2,
     learning_rate_large=3e-4,
@@ -106,9 +106,8 @@ SUPERTUNING = Method(
     ),
     formula=r"h = (W + S)\, x, \qquad S \neq 0 \text{ only where } |W| \text{ is among the largest}",
     count=r"$\sum \lfloor (1 - s)\, n\,m \rfloor$ for sparsity $s$.",
-    paper=Paper(
-        "Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", "arXiv:2607.09287", 2026,
-        "https://arxiv.org/abs/2607.09287",
+    paper=arxiv(
+        "Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", "arXiv:2607.09287", 2026, "2607.09287"
     ),
     params=SuperParams,
     learning_rate=3e-3,
@@ -132,9 +131,8 @@ BEFT = Method(
     ),
     formula=r"v = W_v x + b_v, \qquad \text{only } b_v \text{ trained}",
     count=r"$\sum m$ over the value projections with $m$ outputs (of the joint projection where there is one).",
-    paper=Paper(
-        "BEFT: Bias-Efficient Fine-Tuning of Language Models", "Huang, Balashankar, Aminifar", 2025,
-        "https://arxiv.org/abs/2509.15974",
+    paper=arxiv(
+        "BEFT: Bias-Efficient Fine-Tuning of Language Models", "Huang, Balashankar, Aminifar", 2025, "2509.15974"
     ),
     params=BeftParams,
     learning_rate=3e-2,

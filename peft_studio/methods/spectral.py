@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
 from peft_studio.methods.layer_widths import common_divisor, widths
 
 if TYPE_CHECKING:
@@ -73,10 +73,7 @@ C3A = Method(
     ),
     formula=r"h = W x + \mathrm{block\,circ}(w)\, x",
     count=r"$\sum n\,m / b$ over the chosen layers, $b$ being the block's size.",
-    paper=Paper(
-        "Parameter-Efficient Fine-Tuning via Circular Convolution", "Chen et al.", 2024,
-        "https://arxiv.org/abs/2407.19342",
-    ),
+    paper=arxiv("Parameter-Efficient Fine-Tuning via Circular Convolution", "Chen et al.", 2024, "2407.19342"),
     params=C3AParams,
     learning_rate=1e-1,
     learning_rate_large=1e-1,
@@ -98,10 +95,7 @@ FOURIERFT = Method(
     ),
     formula=r"\Delta W = \alpha\, \mathrm{Re}\, \mathcal{F}^{-1}(\mathrm{sparse}(c))",
     count="The chosen number of coefficients for every layer.",
-    paper=Paper(
-        "Parameter-Efficient Fine-Tuning with Discrete Fourier Transform", "Gao et al.", 2024,
-        "https://arxiv.org/abs/2405.03003",
-    ),
+    paper=arxiv("Parameter-Efficient Fine-Tuning with Discrete Fourier Transform", "Gao et al.", 2024, "2405.03003"),
     params=FourierParams,
     learning_rate=1e-1,
     learning_rate_large=3e-3,
@@ -123,9 +117,8 @@ WAVEFT = Method(
     ),
     formula=r"\Delta W = \lambda\, \mathrm{IDWT}(\mathrm{sparse}(c))",
     count="The chosen number of coefficients for every layer.",
-    paper=Paper(
-        "Exploring Sparsity for Parameter Efficient Fine Tuning Using Wavelets", "Bilican et al.", 2025,
-        "https://arxiv.org/abs/2505.12532",
+    paper=arxiv(
+        "Exploring Sparsity for Parameter Efficient Fine Tuning Using Wavelets", "Bilican et al.", 2025, "2505.12532"
     ),
     params=WaveParams,
     learning_rate=3e-3,
