@@ -1,16 +1,10 @@
 """Other updates of low rank: MiSS, DeLoRA, DEFT, GLoRA, PEANuT."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, arxiv, wrap
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
+from peft_studio.methods.base import PEFT_COMPARISON, Method, Paper, TargetedParams, arxiv, targeted
 
 
 class _RankParams(TargetedParams):
@@ -51,29 +45,6 @@ class PeanutParams(_RankParams):
     depth: int = Field(0, ge=0, le=4, description="Hidden layers of the small network.")
 
 
-def _attach_miss(model: "PreTrainedModel", params: MissParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "MissConfig", target_modules=site.chosen(params.targets), r=params.rank)
-
-
-def _attach_delora(model: "PreTrainedModel", params: DeloraParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "delora_lambda": params.strength}
-    return wrap(model, site, "DeloraConfig", target_modules=site.chosen(params.targets), **fields)
-
-
-def _attach_deft(model: "PreTrainedModel", params: DeftParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "decomposition_method": params.projection}
-    return wrap(model, site, "DeftConfig", target_modules=site.chosen(params.targets), **fields)
-
-
-def _attach_glora(model: "PreTrainedModel", params: GloraParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "GloraConfig", target_modules=site.chosen(params.targets), r=params.rank)
-
-
-def _attach_peanut(model: "PreTrainedModel", params: PeanutParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "depth": params.depth}
-    return wrap(model, site, "PeanutConfig", target_modules=site.chosen(params.targets), **fields)
-
-
 MISS = Method(
     name="miss",
     title="MiSS",
@@ -92,8 +63,8 @@ MISS = Method(
     params=MissParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4, rank 64)",
-    attach=_attach_miss,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4, rank 64)",
+    attach=targeted("MissConfig", lambda params, _: {"r": params.rank}),
     tier="more",
     mergeable=True,
     tags=("shards", "Bone"),
@@ -115,8 +86,8 @@ DELORA = Method(
     params=DeloraParams,
     learning_rate=1e-2,
     learning_rate_large=1e-3,
-    learning_rate_source=f"{_COMPARISON} (1e-3, rank 32)",
-    attach=_attach_delora,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-3, rank 32)",
+    attach=targeted("DeloraConfig", lambda params, _: {"r": params.rank, "delora_lambda": params.strength}),
     tier="more",
     mergeable=True,
     tags=("low rank", "normalised"),
@@ -140,8 +111,10 @@ DEFT = Method(
     params=DeftParams,
     learning_rate=5e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_deft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("DeftConfig", lambda params, _: {
+        "r": params.rank, "decomposition_method": params.projection,
+    }),
     tier="research",
     mergeable=True,
     tags=("low rank", "projection"),
@@ -164,8 +137,8 @@ GLORA = Method(
     params=GloraParams,
     learning_rate=5e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_glora,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("GloraConfig", lambda params, _: {"r": params.rank}),
     tier="research",
     mergeable=True,
     tags=("low rank", "bias"),
@@ -188,8 +161,8 @@ PEANUT = Method(
     params=PeanutParams,
     learning_rate=5e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_peanut,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("PeanutConfig", lambda params, _: {"r": params.rank, "depth": params.depth}),
     tier="research",
     mergeable=True,
     tags=("weight-aware", "non-linear"),

@@ -1,17 +1,11 @@
 """Methods that turn weights instead of adding to them: OFT, BOFT, HRA, RoAd, PSOFT."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
-from peft_studio.methods.layer_widths import common_divisor, widths
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
+from peft_studio.methods.base import PEFT_COMPARISON, Method, TargetedParams, arxiv, targeted
+from peft_studio.methods.layer_widths import TargetedLayers
 
 
 class OftParams(TargetedParams):
@@ -52,41 +46,15 @@ class PsoftParams(TargetedParams):
     rank: int = Field(32, ge=2, le=256, description="Width of the principal subspace that is rotated.")
 
 
-def _even_divisor(model: "PreTrainedModel", targets: str, limit: int) -> int:
-    found = common_divisor(model, targets, limit)
-    while found % 2 and found > 1:
-        found = common_divisor(model, targets, found - 1)
-    return found
-
-
-def _attach_oft(model: "PreTrainedModel", params: OftParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    block = common_divisor(model, targets, params.block)
-    return wrap(model, site, "OFTConfig", target_modules=targets, oft_block_size=block)
-
-
-def _attach_boft(model: "PreTrainedModel", params: BoftParams, site: Site) -> "PeftModel":
+def _boft_fields(params: BoftParams, layers: TargetedLayers) -> dict[str, object]:
     import peft_studio.methods.boft_permutation  # noqa: F401  otherwise it takes minutes
 
-    targets = site.chosen(params.targets)
-    block = _even_divisor(model, targets, params.block)
-    return wrap(model, site, "BOFTConfig", target_modules=targets, boft_block_size=block)
+    return {"boft_block_size": layers.common_divisor(params.block, even=True)}
 
 
-def _attach_hra(model: "PreTrainedModel", params: HraParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "HRAConfig", target_modules=site.chosen(params.targets), r=params.rank)
-
-
-def _attach_road(model: "PreTrainedModel", params: RoadParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    group = _even_divisor(model, targets, params.group)
-    return wrap(model, site, "RoadConfig", target_modules=targets, variant=params.variant, group_size=group)
-
-
-def _attach_psoft(model: "PreTrainedModel", params: PsoftParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    rank = min(params.rank, *widths(model, targets))
-    return wrap(model, site, "PsoftConfig", target_modules=targets, r=rank, psoft_alpha=rank)
+def _psoft_fields(params: PsoftParams, layers: TargetedLayers) -> dict[str, object]:
+    rank = min(params.rank, layers.narrowest)
+    return {"r": rank, "psoft_alpha": rank}
 
 
 OFT = Method(
@@ -104,8 +72,8 @@ OFT = Method(
     params=OftParams,
     learning_rate=1e-2,
     learning_rate_large=5e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4 to 1e-3)",
-    attach=_attach_oft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4 to 1e-3)",
+    attach=targeted("OFTConfig", lambda params, layers: {"oft_block_size": layers.common_divisor(params.block)}),
     tier="more",
     mergeable=True,
     tags=("orthogonal", "rotation"),
@@ -128,8 +96,8 @@ BOFT = Method(
     params=BoftParams,
     learning_rate=1e-2,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_boft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("BOFTConfig", _boft_fields),
     tier="more",
     mergeable=True,
     caveat="Slow: about three times the time of LoRA per step.",
@@ -156,7 +124,7 @@ HRA = Method(
     learning_rate=1e-2,
     learning_rate_large=1e-3,
     learning_rate_source="chosen by the project",
-    attach=_attach_hra,
+    attach=targeted("HRAConfig", lambda params, _: {"r": params.rank}),
     tier="more",
     mergeable=True,
     caveat="Slow: about twice the time of LoRA per step.",
@@ -182,8 +150,10 @@ ROAD = Method(
     params=RoadParams,
     learning_rate=2e-2,
     learning_rate_large=1e-3,
-    learning_rate_source=f"{_COMPARISON} (1e-3)",
-    attach=_attach_road,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-3)",
+    attach=targeted("RoadConfig", lambda params, layers: {
+        "variant": params.variant, "group_size": layers.common_divisor(params.group, even=True),
+    }),
     tier="more",
     mergeable=True,
     mixed_batch=True,
@@ -207,8 +177,8 @@ PSOFT = Method(
     params=PsoftParams,
     learning_rate=1e-2,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_psoft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("PsoftConfig", _psoft_fields),
     tier="research",
     mergeable=True,
     tags=("orthogonal", "SVD", "tiny"),

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Params, Site, TargetedParams, arxiv, configure, wrap, wrap_by_value
-from peft_studio.methods.layer_widths import widths
+from peft_studio.methods.layer_widths import TargetedLayers
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
 _SEED = 42
 
 
@@ -53,8 +52,7 @@ def _random_mask(layer: "nn.Module", r: int, **_: object) -> "Tensor":
 
 def _attach_shira(model: "PreTrainedModel", params: ShiraParams, site: Site) -> "PeftModel":
     targets = site.chosen(params.targets)
-    sizes = widths(model, targets)
-    most = min(inputs * outputs // (inputs + outputs) for inputs, outputs in zip(sizes[::2], sizes[1::2], strict=True))
+    most = min(rows * columns // (rows + columns) for rows, columns in TargetedLayers(model, targets).shapes)
     fields: dict[str, Any] = {"r": min(params.rank, most), "mask_type": "random", "random_seed": _SEED}
     config = configure(site, "ShiraConfig", target_modules=targets, **fields)
     config.mask_fn = _random_mask
@@ -87,7 +85,7 @@ SHIRA = Method(
     params=ShiraParams,
     learning_rate=1e-2,
     learning_rate_large=3e-4,
-    learning_rate_source=f"{_COMPARISON} (3e-4, rank 32)",
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (3e-4, rank 32)",
     attach=_attach_shira,
     tier="more",
     mergeable=True,
