@@ -39,9 +39,13 @@ def lora_fields(params: LowRankParams, site: Site) -> dict[str, Any]:
     }
 
 
+def attach_lora(model: "PreTrainedModel", params: LowRankParams, site: Site, **more: object) -> "PeftModel":
+    """Puts a LoRA on a model; ``more`` are further fields of its configuration."""
+    return wrap(model, site, "LoraConfig", **lora_fields(params, site), **more)
+
+
 def _attach(model: "PreTrainedModel", params: LoraParams, site: Site) -> "PeftModel":
-    switches = {"use_rslora": params.rslora, "use_dora": params.dora}
-    return wrap(model, site, "LoraConfig", **lora_fields(params, site), **switches)
+    return attach_lora(model, params, site, use_rslora=params.rslora, use_dora=params.dora)
 
 
 LORA = Method(

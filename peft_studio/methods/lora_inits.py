@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Site, arxiv, wrap
-from peft_studio.methods.lora import LowRankParams, lora_fields
+from peft_studio.methods.base import Method, Site, arxiv
+from peft_studio.methods.lora import LowRankParams, attach_lora, lora_fields
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -55,17 +55,16 @@ class LoraGAParams(LowRankParams):
 
 def _attach_from_weights(model: "PreTrainedModel", params: PissaParams | OloraParams, site: Site) -> "PeftModel":
     init = True if next(model.parameters()).is_meta else params.name  # PEFT calls both as we do
-    return wrap(model, site, "LoraConfig", init_lora_weights=init, **lora_fields(params, site))
+    return attach_lora(model, params, site, init_lora_weights=init)
 
 
 def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "PeftModel":
-    fields = lora_fields(params, site)
     if not site.batches:
-        return wrap(model, site, "LoraConfig", **fields)
+        return attach_lora(model, params, site)
     from peft import EvaConfig, initialize_lora_eva_weights
 
     eva = EvaConfig(rho=1.0, use_label_mask=False)
-    wrapped = wrap(model, site, "LoraConfig", init_lora_weights="eva", eva_config=eva, **fields)
+    wrapped = attach_lora(model, params, site, init_lora_weights="eva", eva_config=eva)
     initialize_lora_eva_weights(
         wrapped,
         site.batches,
@@ -84,9 +83,8 @@ def _positions(inputs: "Tensor | tuple[Tensor, ...]", mask: "Tensor | None", _na
 
 
 def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> "PeftModel":
-    fields = lora_fields(params, site)
     if not site.batches:
-        return wrap(model, site, "LoraConfig", **fields)
+        return attach_lora(model, params, site)
     import torch
     from peft import LoraConfig
     from peft.tuners.lora.config import CordaConfig
@@ -101,14 +99,13 @@ def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> 
                 for row in range(len(batch["input_ids"])):  # CorDA's statistics take one text at a time
                     model(**{name: part[row : row + 1] for name, part in batch.items()})
 
-    preprocess_corda(model, LoraConfig(**init, **fields), run_model=look)
-    return wrap(model, site, "LoraConfig", **init, **fields)
+    preprocess_corda(model, LoraConfig(**init, **lora_fields(params, site)), run_model=look)
+    return attach_lora(model, params, site, **init)
 
 
 def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) -> "PeftModel":
-    fields = lora_fields(params, site)
     if not site.batches:
-        return wrap(model, site, "LoraConfig", **fields)
+        return attach_lora(model, params, site)
     from peft import LoraConfig
     from peft.tuners.lora.config import LoraGAConfig
     from peft.tuners.lora.loraga import preprocess_loraga
@@ -119,9 +116,9 @@ def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) 
         for batch in site.batches:
             model(**batch).loss.backward()
 
-    preprocess_loraga(model, LoraConfig(**init, **fields), train_step=backward)
+    preprocess_loraga(model, LoraConfig(**init, **lora_fields(params, site)), train_step=backward)
     model.eval()
-    return wrap(model, site, "LoraConfig", **init, **fields)
+    return attach_lora(model, params, site, **init)
 
 
 PISSA = Method(

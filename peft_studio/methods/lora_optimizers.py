@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Site, arxiv, wrap
-from peft_studio.methods.lora import LowRankParams, lora_fields
+from peft_studio.methods.base import Method, Site, arxiv
+from peft_studio.methods.lora import LowRankParams, attach_lora
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,12 +26,8 @@ class LoraFAParams(LowRankParams):
     name: Literal["lora_fa"] = "lora_fa"
 
 
-def _attach_lora(model: "PreTrainedModel", params: LowRankParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "LoraConfig", **lora_fields(params, site))
-
-
 def _attach_lora_fa(model: "PreTrainedModel", params: LoraFAParams, site: Site) -> "PeftModel":
-    wrapped = _attach_lora(model, params, site)
+    wrapped = attach_lora(model, params, site)
     for name, parameter in wrapped.named_parameters():
         if ".lora_A." in name:
             parameter.requires_grad_(False)
@@ -74,7 +70,7 @@ LORA_PLUS = Method(
     learning_rate=2e-3,
     learning_rate_large=5e-5,
     learning_rate_source="https://huggingface.co/docs/peft/developer_guides/lora (ratio 16, rate of A lowered)",
-    attach=_attach_lora,
+    attach=attach_lora,
     optimizer=_two_speeds,
     mergeable=True,
     mixed_batch=True,
