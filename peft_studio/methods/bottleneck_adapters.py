@@ -1,14 +1,17 @@
 """Bottleneck adapters: small two-layer networks inside every block, in three places."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Params, Site, arxiv
+from peft_studio.methods.base import Attach, Method, Params, Site, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from peft_studio.models.layouts import Layout
 
 
 class BottleneckParams(Params):
@@ -38,37 +41,25 @@ class ParallelParams(BottleneckParams):
     name: Literal["parallel"] = "parallel"
 
 
-def _attach(
-    model: "PreTrainedModel", params: BottleneckParams, site: Site, places: tuple[str, ...], parallel: bool
-) -> "PeftModel":
-    from peft import get_peft_model
+def _behind(places: "Callable[[Layout], tuple[str, ...]]", parallel: bool = False) -> Attach:
+    """The ``attach`` of small networks behind these layers of every block, or beside its feed-forward network."""
 
-    from peft_studio.methods.tuners import BottleneckConfig
+    def attach(model: "PreTrainedModel", params: BottleneckParams, site: Site) -> "PeftModel":
+        from peft_studio.methods.tuners import BottleneckConfig
 
-    layout = site.layout
-    config = BottleneckConfig(
-        task_type=layout.task_type,
-        modules_to_save=list(layout.trained_heads) or None,
-        target_modules=layout.within_blocks(places),
-        parallel_input=list(layout.mlp_input) if parallel else None,
-        bottleneck_dim=params.bottleneck_dim,
-        non_linearity=params.non_linearity,
-        scaling=params.scaling,
-        adapter_dropout=params.dropout,
-    )
-    return get_peft_model(model, config)
+        return wrap(
+            model,
+            site,
+            BottleneckConfig,
+            target_modules=site.layout.within_blocks(places(site.layout)),
+            parallel_input=list(site.layout.mlp_input) if parallel else None,
+            bottleneck_dim=params.bottleneck_dim,
+            non_linearity=params.non_linearity,
+            scaling=params.scaling,
+            adapter_dropout=params.dropout,
+        )
 
-
-def _attach_houlsby(model: "PreTrainedModel", params: HoulsbyParams, site: Site) -> "PeftModel":
-    return _attach(model, params, site, (*site.layout.attention_output, site.layout.mlp_output), parallel=False)
-
-
-def _attach_pfeiffer(model: "PreTrainedModel", params: PfeifferParams, site: Site) -> "PeftModel":
-    return _attach(model, params, site, (site.layout.mlp_output,), parallel=False)
-
-
-def _attach_parallel(model: "PreTrainedModel", params: ParallelParams, site: Site) -> "PeftModel":
-    return _attach(model, params, site, (site.layout.mlp_output,), parallel=True)
+    return attach
 
 
 _SEQUENTIAL = r"h \leftarrow h + s\, W_\text{up}\, \sigma(W_\text{down}\, h + b_\text{down}) + s\, b_\text{up}"
@@ -91,7 +82,7 @@ HOULSBY = Method(
     learning_rate=5e-3,
     learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_attach_houlsby,
+    attach=_behind(lambda layout: (*layout.attention_output, layout.mlp_output)),
     mixed_batch=True,
     adds_latency=True,
 )
@@ -114,7 +105,7 @@ PFEIFFER = Method(
     learning_rate=5e-3,
     learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_attach_pfeiffer,
+    attach=_behind(lambda layout: (layout.mlp_output,)),
     mixed_batch=True,
     adds_latency=True,
 )  # fmt: skip
@@ -139,7 +130,7 @@ PARALLEL = Method(
     learning_rate=5e-3,
     learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_attach_parallel,
+    attach=_behind(lambda layout: (layout.mlp_output,), parallel=True),
     mixed_batch=True,
     adds_latency=True,
 )  # fmt: skip

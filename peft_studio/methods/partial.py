@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Params, Site, arxiv
+from peft_studio.methods.base import Method, Params, Site, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -34,17 +34,9 @@ class BitFitParams(Params):
 
 def wrap_partial(model: "PreTrainedModel", site: Site, modules: str, parameters: tuple[str, ...]) -> "PeftModel":
     """Trains private copies of the named parameters of the modules that a regular expression matches."""
-    from peft import get_peft_model
-
     from peft_studio.methods.tuners import PartialConfig
 
-    config = PartialConfig(
-        task_type=site.layout.task_type,
-        target_modules=modules,
-        parameters=list(parameters),
-        modules_to_save=list(site.layout.trained_heads) or None,
-    )
-    return get_peft_model(model, config)
+    return wrap(model, site, PartialConfig, target_modules=modules, parameters=list(parameters))
 
 
 def _owners(model: "PreTrainedModel", parameters: tuple[str, ...], site: Site) -> list[str]:

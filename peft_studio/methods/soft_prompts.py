@@ -44,45 +44,36 @@ class PrefixParams(Params):
 
 
 _STARTS = {"words": "SAMPLE_VOCAB", "text": "TEXT", "random": "RANDOM"}
-_ZERO = {"init_weights": "zero"}
 
 
 def _attach_prompt(model: "PreTrainedModel", params: PromptParams, site: Site) -> "PeftModel":
-    from peft import PromptTuningConfig, get_peft_model
-
     start: dict[str, Any] = {"prompt_tuning_init": _STARTS[params.start]}
     if params.start == "text" and not next(model.parameters()).is_meta:
         start |= {"prompt_tuning_init_text": params.text, "tokenizer_name_or_path": model.name_or_path}
     elif params.start == "text":  # the same shapes, without a tokenizer
         start = {"prompt_tuning_init": "RANDOM"}
-    config = PromptTuningConfig(
-        task_type=site.layout.task_type, num_virtual_tokens=params.virtual_tokens, **start, **geometry(model, site)
-    )
-    return get_peft_model(model, config)
+    return _wrap(model, params, site, "PromptTuningConfig", **start, **geometry(model, site))
 
 
 def _attach_p_tuning(model: "PreTrainedModel", params: PTuningParams, site: Site) -> "PeftModel":
-    from peft import PromptEncoderConfig, get_peft_model
-
-    config = PromptEncoderConfig(
-        task_type=site.layout.task_type,
-        num_virtual_tokens=params.virtual_tokens,
-        encoder_hidden_size=params.width,
-        **geometry(model, site),
-    )
-    return get_peft_model(model, config)
+    shape = geometry(model, site)
+    return _wrap(model, params, site, "PromptEncoderConfig", encoder_hidden_size=params.width, **shape)
 
 
 def _attach_prefix(model: "PreTrainedModel", params: PrefixParams, site: Site) -> "PeftModel":
-    from peft import PrefixTuningConfig, get_peft_model
+    network = {"prefix_projection": True, "encoder_hidden_size": params.width}
+    start = network if params.projection else {"init_weights": "zero"}
+    return _wrap(model, params, site, "PrefixTuningConfig", **start, **geometry(model, site, heads=True))
 
-    config = PrefixTuningConfig(
-        task_type=site.layout.task_type,
-        num_virtual_tokens=params.virtual_tokens,
-        **({"prefix_projection": True, "encoder_hidden_size": params.width} if params.projection else _ZERO),
-        **geometry(model, site, heads=True),
-    )
-    return get_peft_model(model, config)
+
+def _wrap(
+    model: "PreTrainedModel", params: PromptParams | PTuningParams | PrefixParams, site: Site, config: str,
+    **fields: object,
+) -> "PeftModel":  # fmt: skip
+    import peft
+
+    task, count = site.layout.task_type, params.virtual_tokens
+    return peft.get_peft_model(model, getattr(peft, config)(task_type=task, num_virtual_tokens=count, **fields))
 
 
 def geometry(model: "PreTrainedModel", site: Site, heads: bool = False) -> dict[str, Any]:
