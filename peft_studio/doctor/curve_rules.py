@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from statistics import fmean, median
 
-from peft_studio.doctor.evidence import Evidence, Window
+from peft_studio.doctor.evidence import Evidence
 from peft_studio.doctor.findings import Finding, advised_rate, compared_rate, higher_rate, lower_rate, percent
 from peft_studio.runs.event_log import number
 
@@ -80,17 +80,13 @@ def diverged(evidence: Evidence) -> Finding | None:
     lost = now.loss - lowest.loss > max(GIVEN_BACK * (start - lowest.loss), (ABOVE_START - 1) * lowest.loss, clear)
     if not beyond and not lost:
         return None
-    step = _turn(windows, start, lowest) if lost else windows[0].step
+    step = lowest.step if lost and lowest.loss < start else windows[0].step
     return Finding(
         "diverged", "problem", step, "The loss rose instead of falling",
         f"From step {step:,} on, training loss went up, from {min(start, lowest.loss):.3g} to {now.loss:.3g} now. "
         f"Steps that are too long do this; this run has {compared_rate(evidence)}.",
         "Use a lower learning rate.", lower_rate(evidence),
     )  # fmt: skip
-
-
-def _turn(windows: list[Window], start: float, lowest: Window) -> int:
-    return lowest.step if lowest.loss < start else windows[0].step
 
 
 def unstable(evidence: Evidence) -> Finding | None:

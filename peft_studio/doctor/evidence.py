@@ -189,10 +189,10 @@ class Evidence:
     answers: Mapping[str, int] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
 
-    def option(self, name: str, otherwise: Any = None) -> Any:
+    def option(self, name: str) -> Any:
         """A training setting of the config."""
         training = self.config.get("training")
-        return training.get(name, otherwise) if isinstance(training, Mapping) else otherwise
+        return training.get(name) if isinstance(training, Mapping) else None
 
     def fact(self, name: str) -> Any:
         """A figure of the data, as the worker announced it."""

@@ -1,6 +1,7 @@
 """Memory: what this process and its children may use at most, what is free, and what a process takes."""
 
 import contextlib
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,27 +19,16 @@ def memory_limit(cgroups: Path = CGROUPS) -> int:
     Args:
         cgroups: Where the kernel shows the container's limits.
     """
-    limits = [int(psutil.virtual_memory().total), *_process_limits()]
+    limits = [int(psutil.virtual_memory().total)]
+    limits += [resource.getrlimit(name)[0] for name in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     for path in (cgroups / "memory.max", cgroups / "memory" / "memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             limits.append(int(path.read_text()))  # "max" is no number: no limit
     return min(limit for limit in limits if 0 < limit < NO_LIMIT)
 
 
-def _process_limits() -> list[int]:
-    if sys.platform == "win32":
-        return []
-    import resource
-
-    return [resource.getrlimit(name)[0] for name in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-
-
 def peak_resident() -> int:
-    """Largest resident size of this process so far, in bytes; 0 where the system does not say."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
+    """Largest resident size of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

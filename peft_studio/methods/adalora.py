@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -98,9 +98,8 @@ ADALORA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} P \Lambda Q x, \qquad P^\top P \approx Q Q^\top \approx I",
     count=r"$\sum r_0\,(n + m + 1)$ over the chosen layers, $r_0$ being the initial rank.",
-    paper=Paper(
-        "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning", "Zhang et al.", 2023,
-        "https://arxiv.org/abs/2303.10512",
+    paper=arxiv(
+        "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning", "Zhang et al.", 2023, "2303.10512"
     ),
     params=AdaLoraParams,
     learning_rate=1e-2,

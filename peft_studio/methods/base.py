@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from peft_studio.methods.layer_widths import TargetedLayers
+
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from torch import Tensor
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 Tier = Literal["common", "more", "research"]
 Targets = Literal["attention", "attention+mlp"]
+PEFT_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
+"""PEFT's published comparison of methods, where many recommended learning rates are from."""
+
 NANO_PARAMS = 20_000_000
 """Up to this size a model counts as nano: such models want learning rates far above the published ones."""
 
@@ -82,6 +87,14 @@ class Paper:
     url: str
 
 
+def arxiv(title: str, authors: str, year: int, number: str) -> Paper:
+    """A paper on arXiv, by its number there."""
+    return Paper(title, authors, year, f"https://arxiv.org/abs/{number}")
+
+
+Attach = Callable[["PreTrainedModel", Any, Site], "PeftModel"]
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """One way of fine-tuning, complete: adding one is a new file and a line in the registry. Equal only to itself.
@@ -128,7 +141,7 @@ class Method:
     paper: Paper
     params: type[Params]
     learning_rate: float
-    attach: "Callable[[PreTrainedModel, Any, Site], PeftModel]"
+    attach: Attach
     learning_rate_large: float = 2e-4
     learning_rate_source: str = ""
     tier: Tier = "common"
@@ -161,26 +174,27 @@ class Method:
         return float(f"{self.learning_rate * NANO_CLASSIFICATION:.1g}") if classification else self.learning_rate
 
 
-def configure(site: Site, config_name: str, **fields: object) -> "PeftConfig":
+def configure(site: Site, config: "str | type[PeftConfig]", **fields: object) -> "PeftConfig":
     """A configuration of PEFT for a place.
 
     Args:
         site: Where things are in the model.
-        config_name: PEFT's configuration class.
+        config: PEFT's configuration class by its name, or one of ours.
         **fields: Its fields; ``target_modules`` is every linear layer of the blocks unless given.
     """
     import peft
 
     fields.setdefault("target_modules", site.layout.linear)
     heads = list(site.layout.trained_heads)
-    return getattr(peft, config_name)(task_type=site.layout.task_type, modules_to_save=heads or None, **fields)
+    made = getattr(peft, config) if isinstance(config, str) else config
+    return made(task_type=site.layout.task_type, modules_to_save=heads or None, **fields)
 
 
-def wrap(model: "PreTrainedModel", site: Site, config_name: str, **fields: object) -> "PeftModel":
+def wrap(model: "PreTrainedModel", site: Site, config: "str | type[PeftConfig]", **fields: object) -> "PeftModel":
     """Puts a tuner of PEFT on a model, real or on the meta device; see ``configure``."""
     from peft import get_peft_model
 
-    return get_peft_model(model, configure(site, config_name, **fields))
+    return get_peft_model(model, configure(site, config, **fields))
 
 
 def wrap_by_value(model: "PreTrainedModel", config: "PeftConfig") -> "PeftModel":
@@ -193,3 +207,24 @@ def wrap_by_value(model: "PreTrainedModel", config: "PeftConfig") -> "PeftModel"
 
     with torch.device("cpu"):
         return get_peft_model(model, config, low_cpu_mem_usage=True)
+
+
+def targeted(
+    config_name: str, fields: Callable[[Any, TargetedLayers], dict[str, Any]], by_value: bool = False
+) -> Attach:
+    """The ``attach`` of a method that is a tuner of PEFT on the layers that ``params.targets`` names.
+
+    Args:
+        config_name: PEFT's configuration class.
+        fields: Gives its fields beside ``target_modules``, from the parameters and the targeted layers.
+        by_value: Whether the tuner has to be put on by ``wrap_by_value``.
+    """
+
+    def attach(model: "PreTrainedModel", params: Any, site: Site) -> "PeftModel":
+        targets = site.chosen(params.targets)
+        chosen = fields(params, TargetedLayers(model, targets))
+        if by_value:
+            return wrap_by_value(model, configure(site, config_name, target_modules=targets, **chosen))
+        return wrap(model, site, config_name, target_modules=targets, **chosen)
+
+    return attach

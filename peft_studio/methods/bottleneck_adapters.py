@@ -1,14 +1,17 @@
 """Bottleneck adapters: small two-layer networks inside every block, in three places."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site
+from peft_studio.methods.base import Attach, Method, Params, Site, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from peft_studio.models.layouts import Layout
 
 
 class BottleneckParams(Params):
@@ -38,37 +41,25 @@ class ParallelParams(BottleneckParams):
     name: Literal["parallel"] = "parallel"
 
 
-def _attach(
-    model: "PreTrainedModel", params: BottleneckParams, site: Site, places: tuple[str, ...], parallel: bool
-) -> "PeftModel":
-    from peft import get_peft_model
+def _behind(places: "Callable[[Layout], tuple[str, ...]]", parallel: bool = False) -> Attach:
+    """The ``attach`` of small networks behind these layers of every block, or beside its feed-forward network."""
 
-    from peft_studio.methods.tuners import BottleneckConfig
+    def attach(model: "PreTrainedModel", params: BottleneckParams, site: Site) -> "PeftModel":
+        from peft_studio.methods.tuners import BottleneckConfig
 
-    layout = site.layout
-    config = BottleneckConfig(
-        task_type=layout.task_type,
-        modules_to_save=list(layout.trained_heads) or None,
-        target_modules=layout.within_blocks(places),
-        parallel_input=list(layout.mlp_input) if parallel else None,
-        bottleneck_dim=params.bottleneck_dim,
-        non_linearity=params.non_linearity,
-        scaling=params.scaling,
-        adapter_dropout=params.dropout,
-    )
-    return get_peft_model(model, config)
+        return wrap(
+            model,
+            site,
+            BottleneckConfig,
+            target_modules=site.layout.within_blocks(places(site.layout)),
+            parallel_input=list(site.layout.mlp_input) if parallel else None,
+            bottleneck_dim=params.bottleneck_dim,
+            non_linearity=params.non_linearity,
+            scaling=params.scaling,
+            adapter_dropout=params.dropout,
+        )
 
-
-def _attach_houlsby(model: "PreTrainedModel", params: HoulsbyParams, site: Site) -> "PeftModel":
-    return _attach(model, params, site, (*site.layout.attention_output, site.layout.mlp_output), parallel=False)
-
-
-def _attach_pfeiffer(model: "PreTrainedModel", params: PfeifferParams, site: Site) -> "PeftModel":
-    return _attach(model, params, site, (site.layout.mlp_output,), parallel=False)
-
-
-def _attach_parallel(model: "PreTrainedModel", params: ParallelParams, site: Site) -> "PeftModel":
-    return _attach(model, params, site, (site.layout.mlp_output,), parallel=True)
+    return attach
 
 
 _SEQUENTIAL = r"h \leftarrow h + s\, W_\text{up}\, \sigma(W_\text{down}\, h + b_\text{down}) + s\, b_\text{up}"
@@ -86,14 +77,12 @@ HOULSBY = Method(
     ),
     formula=_SEQUENTIAL,
     count=_COUNT + "two per block.",
-    paper=Paper(
-        "Parameter-Efficient Transfer Learning for NLP", "Houlsby et al.", 2019, "https://arxiv.org/abs/1902.00751"
-    ),
+    paper=arxiv("Parameter-Efficient Transfer Learning for NLP", "Houlsby et al.", 2019, "1902.00751"),
     params=HoulsbyParams,
     learning_rate=5e-3,
     learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_attach_houlsby,
+    attach=_behind(lambda layout: (*layout.attention_output, layout.mlp_output)),
     mixed_batch=True,
     adds_latency=True,
 )
@@ -109,15 +98,14 @@ PFEIFFER = Method(
     ),
     formula=_SEQUENTIAL,
     count=_COUNT + "one per block.",
-    paper=Paper(
-        "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", "Pfeiffer et al.", 2020,
-        "https://arxiv.org/abs/2005.00247",
+    paper=arxiv(
+        "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", "Pfeiffer et al.", 2020, "2005.00247"
     ),
     params=PfeifferParams,
     learning_rate=5e-3,
     learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_attach_pfeiffer,
+    attach=_behind(lambda layout: (layout.mlp_output,)),
     mixed_batch=True,
     adds_latency=True,
 )  # fmt: skip
@@ -137,15 +125,12 @@ PARALLEL = Method(
         r" + s\, b_\text{up}"
     ),
     count=_COUNT + "one per block.",
-    paper=Paper(
-        "Towards a Unified View of Parameter-Efficient Transfer Learning", "He et al.", 2021,
-        "https://arxiv.org/abs/2110.04366",
-    ),
+    paper=arxiv("Towards a Unified View of Parameter-Efficient Transfer Learning", "He et al.", 2021, "2110.04366"),
     params=ParallelParams,
     learning_rate=5e-3,
     learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_attach_parallel,
+    attach=_behind(lambda layout: (layout.mlp_output,), parallel=True),
     mixed_batch=True,
     adds_latency=True,
 )  # fmt: skip

@@ -1,18 +1,13 @@
 """Updates of high rank from small matrices by products: HiRA, LoHa, LoKr, GraLoRA."""
 
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
-from peft_studio.methods.layer_widths import common_divisor
+from peft_studio.methods.base import PEFT_COMPARISON, Method, Paper, TargetedParams, arxiv, targeted
+from peft_studio.methods.layer_widths import TargetedLayers
 from peft_studio.methods.lora import LowRankParams
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
 
 
 class HiraParams(TargetedParams):
@@ -47,28 +42,9 @@ class GraloraParams(LowRankParams):
     pieces: int = Field(2, ge=1, le=8, description="Each matrix is cut into this many times this many blocks at most.")
 
 
-def _attach_hira(model: "PreTrainedModel", params: HiraParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    return wrap(model, site, "HiraConfig", r=params.rank, hira_dropout=params.dropout, target_modules=targets)
-
-
-def _attach_loha(model: "PreTrainedModel", params: LohaParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    return wrap(model, site, "LoHaConfig", r=params.rank, alpha=params.alpha, target_modules=targets)
-
-
-def _attach_lokr(model: "PreTrainedModel", params: LokrParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    sizes = {"r": params.rank, "alpha": params.alpha, "decompose_factor": params.factor}
-    return wrap(model, site, "LoKrConfig", target_modules=targets, **sizes)
-
-
-def _attach_gralora(model: "PreTrainedModel", params: GraloraParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    fits = common_divisor(model, targets, params.pieces)
-    pieces = max(number for number in range(1, fits + 1) if fits % number == 0 and params.rank % number == 0)
-    sizes = {"r": params.rank, "alpha": params.alpha, "gralora_dropout": params.dropout, "gralora_k": pieces}
-    return wrap(model, site, "GraloraConfig", target_modules=targets, **sizes)
+def _gralora_fields(params: GraloraParams, layers: TargetedLayers) -> dict[str, object]:
+    pieces = math.gcd(layers.common_divisor(params.pieces), params.rank)
+    return {"r": params.rank, "alpha": params.alpha, "gralora_dropout": params.dropout, "gralora_k": pieces}
 
 
 HIRA = Method(
@@ -90,8 +66,8 @@ HIRA = Method(
     params=HiraParams,
     learning_rate=3e-2,
     learning_rate_large=4.5e-3,
-    learning_rate_source=f"{_COMPARISON} (4.5e-3, rank 32)",
-    attach=_attach_hira,
+    learning_rate_source=f"{PEFT_COMPARISON} (4.5e-3, rank 32)",
+    attach=targeted("HiraConfig", lambda params, _: {"r": params.rank, "hira_dropout": params.dropout}),
     mergeable=True,
     tags=("Hadamard", "high rank"),
 )  # fmt: skip
@@ -108,15 +84,15 @@ LOHA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} \big[(B_1 A_1) \odot (B_2 A_2)\big] x",
     count=r"$\sum 2 r\,(n + m)$.",
-    paper=Paper(
+    paper=arxiv(
         "FedPara: Low-Rank Hadamard Product for Communication-Efficient Federated Learning",
-        "Hyeon-Woo, Ye-Bin, Oh", 2021, "https://arxiv.org/abs/2108.06098",
+        "Hyeon-Woo, Ye-Bin, Oh", 2021, "2108.06098",
     ),
     params=LohaParams,
     learning_rate=1e-2,
     learning_rate_large=5e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4 to 1e-3)",
-    attach=_attach_loha,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4 to 1e-3)",
+    attach=targeted("LoHaConfig", lambda params, _: {"r": params.rank, "alpha": params.alpha}),
     tier="more",
     mergeable=True,
     tags=("Hadamard", "LyCORIS"),
@@ -134,15 +110,17 @@ LOKR = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r}\, (C \otimes B A)\, x",
     count="The entries of both factors, the larger as a low-rank product where that has fewer.",
-    paper=Paper(
-        "Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation", "Yeh et al.", 2023,
-        "https://arxiv.org/abs/2309.14859",
+    paper=arxiv(
+        "Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation",
+        "Yeh et al.", 2023, "2309.14859",
     ),
     params=LokrParams,
     learning_rate=1e-2,
     learning_rate_large=3e-3,
-    learning_rate_source=f"{_COMPARISON} (3e-3, rank 32)",
-    attach=_attach_lokr,
+    learning_rate_source=f"{PEFT_COMPARISON} (3e-3, rank 32)",
+    attach=targeted("LoKrConfig", lambda params, _: {
+        "r": params.rank, "alpha": params.alpha, "decompose_factor": params.factor,
+    }),
     tier="more",
     mergeable=True,
     tags=("Kronecker", "LyCORIS"),
@@ -159,15 +137,14 @@ GRALORA = Method(
     ),
     formula=r"\Delta W_{ij} = \frac{\alpha}{r} B_{ij} A_{ij}, \qquad i, j = 1, \dots, k",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "GraLoRA: Granular Low-Rank Adaptation for Parameter-Efficient Fine-Tuning", "Jung et al.", 2025,
-        "https://arxiv.org/abs/2505.20355",
+    paper=arxiv(
+        "GraLoRA: Granular Low-Rank Adaptation for Parameter-Efficient Fine-Tuning", "Jung et al.", 2025, "2505.20355"
     ),
     params=GraloraParams,
     learning_rate=1e-2,
     learning_rate_large=2e-4,
-    learning_rate_source=f"{_COMPARISON} (2e-4, rank 32)",
-    attach=_attach_gralora,
+    learning_rate_source=f"{PEFT_COMPARISON} (2e-4, rank 32)",
+    attach=targeted("GraloraConfig", _gralora_fields),
     mergeable=True,
     tags=("low rank", "blocks"),
 )  # fmt: skip

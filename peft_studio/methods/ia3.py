@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site, wrap
+from peft_studio.methods.base import Method, Params, Site, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,9 +46,9 @@ IA3 = Method(
     ),
     formula=r"h = l \odot (W x) \ \text{(attention)}, \qquad h = W (l \odot x) \ \text{(feed-forward)}",
     count="One per output of each targeted attention layer, one per input of each targeted feed-forward layer.",
-    paper=Paper(
+    paper=arxiv(
         "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
-        "Liu et al.", 2022, "https://arxiv.org/abs/2205.05638",
+        "Liu et al.", 2022, "2205.05638",
     ),
     params=IA3Params,
     learning_rate=3e-2,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
+from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -39,9 +39,13 @@ def lora_fields(params: LowRankParams, site: Site) -> dict[str, Any]:
     }
 
 
+def attach_lora(model: "PreTrainedModel", params: LowRankParams, site: Site, **more: object) -> "PeftModel":
+    """Puts a LoRA on a model; ``more`` are further fields of its configuration."""
+    return wrap(model, site, "LoraConfig", **lora_fields(params, site), **more)
+
+
 def _attach(model: "PreTrainedModel", params: LoraParams, site: Site) -> "PeftModel":
-    switches = {"use_rslora": params.rslora, "use_dora": params.dora}
-    return wrap(model, site, "LoraConfig", **lora_fields(params, site), **switches)
+    return attach_lora(model, params, site, use_rslora=params.rslora, use_dora=params.dora)
 
 
 LORA = Method(
@@ -59,9 +63,7 @@ LORA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A \in \mathbb{R}^{r \times n},\; B \in \mathbb{R}^{m \times r}",
     count=r"$\sum r\,(n + m)$ over the chosen layers with $n$ inputs and $m$ outputs; DoRA adds $m$ each.",
-    paper=Paper(
-        "LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "https://arxiv.org/abs/2106.09685"
-    ),
+    paper=arxiv("LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "2106.09685"),
     params=LoraParams,
     learning_rate=1e-2,
     learning_rate_large=2e-4,

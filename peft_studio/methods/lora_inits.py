@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, wrap
-from peft_studio.methods.lora import LowRankParams, lora_fields
+from peft_studio.methods.base import Method, Site, arxiv
+from peft_studio.methods.lora import LowRankParams, attach_lora, lora_fields
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -55,17 +55,16 @@ class LoraGAParams(LowRankParams):
 
 def _attach_from_weights(model: "PreTrainedModel", params: PissaParams | OloraParams, site: Site) -> "PeftModel":
     init = True if next(model.parameters()).is_meta else params.name  # PEFT calls both as we do
-    return wrap(model, site, "LoraConfig", init_lora_weights=init, **lora_fields(params, site))
+    return attach_lora(model, params, site, init_lora_weights=init)
 
 
 def _attach_eva(model: "PreTrainedModel", params: EvaParams, site: Site) -> "PeftModel":
-    fields = lora_fields(params, site)
     if not site.batches:
-        return wrap(model, site, "LoraConfig", **fields)
+        return attach_lora(model, params, site)
     from peft import EvaConfig, initialize_lora_eva_weights
 
     eva = EvaConfig(rho=1.0, use_label_mask=False)
-    wrapped = wrap(model, site, "LoraConfig", init_lora_weights="eva", eva_config=eva, **fields)
+    wrapped = attach_lora(model, params, site, init_lora_weights="eva", eva_config=eva)
     initialize_lora_eva_weights(
         wrapped,
         site.batches,
@@ -84,9 +83,8 @@ def _positions(inputs: "Tensor | tuple[Tensor, ...]", mask: "Tensor | None", _na
 
 
 def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> "PeftModel":
-    fields = lora_fields(params, site)
     if not site.batches:
-        return wrap(model, site, "LoraConfig", **fields)
+        return attach_lora(model, params, site)
     import torch
     from peft import LoraConfig
     from peft.tuners.lora.config import CordaConfig
@@ -101,14 +99,13 @@ def _attach_corda(model: "PreTrainedModel", params: CordaParams, site: Site) -> 
                 for row in range(len(batch["input_ids"])):  # CorDA's statistics take one text at a time
                     model(**{name: part[row : row + 1] for name, part in batch.items()})
 
-    preprocess_corda(model, LoraConfig(**init, **fields), run_model=look)
-    return wrap(model, site, "LoraConfig", **init, **fields)
+    preprocess_corda(model, LoraConfig(**init, **lora_fields(params, site)), run_model=look)
+    return attach_lora(model, params, site, **init)
 
 
 def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) -> "PeftModel":
-    fields = lora_fields(params, site)
     if not site.batches:
-        return wrap(model, site, "LoraConfig", **fields)
+        return attach_lora(model, params, site)
     from peft import LoraConfig
     from peft.tuners.lora.config import LoraGAConfig
     from peft.tuners.lora.loraga import preprocess_loraga
@@ -119,9 +116,9 @@ def _attach_lora_ga(model: "PreTrainedModel", params: LoraGAParams, site: Site) 
         for batch in site.batches:
             model(**batch).loss.backward()
 
-    preprocess_loraga(model, LoraConfig(**init, **fields), train_step=backward)
+    preprocess_loraga(model, LoraConfig(**init, **lora_fields(params, site)), train_step=backward)
     model.eval()
-    return wrap(model, site, "LoraConfig", **init, **fields)
+    return attach_lora(model, params, site, **init)
 
 
 PISSA = Method(
@@ -136,9 +133,9 @@ PISSA = Method(
     ),
     formula=r"W = U S V^\top, \quad h = (W - B_0 A_0)\,x + B A x, \quad B_0 A_0 = U_r S_r V_r^\top",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
+    paper=arxiv(
         "PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models",
-        "Meng, Wang, Zhang", 2024, "https://arxiv.org/abs/2404.02948",
+        "Meng, Wang, Zhang", 2024, "2404.02948",
     ),
     params=PissaParams,
     learning_rate=3e-3,
@@ -163,10 +160,7 @@ OLORA = Method(
     ),
     formula=r"W = Q R, \quad h = (W - B_0 A_0)\,x + B A x, \quad B_0 = Q_{:, :r},\; A_0 = R_{:r, :}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", "Büyükakyüz", 2024,
-        "https://arxiv.org/abs/2406.01775",
-    ),
+    paper=arxiv("OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", "Büyükakyüz", 2024, "2406.01775"),
     params=OloraParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,
@@ -190,9 +184,8 @@ EVA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A_0 = V_r^\top \text{ of the layer's inputs } X = U S V^\top",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "Parameter Efficient Fine-tuning via Explained Variance Adaptation", "Paischer et al.", 2024,
-        "https://arxiv.org/abs/2410.07170",
+    paper=arxiv(
+        "Parameter Efficient Fine-tuning via Explained Variance Adaptation", "Paischer et al.", 2024, "2410.07170"
     ),
     params=EvaParams,
     learning_rate=1e-2,
@@ -219,9 +212,8 @@ CORDA = Method(
     ),
     formula=r"W C = U S V^\top, \quad C = X X^\top, \quad B_0 A_0 = U_r S_r V_r^\top C^{-1}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "CorDA: Context-Oriented Decomposition Adaptation of Large Language Models", "Yang et al.", 2024,
-        "https://arxiv.org/abs/2406.05223",
+    paper=arxiv(
+        "CorDA: Context-Oriented Decomposition Adaptation of Large Language Models", "Yang et al.", 2024, "2406.05223"
     ),
     params=CordaParams,
     learning_rate=3e-3,
@@ -248,10 +240,7 @@ LORA_GA = Method(
     ),
     formula=r"\nabla_W L = U S V^\top, \quad A_0 \sim V_{:r}^\top,\; B_0 \sim U_{r:2r}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "LoRA-GA: Low-Rank Adaptation with Gradient Approximation", "Wang, Yu, Li", 2024,
-        "https://arxiv.org/abs/2407.05000",
-    ),
+    paper=arxiv("LoRA-GA: Low-Rank Adaptation with Gradient Approximation", "Wang, Yu, Li", 2024, "2407.05000"),
     params=LoraGAParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, wrap
-from peft_studio.methods.lora import LowRankParams, lora_fields
+from peft_studio.methods.base import Method, Site, arxiv
+from peft_studio.methods.lora import LowRankParams, attach_lora
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,12 +26,8 @@ class LoraFAParams(LowRankParams):
     name: Literal["lora_fa"] = "lora_fa"
 
 
-def _attach_lora(model: "PreTrainedModel", params: LowRankParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "LoraConfig", **lora_fields(params, site))
-
-
 def _attach_lora_fa(model: "PreTrainedModel", params: LoraFAParams, site: Site) -> "PeftModel":
-    wrapped = _attach_lora(model, params, site)
+    wrapped = attach_lora(model, params, site)
     for name, parameter in wrapped.named_parameters():
         if ".lora_A." in name:
             parameter.requires_grad_(False)
@@ -69,15 +65,12 @@ LORA_PLUS = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad \eta_B = \lambda\, \eta_A",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper(
-        "LoRA+: Efficient Low Rank Adaptation of Large Models", "Hayou, Ghosh, Yu", 2024,
-        "https://arxiv.org/abs/2402.12354",
-    ),
+    paper=arxiv("LoRA+: Efficient Low Rank Adaptation of Large Models", "Hayou, Ghosh, Yu", 2024, "2402.12354"),
     params=LoraPlusParams,
     learning_rate=2e-3,
     learning_rate_large=5e-5,
     learning_rate_source="https://huggingface.co/docs/peft/developer_guides/lora (ratio 16, rate of A lowered)",
-    attach=_attach_lora,
+    attach=attach_lora,
     optimizer=_two_speeds,
     mergeable=True,
     mixed_batch=True,
@@ -96,9 +89,9 @@ LORA_FA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} B A x, \qquad A \text{ frozen}",
     count=r"$\sum r\,m$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "LoRA-FA: Memory-efficient Low-rank Adaptation for Large Language Models Fine-tuning", "Zhang et al.", 2023,
-        "https://arxiv.org/abs/2308.03303",
+    paper=arxiv(
+        "LoRA-FA: Memory-efficient Low-rank Adaptation for Large Language Models Fine-tuning",
+        "Zhang et al.", 2023, "2308.03303",
     ),
     params=LoraFAParams,
     learning_rate=1e-2,

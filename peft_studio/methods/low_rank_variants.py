@@ -1,16 +1,10 @@
 """Other updates of low rank: MiSS, DeLoRA, DEFT, GLoRA, PEANuT."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
+from peft_studio.methods.base import PEFT_COMPARISON, Method, Paper, TargetedParams, arxiv, targeted
 
 
 class _RankParams(TargetedParams):
@@ -51,29 +45,6 @@ class PeanutParams(_RankParams):
     depth: int = Field(0, ge=0, le=4, description="Hidden layers of the small network.")
 
 
-def _attach_miss(model: "PreTrainedModel", params: MissParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "MissConfig", target_modules=site.chosen(params.targets), r=params.rank)
-
-
-def _attach_delora(model: "PreTrainedModel", params: DeloraParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "delora_lambda": params.strength}
-    return wrap(model, site, "DeloraConfig", target_modules=site.chosen(params.targets), **fields)
-
-
-def _attach_deft(model: "PreTrainedModel", params: DeftParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "decomposition_method": params.projection}
-    return wrap(model, site, "DeftConfig", target_modules=site.chosen(params.targets), **fields)
-
-
-def _attach_glora(model: "PreTrainedModel", params: GloraParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "GloraConfig", target_modules=site.chosen(params.targets), r=params.rank)
-
-
-def _attach_peanut(model: "PreTrainedModel", params: PeanutParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "depth": params.depth}
-    return wrap(model, site, "PeanutConfig", target_modules=site.chosen(params.targets), **fields)
-
-
 MISS = Method(
     name="miss",
     title="MiSS",
@@ -85,15 +56,15 @@ MISS = Method(
     ),
     formula=r"h = W x + D \sum_{g} x_g, \qquad D \in \mathbb{R}^{m \times r}",
     count=r"$\sum r\,m$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "MiSS: Revisiting the Trade-off in LoRA with an Efficient Shard-Sharing Structure", "Kang, Yin", 2024,
-        "https://arxiv.org/abs/2409.15371",
+    paper=arxiv(
+        "MiSS: Revisiting the Trade-off in LoRA with an Efficient Shard-Sharing Structure",
+        "Kang, Yin", 2024, "2409.15371",
     ),
     params=MissParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4, rank 64)",
-    attach=_attach_miss,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4, rank 64)",
+    attach=targeted("MissConfig", lambda params, _: {"r": params.rank}),
     tier="more",
     mergeable=True,
     tags=("shards", "Bone"),
@@ -111,15 +82,12 @@ DELORA = Method(
     formula=r"h = W x + \frac{\lambda \lVert W \rVert}{r} B\, \Xi\, A x, "
     r"\quad \Xi_i = 1 / (\lVert b_i \rVert \lVert a_i \rVert)",
     count=r"$\sum r\,(n + m) + 1$ over the chosen layers.",
-    paper=Paper(
-        "Decoupling Angles and Strength in Low-rank Adaptation", "Bini, Girrbach, Akata", 2025,
-        "https://arxiv.org/abs/2503.18225",
-    ),
+    paper=arxiv("Decoupling Angles and Strength in Low-rank Adaptation", "Bini, Girrbach, Akata", 2025, "2503.18225"),
     params=DeloraParams,
     learning_rate=1e-2,
     learning_rate_large=1e-3,
-    learning_rate_source=f"{_COMPARISON} (1e-3, rank 32)",
-    attach=_attach_delora,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-3, rank 32)",
+    attach=targeted("DeloraConfig", lambda params, _: {"r": params.rank, "delora_lambda": params.strength}),
     tier="more",
     mergeable=True,
     tags=("low rank", "normalised"),
@@ -143,8 +111,10 @@ DEFT = Method(
     params=DeftParams,
     learning_rate=5e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_deft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("DeftConfig", lambda params, _: {
+        "r": params.rank, "decomposition_method": params.projection,
+    }),
     tier="research",
     mergeable=True,
     tags=("low rank", "projection"),
@@ -161,15 +131,14 @@ GLORA = Method(
     ),
     formula=r"h = (W + W A + B)\, x + C W + D b + E + b",
     count=r"$\sum 2 r\,(n + m)$, and $r\,(n + 1) + 2$ more where a layer has a bias.",
-    paper=Paper(
-        "One-for-All: Generalized LoRA for Parameter-Efficient Fine-tuning", "Chavan et al.", 2023,
-        "https://arxiv.org/abs/2306.07967",
+    paper=arxiv(
+        "One-for-All: Generalized LoRA for Parameter-Efficient Fine-tuning", "Chavan et al.", 2023, "2306.07967"
     ),
     params=GloraParams,
     learning_rate=5e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_glora,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("GloraConfig", lambda params, _: {"r": params.rank}),
     tier="research",
     mergeable=True,
     tags=("low rank", "bias"),
@@ -186,15 +155,14 @@ PEANUT = Method(
     ),
     formula=r"\Delta W = \sigma(W A)\, B",
     count=r"$\sum 2 r\,m$ over the chosen layers with $m$ outputs, without hidden layers.",
-    paper=Paper(
-        "PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", "Zhong et al.", 2024,
-        "https://arxiv.org/abs/2410.01870",
+    paper=arxiv(
+        "PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", "Zhong et al.", 2024, "2410.01870"
     ),
     params=PeanutParams,
     learning_rate=5e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_peanut,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("PeanutConfig", lambda params, _: {"r": params.rank, "depth": params.depth}),
     tier="research",
     mergeable=True,
     tags=("weight-aware", "non-linear"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site
+from peft_studio.methods.base import Method, Params, Site, arxiv
 from peft_studio.methods.partial import any_of, wrap_partial
 
 if TYPE_CHECKING:
@@ -67,9 +67,8 @@ LAYERNORM_HEAD = Method(
     ),
     formula=r"y = \gamma \odot \frac{x - \mu}{\sigma} + \beta, \qquad p = \mathrm{softmax}(W_\text{head}\, y)",
     count="All normalisation parameters, plus vocabulary times hidden size for the head.",
-    paper=Paper(
-        "Pretrained Transformers as Universal Computation Engines", "Lu, Grover, Abbeel, Mordatch", 2021,
-        "https://arxiv.org/abs/2103.05247",
+    paper=arxiv(
+        "Pretrained Transformers as Universal Computation Engines", "Lu, Grover, Abbeel, Mordatch", 2021, "2103.05247"
     ),
     params=LayerNormHeadParams,
     learning_rate=3e-3,
@@ -91,9 +90,9 @@ LN_TUNING = Method(
     ),
     formula=r"y = \gamma \odot \frac{x - \mu}{\sigma} + \beta, \qquad \gamma, \beta \text{ trained}",
     count="All normalisation parameters: one or two vectors of the hidden size for each normalisation layer.",
-    paper=Paper(
-        "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning", "Zhao et al.", 2023,
-        "https://arxiv.org/abs/2312.11420",
+    paper=arxiv(
+        "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning",
+        "Zhao et al.", 2023, "2312.11420",
     ),
     params=LNTuningParams,
     learning_rate=1e-2,
@@ -115,9 +114,8 @@ HEAD = Method(
     ),
     formula=r"p = \mathrm{softmax}(W_\text{head}\, h_L), \qquad \text{only } W_\text{head} \text{ trained}",
     count="All parameters of the head: vocabulary (or classes) times hidden size, and biases where it has them.",
-    paper=Paper(
-        "Understanding intermediate layers using linear classifier probes", "Alain, Bengio", 2016,
-        "https://arxiv.org/abs/1610.01644",
+    paper=arxiv(
+        "Understanding intermediate layers using linear classifier probes", "Alain, Bengio", 2016, "1610.01644"
     ),
     params=HeadParams,
     learning_rate=3e-3,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site
+from peft_studio.methods.base import Method, Params, Site, arxiv, wrap
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -34,17 +34,9 @@ class BitFitParams(Params):
 
 def wrap_partial(model: "PreTrainedModel", site: Site, modules: str, parameters: tuple[str, ...]) -> "PeftModel":
     """Trains private copies of the named parameters of the modules that a regular expression matches."""
-    from peft import get_peft_model
-
     from peft_studio.methods.tuners import PartialConfig
 
-    config = PartialConfig(
-        task_type=site.layout.task_type,
-        target_modules=modules,
-        parameters=list(parameters),
-        modules_to_save=list(site.layout.trained_heads) or None,
-    )
-    return get_peft_model(model, config)
+    return wrap(model, site, PartialConfig, target_modules=modules, parameters=list(parameters))
 
 
 def _owners(model: "PreTrainedModel", parameters: tuple[str, ...], site: Site) -> list[str]:
@@ -105,10 +97,7 @@ FULL = Method(
     ),
     formula=r"\theta \leftarrow \theta - \eta\, \nabla_\theta \mathcal{L}(\theta) \quad \text{for all } \theta",
     count="All parameters of the base model; tied ones count once.",
-    paper=Paper(
-        "Universal Language Model Fine-tuning for Text Classification", "Howard, Ruder", 2018,
-        "https://arxiv.org/abs/1801.06146",
-    ),
+    paper=arxiv("Universal Language Model Fine-tuning for Text Classification", "Howard, Ruder", 2018, "1801.06146"),
     params=FullParams,
     learning_rate=1e-3,
     learning_rate_large=2e-5,
@@ -131,9 +120,8 @@ TOP_LAYERS = Method(
         r" \quad \text{for } \ell > L - k"
     ),
     count="All parameters of the last $k$ blocks, and of the final normalisation when chosen.",
-    paper=Paper(
-        "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", "Lee, Tang, Lin", 2019,
-        "https://arxiv.org/abs/1911.03090",
+    paper=arxiv(
+        "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", "Lee, Tang, Lin", 2019, "1911.03090"
     ),
     params=TopLayersParams,
     learning_rate=2e-3,
@@ -154,9 +142,9 @@ BITFIT = Method(
     ),
     formula=r"h = W x + b, \qquad b \leftarrow b - \eta\, \nabla_b \mathcal{L}",
     count="All bias parameters of the model.",
-    paper=Paper(
+    paper=arxiv(
         "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
-        "Ben-Zaken, Ravfogel, Goldberg", 2021, "https://arxiv.org/abs/2106.10199",
+        "Ben-Zaken, Ravfogel, Goldberg", 2021, "2106.10199",
     ),
     params=BitFitParams,
     learning_rate=1e-2,

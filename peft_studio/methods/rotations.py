@@ -1,17 +1,11 @@
 """Methods that turn weights instead of adding to them: OFT, BOFT, HRA, RoAd, PSOFT."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
-from peft_studio.methods.layer_widths import common_divisor, widths
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
+from peft_studio.methods.base import PEFT_COMPARISON, Method, TargetedParams, arxiv, targeted
+from peft_studio.methods.layer_widths import TargetedLayers
 
 
 class OftParams(TargetedParams):
@@ -52,41 +46,15 @@ class PsoftParams(TargetedParams):
     rank: int = Field(32, ge=2, le=256, description="Width of the principal subspace that is rotated.")
 
 
-def _even_divisor(model: "PreTrainedModel", targets: str, limit: int) -> int:
-    found = common_divisor(model, targets, limit)
-    while found % 2 and found > 1:
-        found = common_divisor(model, targets, found - 1)
-    return found
-
-
-def _attach_oft(model: "PreTrainedModel", params: OftParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    block = common_divisor(model, targets, params.block)
-    return wrap(model, site, "OFTConfig", target_modules=targets, oft_block_size=block)
-
-
-def _attach_boft(model: "PreTrainedModel", params: BoftParams, site: Site) -> "PeftModel":
+def _boft_fields(params: BoftParams, layers: TargetedLayers) -> dict[str, object]:
     import peft_studio.methods.boft_permutation  # noqa: F401  otherwise it takes minutes
 
-    targets = site.chosen(params.targets)
-    block = _even_divisor(model, targets, params.block)
-    return wrap(model, site, "BOFTConfig", target_modules=targets, boft_block_size=block)
+    return {"boft_block_size": layers.common_divisor(params.block, even=True)}
 
 
-def _attach_hra(model: "PreTrainedModel", params: HraParams, site: Site) -> "PeftModel":
-    return wrap(model, site, "HRAConfig", target_modules=site.chosen(params.targets), r=params.rank)
-
-
-def _attach_road(model: "PreTrainedModel", params: RoadParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    group = _even_divisor(model, targets, params.group)
-    return wrap(model, site, "RoadConfig", target_modules=targets, variant=params.variant, group_size=group)
-
-
-def _attach_psoft(model: "PreTrainedModel", params: PsoftParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    rank = min(params.rank, *widths(model, targets))
-    return wrap(model, site, "PsoftConfig", target_modules=targets, r=rank, psoft_alpha=rank)
+def _psoft_fields(params: PsoftParams, layers: TargetedLayers) -> dict[str, object]:
+    rank = min(params.rank, layers.narrowest)
+    return {"r": rank, "psoft_alpha": rank}
 
 
 OFT = Method(
@@ -100,15 +68,12 @@ OFT = Method(
     ),
     formula=r"h = W R\, x, \qquad R = \mathrm{diag}(R_1, \dots, R_k),\; R_i^\top R_i = I",
     count=r"$\sum n\,(b - 1) / 2$ over the chosen layers with $n$ inputs and blocks of size $b$.",
-    paper=Paper(
-        "Controlling Text-to-Image Diffusion by Orthogonal Finetuning", "Qiu et al.", 2023,
-        "https://arxiv.org/abs/2306.07280",
-    ),
+    paper=arxiv("Controlling Text-to-Image Diffusion by Orthogonal Finetuning", "Qiu et al.", 2023, "2306.07280"),
     params=OftParams,
     learning_rate=1e-2,
     learning_rate_large=5e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4 to 1e-3)",
-    attach=_attach_oft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4 to 1e-3)",
+    attach=targeted("OFTConfig", lambda params, layers: {"oft_block_size": layers.common_divisor(params.block)}),
     tier="more",
     mergeable=True,
     tags=("orthogonal", "rotation"),
@@ -125,15 +90,14 @@ BOFT = Method(
     ),
     formula=r"h = s \odot \Big(W \prod_i \tilde R_i\Big)\, x",
     count=r"$\sum (n\,b\,f + m)$ for blocks of size $b$ and $f$ butterfly factors (here 1).",
-    paper=Paper(
-        "Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization", "Liu et al.", 2023,
-        "https://arxiv.org/abs/2311.06243",
+    paper=arxiv(
+        "Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization", "Liu et al.", 2023, "2311.06243"
     ),
     params=BoftParams,
     learning_rate=1e-2,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_boft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("BOFTConfig", _boft_fields),
     tier="more",
     mergeable=True,
     caveat="Slow: about three times the time of LoRA per step.",
@@ -152,15 +116,15 @@ HRA = Method(
     ),
     formula=r"h = W \prod_{i=1}^{r} \Big(I - 2\, \frac{u_i u_i^\top}{\lVert u_i \rVert^2}\Big)\, x",
     count=r"$\sum r\,n$ over the chosen layers with $n$ inputs.",
-    paper=Paper(
+    paper=arxiv(
         "Bridging The Gap between Low-rank and Orthogonal Adaptation via Householder Reflection Adaptation",
-        "Yuan, Liu, Xu", 2024, "https://arxiv.org/abs/2405.17484",
+        "Yuan, Liu, Xu", 2024, "2405.17484",
     ),
     params=HraParams,
     learning_rate=1e-2,
     learning_rate_large=1e-3,
     learning_rate_source="chosen by the project",
-    attach=_attach_hra,
+    attach=targeted("HRAConfig", lambda params, _: {"r": params.rank}),
     tier="more",
     mergeable=True,
     caveat="Slow: about twice the time of LoRA per step.",
@@ -179,15 +143,17 @@ ROAD = Method(
     formula=r"h = R\, W x, \qquad R = \mathrm{diag}\!\left(\alpha_i "
     r"\begin{bmatrix}\cos\theta_i & -\sin\theta_i \\ \sin\theta_i & \cos\theta_i\end{bmatrix}\right)",
     count=r"$\sum m$ over the chosen layers with $m$ outputs for road_1, twice or four times that for the others.",
-    paper=Paper(
-        "3-in-1: 2D Rotary Adaptation for Efficient Finetuning, Efficient Batching and Composability", "Liao, Monz",
-        2024, "https://arxiv.org/abs/2409.00119",
+    paper=arxiv(
+        "3-in-1: 2D Rotary Adaptation for Efficient Finetuning, Efficient Batching and Composability",
+        "Liao, Monz", 2024, "2409.00119",
     ),
     params=RoadParams,
     learning_rate=2e-2,
     learning_rate_large=1e-3,
-    learning_rate_source=f"{_COMPARISON} (1e-3)",
-    attach=_attach_road,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-3)",
+    attach=targeted("RoadConfig", lambda params, layers: {
+        "variant": params.variant, "group_size": layers.common_divisor(params.group, even=True),
+    }),
     tier="more",
     mergeable=True,
     mixed_batch=True,
@@ -205,15 +171,14 @@ PSOFT = Method(
     ),
     formula=r"h = \big(W_\text{res} + A\, \beta\, R\, \alpha\, B\big)\, x, \qquad A B \approx W,\; R^\top R = I",
     count=r"$\sum r (r - 1) / 2 + 2 r$.",
-    paper=Paper(
-        "Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", "Wu, Hu, Min, Wang", 2025,
-        "https://arxiv.org/abs/2505.11235",
+    paper=arxiv(
+        "Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", "Wu, Hu, Min, Wang", 2025, "2505.11235"
     ),
     params=PsoftParams,
     learning_rate=1e-2,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_psoft,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("PsoftConfig", _psoft_fields),
     tier="research",
     mergeable=True,
     tags=("orthogonal", "SVD", "tiny"),

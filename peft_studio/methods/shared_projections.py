@@ -1,17 +1,12 @@
 """A few trained numbers over frozen random or shared matrices: VeRA, PVeRA, RandLoRA, VB-LoRA, Uni-LoRA, TinyLoRA."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, configure, wrap, wrap_by_value
-from peft_studio.methods.layer_widths import common_divisor, widths
+from peft_studio.methods.base import PEFT_COMPARISON, Method, TargetedParams, arxiv, targeted
+from peft_studio.methods.layer_widths import TargetedLayers
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
 _SEEDED = "The random matrices are not stored: they are drawn again from their seed when the adapter is loaded."
 
 
@@ -64,39 +59,13 @@ class TinyLoraParams(TargetedParams):
     numbers: int = Field(64, ge=1, le=4096, description="Trained numbers for each layer.")
 
 
-def _attach_vera(model: "PreTrainedModel", params: VeraParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "d_initial": params.initial, "save_projection": False}
-    return wrap(model, site, "VeraConfig", target_modules=site.chosen(params.targets), **fields)
+def _vera_fields(params: VeraParams | PveraParams, _layers: TargetedLayers) -> dict[str, object]:
+    return {"r": params.rank, "d_initial": params.initial, "save_projection": False}
 
 
-def _attach_pvera(model: "PreTrainedModel", params: PveraParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "d_initial": params.initial, "save_projection": False}
-    return wrap(model, site, "PveraConfig", target_modules=site.chosen(params.targets), **fields)
-
-
-def _attach_randlora(model: "PreTrainedModel", params: RandloraParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    rank = min(params.rank, *widths(model, targets))
-    fields = {"r": rank, "randlora_alpha": params.alpha, "save_projection": False}
-    return wrap(model, site, "RandLoraConfig", target_modules=targets, **fields)
-
-
-def _attach_vblora(model: "PreTrainedModel", params: VBLoraParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    length = common_divisor(model, targets, params.length)
-    fields = {"r": params.rank, "num_vectors": params.vectors, "vector_length": length}
-    return wrap(model, site, "VBLoRAConfig", target_modules=targets, **fields)
-
-
-def _attach_unilora(model: "PreTrainedModel", params: UniLoraParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "theta_d_length": params.numbers, "save_indices": False}
-    targets = site.chosen(params.targets)
-    return wrap_by_value(model, configure(site, "UniLoraConfig", target_modules=targets, **fields))
-
-
-def _attach_tinylora(model: "PreTrainedModel", params: TinyLoraParams, site: Site) -> "PeftModel":
-    fields = {"r": params.rank, "u": params.numbers, "save_projection": False}
-    return wrap(model, site, "TinyLoraConfig", target_modules=site.chosen(params.targets), **fields)
+def _randlora_fields(params: RandloraParams, layers: TargetedLayers) -> dict[str, object]:
+    rank = min(params.rank, layers.narrowest)
+    return {"r": rank, "randlora_alpha": params.alpha, "save_projection": False}
 
 
 VERA = Method(
@@ -111,15 +80,12 @@ VERA = Method(
     ),
     formula=r"h = W x + \Lambda_b B \Lambda_d A x, \qquad A, B \text{ random and frozen}",
     count=r"$\sum (r + m)$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "VeRA: Vector-based Random Matrix Adaptation", "Kopiczko, Blankevoort, Asano", 2023,
-        "https://arxiv.org/abs/2310.11454",
-    ),
+    paper=arxiv("VeRA: Vector-based Random Matrix Adaptation", "Kopiczko, Blankevoort, Asano", 2023, "2310.11454"),
     params=VeraParams,
     learning_rate=5e-2,
     learning_rate_large=1e-2,
     learning_rate_source="https://arxiv.org/abs/2310.11454 (tables 8 to 11: 4e-3 to 2e-2)",
-    attach=_attach_vera,
+    attach=targeted("VeraConfig", _vera_fields),
     mergeable=True,
     caveat=_SEEDED,
     tags=("random projection", "tiny"),
@@ -136,15 +102,12 @@ PVERA = Method(
     ),
     formula=r"h = W x + \Lambda_b B z, \qquad z \sim \mathcal{N}(\mu(x), \sigma(x))",
     count=r"$\sum (2 r + m)$ over the chosen layers with $m$ outputs.",
-    paper=Paper(
-        "PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", "Fillioux et al.", 2025,
-        "https://arxiv.org/abs/2512.07703",
-    ),
+    paper=arxiv("PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", "Fillioux et al.", 2025, "2512.07703"),
     params=PveraParams,
     learning_rate=5e-2,
     learning_rate_large=3e-3,
-    learning_rate_source=f"{_COMPARISON} (3e-3)",
-    attach=_attach_pvera,
+    learning_rate_source=f"{PEFT_COMPARISON} (3e-3)",
+    attach=targeted("PveraConfig", _vera_fields),
     tier="research",
     mergeable=True,
     caveat=_SEEDED,
@@ -162,15 +125,14 @@ RANDLORA = Method(
     ),
     formula=r"h = W x + \frac{\alpha}{r} \sum_j B_j \Lambda_j A_j \Gamma_j x",
     count=r"$\sum \lceil k / r \rceil\,(r + k)$ over the chosen layers, $k = \min(n, m)$.",
-    paper=Paper(
-        "RandLoRA: Full-rank parameter-efficient fine-tuning of large models", "Albert et al.", 2025,
-        "https://arxiv.org/abs/2502.00987",
+    paper=arxiv(
+        "RandLoRA: Full-rank parameter-efficient fine-tuning of large models", "Albert et al.", 2025, "2502.00987"
     ),
     params=RandloraParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4, rank 32, alpha 640)",
-    attach=_attach_randlora,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4, rank 32, alpha 640)",
+    attach=targeted("RandLoraConfig", _randlora_fields),
     tier="research",
     mergeable=True,
     caveat=_SEEDED,
@@ -188,15 +150,16 @@ VBLORA = Method(
     ),
     formula=r"u_i = \sum_{s \in \text{top-}2} \mathrm{softmax}(\sigma_i)_s\, \alpha_s, \; A, B \text{ made of } u_i",
     count=r"$h\,b + \sum h\,r\,(n + m) / b$ for a bank of $h$ vectors of length $b$.",
-    paper=Paper(
-        "VB-LoRA: Extreme Parameter Efficient Fine-Tuning with Vector Banks", "Li, Han, Ji", 2024,
-        "https://arxiv.org/abs/2405.15179",
+    paper=arxiv(
+        "VB-LoRA: Extreme Parameter Efficient Fine-Tuning with Vector Banks", "Li, Han, Ji", 2024, "2405.15179"
     ),
     params=VBLoraParams,
     learning_rate=1e-2,
     learning_rate_large=1e-3,
     learning_rate_source="https://huggingface.co/docs/peft/package_reference/vblora (1e-3 for the bank)",
-    attach=_attach_vblora,
+    attach=targeted("VBLoRAConfig", lambda params, layers: {
+        "r": params.rank, "num_vectors": params.vectors, "vector_length": layers.common_divisor(params.length),
+    }),
     tier="research",
     mergeable=True,
     caveat="It does not start exactly at the base model: the bank begins with small random vectors.",
@@ -214,12 +177,14 @@ UNILORA = Method(
     ),
     formula=r"\theta_D = P\, \theta_d, \qquad P \text{ random with one entry per row}",
     count="The length of the trained vector.",
-    paper=Paper("Uni-LoRA: One Vector is All You Need", "Li et al.", 2025, "https://arxiv.org/abs/2506.00799"),
+    paper=arxiv("Uni-LoRA: One Vector is All You Need", "Li et al.", 2025, "2506.00799"),
     params=UniLoraParams,
     learning_rate=2e-2,
     learning_rate_large=5e-3,
     learning_rate_source="chosen by the project: at 1e-4 it does not learn in PEFT's comparison",
-    attach=_attach_unilora,
+    attach=targeted("UniLoraConfig", lambda params, _: {
+        "r": params.rank, "theta_d_length": params.numbers, "save_indices": False,
+    }, by_value=True),
     tier="research",
     mergeable=True,
     caveat="It does not start exactly at the base model: the vector begins with small random numbers.",
@@ -238,12 +203,14 @@ TINYLORA = Method(
     ),
     formula=r"h = W x + U_r \Sigma_r \Big(\sum_i v_i P_i\Big) V_r^\top x",
     count="The chosen number for every layer.",
-    paper=Paper("Learning to Reason in 13 Parameters", "Morris et al.", 2026, "https://arxiv.org/abs/2602.04118"),
+    paper=arxiv("Learning to Reason in 13 Parameters", "Morris et al.", 2026, "2602.04118"),
     params=TinyLoraParams,
     learning_rate=1e-2,
     learning_rate_large=1e-3,
-    learning_rate_source=f"{_COMPARISON} (1e-3)",
-    attach=_attach_tinylora,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-3)",
+    attach=targeted("TinyLoraConfig", lambda params, _: {
+        "r": params.rank, "u": params.numbers, "save_projection": False,
+    }),
     tier="research",
     mergeable=True,
     caveat=f"Weak on small models. {_SEEDED}",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site
+from peft_studio.methods.base import Method, Params, Site, arxiv
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -44,45 +44,36 @@ class PrefixParams(Params):
 
 
 _STARTS = {"words": "SAMPLE_VOCAB", "text": "TEXT", "random": "RANDOM"}
-_ZERO = {"init_weights": "zero"}
 
 
 def _attach_prompt(model: "PreTrainedModel", params: PromptParams, site: Site) -> "PeftModel":
-    from peft import PromptTuningConfig, get_peft_model
-
     start: dict[str, Any] = {"prompt_tuning_init": _STARTS[params.start]}
     if params.start == "text" and not next(model.parameters()).is_meta:
         start |= {"prompt_tuning_init_text": params.text, "tokenizer_name_or_path": model.name_or_path}
     elif params.start == "text":  # the same shapes, without a tokenizer
         start = {"prompt_tuning_init": "RANDOM"}
-    config = PromptTuningConfig(
-        task_type=site.layout.task_type, num_virtual_tokens=params.virtual_tokens, **start, **geometry(model, site)
-    )
-    return get_peft_model(model, config)
+    return _wrap(model, params, site, "PromptTuningConfig", **start, **geometry(model, site))
 
 
 def _attach_p_tuning(model: "PreTrainedModel", params: PTuningParams, site: Site) -> "PeftModel":
-    from peft import PromptEncoderConfig, get_peft_model
-
-    config = PromptEncoderConfig(
-        task_type=site.layout.task_type,
-        num_virtual_tokens=params.virtual_tokens,
-        encoder_hidden_size=params.width,
-        **geometry(model, site),
-    )
-    return get_peft_model(model, config)
+    shape = geometry(model, site)
+    return _wrap(model, params, site, "PromptEncoderConfig", encoder_hidden_size=params.width, **shape)
 
 
 def _attach_prefix(model: "PreTrainedModel", params: PrefixParams, site: Site) -> "PeftModel":
-    from peft import PrefixTuningConfig, get_peft_model
+    network = {"prefix_projection": True, "encoder_hidden_size": params.width}
+    start = network if params.projection else {"init_weights": "zero"}
+    return _wrap(model, params, site, "PrefixTuningConfig", **start, **geometry(model, site, heads=True))
 
-    config = PrefixTuningConfig(
-        task_type=site.layout.task_type,
-        num_virtual_tokens=params.virtual_tokens,
-        **({"prefix_projection": True, "encoder_hidden_size": params.width} if params.projection else _ZERO),
-        **geometry(model, site, heads=True),
-    )
-    return get_peft_model(model, config)
+
+def _wrap(
+    model: "PreTrainedModel", params: PromptParams | PTuningParams | PrefixParams, site: Site, config: str,
+    **fields: object,
+) -> "PeftModel":  # fmt: skip
+    import peft
+
+    task, count = site.layout.task_type, params.virtual_tokens
+    return peft.get_peft_model(model, getattr(peft, config)(task_type=task, num_virtual_tokens=count, **fields))
 
 
 def geometry(model: "PreTrainedModel", site: Site, heads: bool = False) -> dict[str, Any]:
@@ -121,9 +112,8 @@ PROMPT = Method(
     ),
     formula=r"\mathrm{LM}\big([\,p_1, \dots, p_t,\ E(x_1), \dots, E(x_T)\,]\big), \qquad p_i \in \mathbb{R}^{d}",
     count=r"$t\,d$ for $t$ virtual tokens and hidden size $d$.",
-    paper=Paper(
-        "The Power of Scale for Parameter-Efficient Prompt Tuning", "Lester, Al-Rfou, Constant", 2021,
-        "https://arxiv.org/abs/2104.08691",
+    paper=arxiv(
+        "The Power of Scale for Parameter-Efficient Prompt Tuning", "Lester, Al-Rfou, Constant", 2021, "2104.08691"
     ),
     params=PromptParams,
     learning_rate=5e-2,
@@ -150,7 +140,7 @@ P_TUNING = Method(
     ),
     formula=r"p_i = \mathrm{MLP}(e_i), \qquad \mathrm{LM}\big([\,p_1, \dots, p_t,\ E(x)\,]\big)",
     count=r"$t\,d + (d h + h) + (h^2 + h) + (h d + d)$ for $t$ virtual tokens and a network of width $h$.",
-    paper=Paper("GPT Understands, Too", "Liu et al.", 2021, "https://arxiv.org/abs/2103.10385"),
+    paper=arxiv("GPT Understands, Too", "Liu et al.", 2021, "2103.10385"),
     params=PTuningParams,
     learning_rate=5e-3,
     learning_rate_large=1e-3,
@@ -174,10 +164,7 @@ PREFIX = Method(
     formula=r"\mathrm{Attn}\big(Q,\ [P_K; K],\ [P_V; V]\big), \qquad P_K, P_V \in \mathbb{R}^{t \times d_{kv}}",
     count=r"$2\,t\,L\,d_{kv}$ for $t$ virtual tokens, $L$ layers and key-value width $d_{kv}$; with projection to "
     r"width $h$: $t\,d + d h + h + 2 L d_{kv} (h + 1)$.",
-    paper=Paper(
-        "Prefix-Tuning: Optimizing Continuous Prompts for Generation", "Li, Liang", 2021,
-        "https://arxiv.org/abs/2101.00190",
-    ),
+    paper=arxiv("Prefix-Tuning: Optimizing Continuous Prompts for Generation", "Li, Liang", 2021, "2101.00190"),
     params=PrefixParams,
     learning_rate=3e-2,
     learning_rate_large=5e-3,

@@ -4,15 +4,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Params, Site, TargetedParams, configure, wrap, wrap_by_value
-from peft_studio.methods.layer_widths import widths
+from peft_studio.methods.base import Method, Params, Site, TargetedParams, arxiv, configure, wrap, wrap_by_value
+from peft_studio.methods.layer_widths import TargetedLayers
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
 _SEED = 42
 
 
@@ -53,8 +52,7 @@ def _random_mask(layer: "nn.Module", r: int, **_: object) -> "Tensor":
 
 def _attach_shira(model: "PreTrainedModel", params: ShiraParams, site: Site) -> "PeftModel":
     targets = site.chosen(params.targets)
-    sizes = widths(model, targets)
-    most = min(inputs * outputs // (inputs + outputs) for inputs, outputs in zip(sizes[::2], sizes[1::2], strict=True))
+    most = min(rows * columns // (rows + columns) for rows, columns in TargetedLayers(model, targets).shapes)
     fields: dict[str, Any] = {"r": min(params.rank, most), "mask_type": "random", "random_seed": _SEED}
     config = configure(site, "ShiraConfig", target_modules=targets, **fields)
     config.mask_fn = _random_mask
@@ -83,11 +81,11 @@ SHIRA = Method(
     ),
     formula=r"h = (W + S)\, x, \qquad S \text{ sparse with } r\,(n + m) \text{ entries}",
     count=r"As LoRA: $\sum r\,(n + m)$.",
-    paper=Paper("Sparse High Rank Adapters", "Bhardwaj et al.", 2024, "https://arxiv.org/abs/2406.13175"),
+    paper=arxiv("Sparse High Rank Adapters", "Bhardwaj et al.", 2024, "2406.13175"),
     params=ShiraParams,
     learning_rate=1e-2,
     learning_rate_large=3e-4,
-    learning_rate_source=f"{_COMPARISON} (3e-4, rank 32)",
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (3e-4, rank 32)",
     attach=_attach_shira,
     tier="more",
     mergeable=True,
@@ -106,9 +104,8 @@ SUPERTUNING = Method(
     ),
     formula=r"h = (W + S)\, x, \qquad S \neq 0 \text{ only where } |W| \text{ is among the largest}",
     count=r"$\sum \lfloor (1 - s)\, n\,m \rfloor$ for sparsity $s$.",
-    paper=Paper(
-        "Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", "arXiv:2607.09287", 2026,
-        "https://arxiv.org/abs/2607.09287",
+    paper=arxiv(
+        "Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", "arXiv:2607.09287", 2026, "2607.09287"
     ),
     params=SuperParams,
     learning_rate=3e-3,
@@ -132,9 +129,8 @@ BEFT = Method(
     ),
     formula=r"v = W_v x + b_v, \qquad \text{only } b_v \text{ trained}",
     count=r"$\sum m$ over the value projections with $m$ outputs (of the joint projection where there is one).",
-    paper=Paper(
-        "BEFT: Bias-Efficient Fine-Tuning of Language Models", "Huang, Balashankar, Aminifar", 2025,
-        "https://arxiv.org/abs/2509.15974",
+    paper=arxiv(
+        "BEFT: Bias-Efficient Fine-Tuning of Language Models", "Huang, Balashankar, Aminifar", 2025, "2509.15974"
     ),
     params=BeftParams,
     learning_rate=3e-2,

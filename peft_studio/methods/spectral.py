@@ -1,17 +1,10 @@
 """Updates given by few numbers in a transformed space: C3A, FourierFT, WaveFT."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from peft_studio.methods.base import Method, Paper, Site, TargetedParams, wrap
-from peft_studio.methods.layer_widths import common_divisor, widths
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel
-
-_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparison"
+from peft_studio.methods.base import PEFT_COMPARISON, Method, TargetedParams, arxiv, targeted
 
 
 class C3AParams(TargetedParams):
@@ -37,31 +30,6 @@ class WaveParams(TargetedParams):
     scaling: float = Field(25.0, ge=1, le=1000, description="Scale of the update.")
 
 
-def _attach_c3a(model: "PreTrainedModel", params: C3AParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    block = common_divisor(model, targets, params.block)
-    return wrap(model, site, "C3AConfig", target_modules=targets, block_size=block, init_weights=True)
-
-
-def _smallest_layer(model: "PreTrainedModel", targets: str) -> int:
-    sizes = widths(model, targets)
-    return min(inputs * outputs for inputs, outputs in zip(sizes[::2], sizes[1::2], strict=True))
-
-
-def _attach_fourier(model: "PreTrainedModel", params: FourierParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    count = min(params.frequencies, _smallest_layer(model, targets))
-    fields = {"n_frequency": count, "scaling": params.scaling, "init_weights": True}
-    return wrap(model, site, "FourierFTConfig", target_modules=targets, **fields)
-
-
-def _attach_wave(model: "PreTrainedModel", params: WaveParams, site: Site) -> "PeftModel":
-    targets = site.chosen(params.targets)
-    count = min(params.coefficients, _smallest_layer(model, targets))
-    fields = {"n_frequency": count, "scaling": params.scaling}
-    return wrap(model, site, "WaveFTConfig", target_modules=targets, **fields)
-
-
 C3A = Method(
     name="c3a",
     title="C³A",
@@ -73,15 +41,14 @@ C3A = Method(
     ),
     formula=r"h = W x + \mathrm{block\,circ}(w)\, x",
     count=r"$\sum n\,m / b$ over the chosen layers, $b$ being the block's size.",
-    paper=Paper(
-        "Parameter-Efficient Fine-Tuning via Circular Convolution", "Chen et al.", 2024,
-        "https://arxiv.org/abs/2407.19342",
-    ),
+    paper=arxiv("Parameter-Efficient Fine-Tuning via Circular Convolution", "Chen et al.", 2024, "2407.19342"),
     params=C3AParams,
     learning_rate=1e-1,
     learning_rate_large=1e-1,
     learning_rate_source="https://huggingface.co/docs/peft/package_reference/c3a (large rates, 1e-1 to 3e-1)",
-    attach=_attach_c3a,
+    attach=targeted("C3AConfig", lambda params, layers: {
+        "block_size": layers.common_divisor(params.block), "init_weights": True,
+    }),
     tier="more",
     mergeable=True,
     tags=("convolution", "Fourier", "high rank"),
@@ -98,15 +65,14 @@ FOURIERFT = Method(
     ),
     formula=r"\Delta W = \alpha\, \mathrm{Re}\, \mathcal{F}^{-1}(\mathrm{sparse}(c))",
     count="The chosen number of coefficients for every layer.",
-    paper=Paper(
-        "Parameter-Efficient Fine-Tuning with Discrete Fourier Transform", "Gao et al.", 2024,
-        "https://arxiv.org/abs/2405.03003",
-    ),
+    paper=arxiv("Parameter-Efficient Fine-Tuning with Discrete Fourier Transform", "Gao et al.", 2024, "2405.03003"),
     params=FourierParams,
     learning_rate=1e-1,
     learning_rate_large=3e-3,
     learning_rate_source="https://arxiv.org/abs/2405.03003 (3e-3 for instruction tuning, up to 1e-1 on GLUE)",
-    attach=_attach_fourier,
+    attach=targeted("FourierFTConfig", lambda params, layers: {
+        "n_frequency": min(params.frequencies, layers.smallest), "scaling": params.scaling, "init_weights": True,
+    }),
     tier="research",
     mergeable=True,
     tags=("Fourier", "sparse"),
@@ -123,15 +89,16 @@ WAVEFT = Method(
     ),
     formula=r"\Delta W = \lambda\, \mathrm{IDWT}(\mathrm{sparse}(c))",
     count="The chosen number of coefficients for every layer.",
-    paper=Paper(
-        "Exploring Sparsity for Parameter Efficient Fine Tuning Using Wavelets", "Bilican et al.", 2025,
-        "https://arxiv.org/abs/2505.12532",
+    paper=arxiv(
+        "Exploring Sparsity for Parameter Efficient Fine Tuning Using Wavelets", "Bilican et al.", 2025, "2505.12532"
     ),
     params=WaveParams,
     learning_rate=3e-3,
     learning_rate_large=1e-4,
-    learning_rate_source=f"{_COMPARISON} (1e-4)",
-    attach=_attach_wave,
+    learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
+    attach=targeted("WaveFTConfig", lambda params, layers: {
+        "n_frequency": min(params.coefficients, layers.smallest), "scaling": params.scaling,
+    }),
     tier="research",
     mergeable=True,
     tags=("wavelet", "sparse"),

@@ -137,14 +137,9 @@ def claimant_lives(paths: RunPaths, claim: dict[str, Any]) -> bool:
 
     A process id means something on the host of the claim only. Elsewhere the lock on the claim tells, as far as the
     file system shares locks; a container that was started again under another name has none.
-
-    Args:
-        paths: The run.
-        claim: What its ``claim.json`` says.
     """
-    if claim.get("host", socket.gethostname()) == socket.gethostname():
-        return claimant_is_here(claim)
-    return claim_is_held(paths)
+    here = claim.get("host", socket.gethostname()) == socket.gethostname()
+    return claimant_is_here(claim) if here else claim_is_held(paths)
 
 
 def end_worker(paths: RunPaths, force: bool) -> None:

@@ -75,22 +75,13 @@ class Curve:
 
     def columns(self, start: int) -> Columns:
         """The points from an index on, at most ``MAX_POINTS``, as JSON-able columns."""
-        if len(self) - start <= MAX_POINTS:
-            return self._slices(slice(start, None))
-        picked = thin(self.loss, start, MAX_POINTS)
+        few = len(self) - start <= MAX_POINTS
+        picked = range(start, len(self)) if few else thin(self.loss, start, MAX_POINTS)
         return {
             "step": [self.step[i] for i in picked],
             "loss": [_json_loss(self.loss[i]) for i in picked],
             "tokens": [self.tokens[i] for i in picked],
             "elapsed": [round(self.elapsed[i], 2) for i in picked],
-        }
-
-    def _slices(self, part: slice) -> Columns:
-        return {
-            "step": self.step[part].tolist(),
-            "loss": [_json_loss(value) for value in self.loss[part]],
-            "tokens": self.tokens[part].tolist(),
-            "elapsed": [round(value, 2) for value in self.elapsed[part]],
         }
 
 
@@ -140,13 +131,10 @@ class Curves:
         self.train, self.eval = Curve(), Curve()
         self._eval_places = array("q")  # how many points of either curve came before each eval point
 
-    def __len__(self) -> int:
-        return len(self.train) + len(self.eval)
-
     @property
     def points(self) -> int:
         """Points of both."""
-        return len(self)
+        return len(self.train) + len(self.eval)
 
     def read(self, piece: Piece) -> None:
         """Takes new lines of the log."""
@@ -172,7 +160,7 @@ class Curves:
                 return
             self._cut(event["step"], of_train=curve is self.train)
         if curve is self.eval:
-            self._eval_places.append(len(self))
+            self._eval_places.append(self.points)
         curve.add(event, loss)
 
     def _cut(self, step: int, of_train: bool) -> None:
@@ -195,12 +183,12 @@ class Curves:
             ``MAX_POINTS`` points, thinned so that extremes and ends stay. A loss that was not finite is null.
         """
         version, since = divmod(since, _VERSION)
-        since = since if version == self._version and 0 <= since <= len(self) else 0
+        since = since if version == self._version and 0 <= since <= self.points else 0
         first_eval = bisect_left(self._eval_places, since)
         return {
             "id": run_id,
             "since": since,
-            "next": self._version * _VERSION + len(self),
+            "next": self._version * _VERSION + self.points,
             "train": self.train.columns(since - first_eval),
             "eval": self.eval.columns(first_eval),
         }

@@ -17,7 +17,7 @@ from typing import Any
 from peft_studio.errors import InvalidStateError, StorageError
 from peft_studio.files import is_there, remove
 from peft_studio.runs.paths import RunPaths
-from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.reader import RunInfo, changed_at
 from peft_studio.runs.status import Status
 from peft_studio.settings import Settings
 
@@ -138,9 +138,8 @@ class Housekeeper:
 
     def _run(self, paths: RunPaths, is_over: bool) -> RunDisk:
         """Files of a run that is over no longer grow, so that its folder's mtime tells whether anything changed."""
-        try:
-            changed = paths.root.stat().st_mtime_ns
-        except OSError:
+        changed = changed_at(str(paths.root))
+        if changed == -1:
             return RunDisk(paths.id, 0, 0, 0)
         known = self._known.get(paths.id)
         if known is not None and known[0] == changed and is_over:
@@ -154,8 +153,7 @@ class Housekeeper:
     def _measure_others(self) -> int:
         when, size = self._others
         if time.monotonic() - when > OTHERS_SECONDS:
-            home = self._settings.home
-            size = tree_bytes(home, besides=self._settings.runs_dir)
+            size = tree_bytes(self._settings.home, besides=self._settings.runs_dir)
             self._others = (time.monotonic(), size)
         return size
 

@@ -56,7 +56,7 @@ class RunIndex:
         with self._lock:
             if time.monotonic() - self._list_time > FRESH_SECONDS:
                 readers = sorted(self._refresh(), key=_age)
-                self._list = self._with_queue(readers, [reader.info() for reader in readers])[::-1]
+                self._list = self._with_queue(readers)[::-1]
                 self._list_time = time.monotonic()
                 over = [reader.info() for reader in readers if reader.is_over and not reader.is_interrupted]
                 self._cache.keep(over, self._store.root)
@@ -73,8 +73,7 @@ class RunIndex:
             info = self._reader(paths).info()
             if info.status != Status.QUEUED:
                 return info
-            readers = sorted(self._refresh(), key=_age)
-            infos = self._with_queue(readers, [reader.info() for reader in readers])
+            infos = self._with_queue(sorted(self._refresh(), key=_age))
         return next((found for found in infos if found.id == run_id), info)
 
     def unfinished(self) -> list[tuple[RunPaths, RunState]]:
@@ -102,8 +101,9 @@ class RunIndex:
             self._list_time = float("-inf")
             self._readers.pop(run_id, None)
 
-    def _with_queue(self, readers: list[Reader], infos: list[RunInfo]) -> list[RunInfo]:
-        """Tells the queued ones their places, and why they wait."""
+    def _with_queue(self, readers: list[Reader]) -> list[RunInfo]:
+        """What is known of the runs; the queued ones are told their places, and why they wait."""
+        infos = [reader.info() for reader in readers]
         if all(info.status != Status.QUEUED for info in infos):
             return infos
         queue = self._queue.state()

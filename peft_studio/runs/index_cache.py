@@ -6,22 +6,16 @@ its ``exit.json`` are as they were; of a run that was put back into the queue th
 
 import contextlib
 import json
-import os
 import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from peft_studio.errors import StorageError
-from peft_studio.files import atomic_write, open_plain
+from peft_studio.files import cache_write, open_plain
+from peft_studio.runs.event_log import loads
 from peft_studio.runs.paths import RunPaths
-from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.reader import RunInfo, changed_at
 from peft_studio.runs.status import RunState, Status
-
-try:  # comes with Gradio; a tenth of the time
-    from orjson import loads
-except ImportError:
-    from json import loads  # type: ignore[assignment]
 
 VERSION = 3
 SAVE_SECONDS = 10.0  # between two writes, while runs end one after another
@@ -53,10 +47,7 @@ class SettledReader:
 
     def recheck(self) -> bool:
         """Whether what was known still holds; not when files came or went in the folder, as when the run goes on."""
-        try:  # of thousands at a time, and a Path takes three times as long
-            return os.stat(self._folder).st_mtime_ns == self._folder_time  # noqa: PTH116
-        except OSError:
-            return False
+        return changed_at(self._folder) == self._folder_time
 
     def info(self) -> RunInfo:
         """Everything that was known."""
@@ -125,6 +116,5 @@ class IndexCache:
             if mark is not None:
                 entries[info.id] = {"stamp": mark, "info": info.to_dict()}
         self._saved = {info.id for info in over}
-        with contextlib.suppress(OSError, StorageError, ValueError):  # the next start is slower, and that is all
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(self._path, json.dumps({"v": VERSION, "runs": entries}, allow_nan=False))
+        with contextlib.suppress(ValueError):  # the next start is slower, and that is all
+            cache_write(self._path, json.dumps({"v": VERSION, "runs": entries}, allow_nan=False))

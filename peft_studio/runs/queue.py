@@ -88,11 +88,7 @@ class QueueState:
 
 
 class RunQueue:
-    """The queue of a home folder. Thread-safe, and safe beside other processes.
-
-    Args:
-        home: The home folder.
-    """
+    """The queue of a home folder. Thread-safe, and safe beside other processes."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "queue.json"

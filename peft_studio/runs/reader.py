@@ -137,7 +137,7 @@ class RunReader:
         Returns:
             True: this reader stays of use.
         """
-        if self._ended is not None and _changed(self._folder) != self._folder_changed:
+        if self._ended is not None and changed_at(self._folder) != self._folder_changed:
             self._ended = self._final = None
         return True
 
@@ -145,7 +145,7 @@ class RunReader:
         """The run's status; a folder that no worker could run is failed, and says why."""
         if self._ended is not None:
             return self._ended
-        changed = _changed(self._folder)  # before the look, so that nothing is missed
+        changed = changed_at(self._folder)  # before the look, so that nothing is missed
         state = run_state(self.paths, self._lives)
         if state.status is Status.QUEUED:
             if self._damage is None:
@@ -252,9 +252,10 @@ def _damage(paths: RunPaths) -> str:
     return ""
 
 
-def _changed(folder: str) -> int:
+def changed_at(folder: str) -> int:
+    """When files last came or went in a folder, in ns; -1 when it is not there. Asked for thousands of runs."""
     try:
-        return os.stat(folder).st_mtime_ns  # noqa: PTH116, for hundreds of runs several times a second
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116, which takes a third of a Path's time
     except OSError:
         return -1
 

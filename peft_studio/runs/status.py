@@ -68,12 +68,7 @@ class RunState:
 
 
 def run_state(paths: RunPaths, lives: Lives = claimant_lives) -> RunState:
-    """The status of a run.
-
-    Args:
-        paths: The run.
-        lives: Tells whether a claimant lives.
-    """
+    """The status of a run; ``lives`` tells whether a claimant lives."""
     exit_info = _exit(paths)
     claim = read_json(paths.claim)
     if claim is not None and is_requeued(paths):

@@ -55,13 +55,7 @@ class RunStore:
             StorageError: The disk is full or the folder is not writable.
         """
         run_id = run_id or self.new_id(config)
-        record = {
-            "v": 1,
-            "id": run_id,
-            "name": name,
-            "created": time.time(),
-            "config": config.model_dump(mode="json"),
-        }
+        record = {"v": 1, "id": run_id, "name": name, "created": time.time(), "config": config.model_dump(mode="json")}
         staging = self.root / f".new-{run_id}"
         try:
             staging.mkdir(parents=True)
@@ -75,12 +69,10 @@ class RunStore:
     def ids(self) -> list[str]:
         """Ids of all runs, oldest first."""
         try:
-            names = [
-                entry.name for entry in os.scandir(self.root) if entry.is_dir() and not entry.name.startswith(".")
-            ]
+            folders = [entry.name for entry in os.scandir(self.root) if entry.is_dir()]
         except FileNotFoundError:
             return []
-        return sorted(names)
+        return sorted(name for name in folders if not name.startswith("."))
 
     def paths(self, run_id: str) -> RunPaths:
         """The paths of an existing run.
