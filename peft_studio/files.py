@@ -17,6 +17,7 @@ from peft_studio.errors import StorageError
 DRAFT = ".tmp"
 """How the names of files end that are being written."""
 MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, as the library allows
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -34,6 +35,11 @@ def _plain(path: str, flags: int) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EINVAL, "It is no plain file", path)
+
+
+def search_path() -> str:
+    """``PYTHONPATH`` for a process of ours, which is to find this package from any folder."""
+    return os.pathsep.join(filter(None, (_PACKAGE_PARENT, os.environ.get("PYTHONPATH"))))
 
 
 def usable_log(path: Path) -> Path:
