@@ -95,8 +95,7 @@ class RunConfig(Section):
         if isinstance(training, Mapping) and training.get("learning_rate") is None and isinstance(name, str):
             kind = "classification" if _classifies(data.get("task")) else "generation"
             rate = recommended_rate(name, _model_id(data), kind=kind)
-            training = {**training, "learning_rate": rate}
-            return {**data, "training": training}
+            return {**data, "training": {**training, "learning_rate": rate}}
         return data
 
 
