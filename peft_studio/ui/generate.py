@@ -12,7 +12,7 @@ from peft_studio.errors import ConfigError, StudioError
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
-from peft_studio.ui.context import Studio, guard, guard_api
+from peft_studio.ui.context import QUIET, Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.shell import island
 
@@ -132,9 +132,8 @@ def _row_picker(prompt: gr.Textbox) -> tuple[gr.Dropdown, gr.Number]:
     def draw(task_id: str) -> int:
         return random.randint(1, len(get_task(task_id).load("test")))
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    gr.on([number.change, task.change], show, [task, number], [prompt, references], **quiet)
-    another.click(draw, task, number, **quiet)
+    gr.on([number.change, task.change], show, [task, number], [prompt, references], **QUIET)
+    another.click(draw, task, number, **QUIET)
     return task, number
 
 
