@@ -113,11 +113,7 @@ def _read(paths: RunPaths) -> TrainedRun:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A JSON file that the export cannot do without.
-
-    Raises:
-        ConfigError: It is missing or damaged.
-    """
+    """A JSON file that the export cannot do without."""
     try:
         with open_plain(path) as file:
             value = json.loads(file.read())
@@ -166,7 +162,7 @@ def model_card(run: TrainedRun) -> str:
     head = ModelCardData(
         base_model=base if where == "hub" else None, library_name="peft", tags=["peft-studio", method.name, task.name]
     )
-    parameters = {key: value for key, value in run.config.method.model_dump().items() if key != "name"}
+    parameters = run.config.method.model_dump(exclude={"name"})
     training = run.config.training.model_dump()
     sections = [
         f"---\n{head.to_yaml()}\n---",

@@ -19,6 +19,9 @@ from peft_studio.tasks.kept_rows import keeping
 
 EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
+_RESULT = (
+    "status", "reason", "trainable_params", "total_params", "adapter_bytes", "peak_memory_bytes", "seconds", "metrics",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -128,20 +131,9 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     paths, hand = take_up(manager, config, options.name, options.priority)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
-    result = {
-        "run_id": info.id,
-        "run_dir": str(paths.root),
-        "status": info.status,
-        "reason": info.reason,
-        "trainable_params": info.trainable_params,
-        "total_params": info.total_params,
-        "adapter_bytes": info.adapter_bytes,
-        "peak_memory_bytes": info.peak_memory_bytes,
-        "seconds": info.seconds,
-        "metrics": info.metrics,
-    }
     if options.json:
-        print_json(result)
+        told = {name: getattr(info, name) for name in _RESULT}
+        print_json({"run_id": info.id, "run_dir": str(paths.root), **told})
     else:
         print_table([(name, f"{value:.4f}") for name, value in sorted(info.metrics.items())])
         print(f"{info.status}: {info.id}")
