@@ -21,6 +21,7 @@ from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import RunQueue
 from peft_studio.runs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
 from peft_studio.runs.status import RunState, Status
+from peft_studio.settings import Settings
 
 TICK = 0.2  # seconds
 MAX_TRIES = 3
@@ -63,19 +64,6 @@ class _Trouble:
     retry_at: float
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How much may run.
-
-    Attributes:
-        max_running: Runs at a time.
-        auto_resume: Whether interrupted runs are put back into the queue.
-    """
-
-    max_running: int
-    auto_resume: bool
-
-
 class Scheduler:
     """Starts runs in the queue's order, as many at a time as limits and memory allow.
 
@@ -85,18 +73,18 @@ class Scheduler:
         queue: Their order.
         admission: Whether there is memory for one more.
         press: Ends those that do not end by themselves.
-        limits: How much may run.
+        settings: How many may run, and whether interrupted ones are put back into the queue.
     """
 
     def __init__(
-        self, runs: Runs, executor: Executor, queue: RunQueue, admission: Admission, press: Press, limits: Limits
+        self, runs: Runs, executor: Executor, queue: RunQueue, admission: Admission, press: Press, settings: Settings
     ) -> None:
         self._runs = runs
         self._executor = executor
         self._queue = queue
         self._admission = admission
         self._press = press
-        self._limits = limits
+        self._settings = settings
         self._starting: dict[str, _Start] = {}
         self._trouble: dict[str, _Trouble] = {}
         self._wake = threading.Event()
@@ -136,7 +124,7 @@ class Scheduler:
 
     def tick(self) -> None:
         """One look at all runs that may need something."""
-        if self._limits.auto_resume:
+        if self._settings.auto_resume:
             self._revive()
         runs = self._runs.unfinished()
         self._settle_starts(runs)
@@ -153,7 +141,7 @@ class Scheduler:
         is_here = self._executor.is_here
         notes: dict[str, str] = {}
         for paths in queued:
-            if queue.paused or self._closing or (is_here and len(busy) >= self._limits.max_running):
+            if queue.paused or self._closing or (is_here and len(busy) >= self._settings.max_running):
                 break
             if paths.id in queue.held or paths.id in busy or self._is_troubled(paths):
                 continue

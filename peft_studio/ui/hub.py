@@ -22,11 +22,7 @@ from peft_studio.ui.http import endpoint
 NO_MODELS = "The Hub cannot be reached from here; models on this machine still work."
 NO_DATA = "The Hub cannot be reached from here; your own files and data sets fetched before still work."
 SHORTEST_QUERY, LONGEST_QUERY = 2, 200
-_KINDS = {
-    "decoder": "Decoders",
-    "encoder-decoder": "Encoder-decoders",
-    "encoder": "Encoders",
-}
+_KINDS = {"decoder": "Decoders", "encoder-decoder": "Encoder-decoders", "encoder": "Encoders"}
 _HOME = "On this machine"
 
 
@@ -121,7 +117,7 @@ def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
         return state(request)
 
     def words(request: Request) -> str:
-        return str(request.query_params.get("q", ""))
+        return request.query_params.get("q", "")
 
     return [
         endpoint("/studio/hub/models.json", lambda _request: {"groups": model_groups()}),

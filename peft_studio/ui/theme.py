@@ -3,10 +3,7 @@
 import gradio as gr
 
 # Gradio's page has these before any style sheet: for light and for dark.
-_FIRST_PAINT = {
-    "body_background_fill": ("#f7f7f5", "#0f1114"),
-    "body_text_color": ("#1c1d21", "#eceef2"),
-}
+_FIRST_PAINT = {"body_background_fill": ("#f7f7f5", "#0f1114"), "body_text_color": ("#1c1d21", "#eceef2")}
 _TOKENS = {
     "body_text_color_subdued": "ink2",
     "background_fill_primary": "card",
@@ -42,24 +39,12 @@ def make_theme() -> gr.themes.Base:
     for name, token in _TOKENS.items():
         values |= {name: f"var(--ps-{token})", f"{name}_dark": f"var(--ps-{token})"}
     return gr.themes.Base(
-        primary_hue="indigo",
-        neutral_hue="stone",
-        radius_size="md",
-        text_size="md",
-        spacing_size="md",
+        primary_hue="indigo", neutral_hue="stone", radius_size="md", text_size="md", spacing_size="md",
         font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
         font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400,)), "ui-monospace", "monospace"],
     ).set(
-        **values,
-        block_radius="14px",
-        block_shadow="none",
-        block_label_text_weight="550",
-        block_info_text_size="12px",
-        input_radius="10px",
-        button_large_radius="10px",
-        button_large_text_size="14px",
-        button_large_padding="10px 14px",
+        **values, layout_gap="16px", form_gap_width="0px", input_radius="10px",
+        block_radius="14px", block_shadow="none", block_label_text_weight="550", block_info_text_size="12px",
+        button_large_radius="10px", button_large_text_size="14px", button_large_padding="10px 14px",
         button_border_width="1px",
-        layout_gap="16px",
-        form_gap_width="0px",
-    )
+    )  # fmt: skip
