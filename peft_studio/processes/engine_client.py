@@ -142,20 +142,14 @@ class EngineClient:
         """
         return self._ask({"op": "estimate", "config": dict(config)}, timeout)
 
-    def preview(self, config: Mapping[str, Any], timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
+    def preview(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What a model would read of a task, token by token, and what does not fit.
 
-        Args:
-            config: A RunConfig as plain values.
-            timeout: Seconds to wait for the answer.
-
         Raises:
-            ConfigError: The config is not allowed.
             DataError: A file cannot be used, or no row fits.
-            ModelError: There is no such model.
-            EngineError: The engine cannot be reached.
+            StudioError: As from `estimate`.
         """
-        return self._ask({"op": "preview", "config": dict(config)}, timeout)
+        return self._ask({"op": "preview", "config": dict(config)}, ANSWER_TIMEOUT)
 
     def generate(
         self, model: str, runs: Sequence[str], prompt: str, sampling: Mapping[str, Any] | None = None

@@ -54,14 +54,8 @@ class Fetch:
     def to_dict(self) -> dict[str, Any]:
         """What a page shows."""
         seconds = (self.ended or time.monotonic()) - self.begun
-        return {
-            "ticket": self.ticket,
-            "data": self.data,
-            "state": self.state,
-            "said": self.said,
-            "seconds": round(seconds),
-            "offline": self.said == str(HubOfflineError()),
-        }
+        shown = {name: getattr(self, name) for name in ("ticket", "data", "state", "said")}
+        return {**shown, "seconds": round(seconds), "offline": self.said == str(HubOfflineError())}
 
 
 class Fetcher:

@@ -84,12 +84,11 @@ def build(studio: Studio) -> None:
             task, number = _row_picker(prompt)
             columns = island("columns", elem_id="columns")
     inputs = {prompt, chosen, task, number, *settings.values()}
-    back = {item: name for name, item in settings.items()}
 
     def stream_answers(values: dict[Any, Any]) -> Iterator[dict[str, Any]]:
         row = _row(values[task], values[number])
         row = row if row and row.prompt.strip() == values[prompt].strip() else None
-        sampling = read_values(Sampling, {name: values[item] for item, name in back.items()})
+        sampling = read_values(Sampling, {name: values[item] for name, item in settings.items()})
         try:
             for state in stream(studio, values[prompt], values[chosen] or [], sampling):
                 for column in state:
