@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from peft_studio.errors import JobError, StudioError
 from peft_studio.files import read_json
@@ -17,6 +16,7 @@ from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.termination import Press
 from peft_studio.runs.claims import claim_run, write_exit
 from peft_studio.runs.events import EventWriter
+from peft_studio.runs.index import RunIndex
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import RunQueue
 from peft_studio.runs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
@@ -28,25 +28,6 @@ MAX_TRIES = 3
 RETRY_PAUSE = 1.0  # seconds before the second attempt, twice that before the third
 
 
-class Runs(Protocol):
-    """What the scheduler knows of runs; `RunIndex` is one.
-
-    Attributes:
-        notes: Why queued runs are not started, by id; the scheduler's to write.
-    """
-
-    notes: dict[str, str]
-
-    def unfinished(self) -> list[tuple[RunPaths, RunState]]:
-        """The runs that may still need something, queued ones in the order in which they are to start."""
-
-    def interrupted(self) -> list[RunPaths]:
-        """The runs whose workers were killed or went down with the machine."""
-
-    def changed(self, run_id: str = "") -> None:
-        """A run's folder was changed."""
-
-
 @dataclass
 class _Start:
     """A supervisor that was started and has not claimed its run yet."""
@@ -54,14 +35,6 @@ class _Start:
     paths: RunPaths
     time: float
     attempts: int  # how many there were before
-
-
-@dataclass
-class _Trouble:
-    """A run that could not be started so far."""
-
-    tries: int
-    retry_at: float
 
 
 class Scheduler:
@@ -77,7 +50,13 @@ class Scheduler:
     """
 
     def __init__(
-        self, runs: Runs, executor: Executor, queue: RunQueue, admission: Admission, press: Press, settings: Settings
+        self,
+        runs: RunIndex,
+        executor: Executor,
+        queue: RunQueue,
+        admission: Admission,
+        press: Press,
+        settings: Settings,
     ) -> None:
         self._runs = runs
         self._executor = executor
@@ -86,7 +65,7 @@ class Scheduler:
         self._press = press
         self._settings = settings
         self._starting: dict[str, _Start] = {}
-        self._trouble: dict[str, _Trouble] = {}
+        self._trouble: dict[str, tuple[int, float]] = {}  # failed starts in a row, and when to try again
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -160,8 +139,7 @@ class Scheduler:
         self._runs.notes = notes
 
     def _is_troubled(self, paths: RunPaths) -> bool:
-        trouble = self._trouble.get(paths.id)
-        return trouble is not None and time.monotonic() < trouble.retry_at
+        return paths.id in self._trouble and time.monotonic() < self._trouble[paths.id][1]
 
     def _revive(self) -> None:
         """Puts interrupted runs back at the front of the queue."""
@@ -203,8 +181,8 @@ class Scheduler:
 
     def _failed_to_start(self, paths: RunPaths, reason: str) -> None:
         self._starting.pop(paths.id, None)
-        tries = self._trouble[paths.id].tries + 1 if paths.id in self._trouble else 1
-        self._trouble[paths.id] = _Trouble(tries, time.monotonic() + tries * RETRY_PAUSE)
+        tries = self._trouble.get(paths.id, (0, 0.0))[0] + 1
+        self._trouble[paths.id] = tries, time.monotonic() + tries * RETRY_PAUSE
         if tries >= MAX_TRIES:
             self._give_up(paths, f"The worker could not be started ({reason}), tried {tries} times; see the log.")
 

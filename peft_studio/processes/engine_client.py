@@ -211,7 +211,7 @@ class EngineClient:
         with self._lock:
             if self._closed:
                 raise EngineError("The app is closing.")
-            if self._folder is None or not self._alive():
+            if self._folder is None or not self._warm.lives(self._process):
                 self._discard()
                 self._start()
             assert self._folder is not None
@@ -220,17 +220,9 @@ class EngineClient:
     def _note_death(self) -> _EngineDiedError:
         """Waits until a process that broke off is gone, so that the next request does not go to it."""
         end = time.monotonic() + DYING_SECONDS
-        while self._alive() and time.monotonic() < end:
+        while self._warm.lives(self._process) and time.monotonic() < end:
             time.sleep(0.02)
         return _EngineDiedError(f"The engine ended while it was answering; see {self._log}.")
-
-    def _alive(self) -> bool:
-        self._warm.reap()
-        try:
-            process = self._process
-            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
 
     def _start(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="peft-"))
@@ -248,7 +240,7 @@ class EngineClient:
             raise EngineError(f"The engine could not be started ({exc}); see {self._log}.") from exc
         end = time.monotonic() + START_TIMEOUT
         while not _listens(path):
-            if not self._alive() or time.monotonic() > end:
+            if not self._warm.lives(self._process) or time.monotonic() > end:
                 self._discard()
                 raise EngineError(f"The engine did not start; see {self._log}.")
             time.sleep(0.02)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import psutil
+
 from peft_studio.errors import JobError
 from peft_studio.files import search_path, usable_log
 
@@ -182,6 +184,14 @@ class WarmClient:
                 ended = pid
             if ended:
                 self._cold.discard(pid)
+
+    def lives(self, process: psutil.Process | None) -> bool:
+        """Whether a process that `launch` has started runs; collects it when it has ended."""
+        self.reap()
+        try:
+            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
     def close(self) -> None:
         """Ends the server; what it forked goes on."""

@@ -31,6 +31,7 @@ def page(method: Method) -> str:
     yes_no = {True: "yes", False: "no"}
     answers = " | ".join(yes_no[value] for value in (method.mergeable, method.mixed_batch, method.adds_latency))
     caveat = f"\n\n> **Mind:** {method.caveat}" if method.caveat else ""
+    tags = f" Also found under: {', '.join(method.tags)}." if method.tags else ""
     paper = method.paper
     return f"""## {method.title}
 
@@ -50,7 +51,7 @@ $${method.formula}$$
 
 **Paper.** [{paper.title}]({paper.url}), {paper.authors}, {paper.year}.
 
-{found_under(method)}
+*{TIERS[method.tier]}.{tags}*
 """
 
 
@@ -70,21 +71,6 @@ def fits(method: Method) -> str:
     if not refused:
         return f"All {len(FAMILIES)} families of models in the table below."
     return f"The families of models in the table below, but not {', '.join(refused)}."
-
-
-def found_under(method: Method) -> str:
-    """The method's tier and the other words that find it."""
-    tags = f" Also found under: {', '.join(method.tags)}." if method.tags else ""
-    return f"*{TIERS[method.tier]}.{tags}*"
-
-
-def figure(studio: Studio, name: str) -> dict[str, Any]:
-    """The default model's map with a method at its defaults: what the figure draws."""
-    try:
-        config = parse_config({"method": {"name": name}, "training": {}})
-        return studio.manager.engine.estimate(config.model_dump(mode="json"))
-    except StudioError as exc:
-        return {"error": str(exc)}
 
 
 def build(studio: Studio) -> None:
@@ -111,7 +97,12 @@ def build(studio: Studio) -> None:
         return library.show(str((event._data or {}).get("method", "")))
 
     def draw(name: str) -> dict[str, Any]:
-        return figure(studio, name)
+        """The default model's map with a method at its defaults."""
+        try:
+            config = parse_config({"method": {"name": name}, "training": {}})
+            return studio.manager.engine.estimate(config.model_dump(mode="json"))
+        except StudioError as exc:
+            return {"error": str(exc)}
 
     library.wire()
     table.pick(pick, None, library.outputs(), **QUIET)
