@@ -45,12 +45,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def pack_run(paths: RunPaths, status: str, out: Path | BinaryIO) -> None:
-    """Writes a run that is over into a zip.
-
-    Args:
-        paths: The run.
-        status: Its status.
-        out: A path, or a binary file.
+    """Writes a run of this status, which must be over, into a zip.
 
     Raises:
         InvalidStateError: The run is not over, so that its files still change.

@@ -185,11 +185,8 @@ class EngineClient:
             return self._first_line(request, timeout)
 
     def _first_line(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        answer = self._request(request, timeout)
-        try:
+        with contextlib.closing(self._request(request, timeout)) as answer:
             return next(answer)
-        finally:
-            answer.close()
 
     def _request(self, request: dict[str, Any], timeout: float) -> Answer:
         data = json.dumps(request, allow_nan=False).encode() + b"\n"

@@ -23,11 +23,7 @@ PATIENCE = 30.0  # seconds after which a server that is still loading is not wai
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """The environment of every process that this package starts.
-
-    Args:
-        threads: CPU threads for its numeric libraries.
-    """
+    """The environment of every process that this package starts, with so many CPU threads for numeric libraries."""
     # By default a thread that waits for another spins for milliseconds, which on cores that are shared with anything
     # else made training ten times slower. A spin of microseconds keeps two threads in step and costs little.
     waiting = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "20000"}

@@ -37,16 +37,10 @@ TABS = (
 
 
 def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
-    """Makes the page.
-
-    Args:
-        manager: Runs and the engine.
-        settings: Where data lives; shown in the header.
-    """
+    """Makes the page."""
     studio = Studio(manager, settings)
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
-        cores = os.cpu_count() or 1
-        island("header", {"home": str(settings.home), "cores": cores}, elem_id="header")
+        island("header", {"home": str(settings.home), "cores": os.cpu_count() or 1}, elem_id="header")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:

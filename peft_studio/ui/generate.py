@@ -1,5 +1,6 @@
 """The Generate tab: one prompt, the base model and up to five adapters, their answers streaming side by side."""
 
+import contextlib
 import random
 import time
 from collections.abc import Iterator
@@ -53,13 +54,10 @@ def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any
     if len(models) > 1:
         raise ConfigError(f"The chosen adapters belong to different base models: {', '.join(models)}.")
     titles = ["Base model", *(info.name or info.title for info in infos)]
-    answer = studio.manager.engine.generate(models[0], runs, prompt, sampling)
-    try:
+    with contextlib.closing(studio.manager.engine.generate(models[0], runs, prompt, sampling)) as answer:
         for message in answer:
             columns = message["columns"]
             yield [{**column, "title": title} for column, title in zip(columns, titles, strict=True)]
-    finally:
-        answer.close()
 
 
 def build(studio: Studio) -> None:

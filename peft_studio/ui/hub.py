@@ -34,13 +34,12 @@ def shown_model(card: ModelCard, memory: int = 0) -> dict[str, Any]:
         memory: Bytes of memory of the machine that trains; this machine's when 0.
     """
     needed, there = bytes_needed(card.params), memory or memory_limit()
-    size = f"{card.params:,} parameters" if card.params else "size unknown"
     too_large = f"Too large for this machine: needs at least {needed / 1e9:,.1f} GB of {there / 1e9:,.1f} GB."
     return {
         "id": card.id,
         "title": card.title,
         "size": f"{card.params / 1e9:,.1f} B" if card.params >= 1e9 else card.size if card.params else "",
-        "told": size,
+        "told": f"{card.params:,} parameters" if card.params else "size unknown",
         "architecture": f"{card.architecture}, {card.kind}",
         "licence": card.licence or "licence not stated",
         "summary": card.summary,
@@ -99,11 +98,7 @@ def _search(
 
 
 def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
-    """All routes below ``/studio/hub``.
-
-    Args:
-        fetcher: Brings data sets from the Hub.
-    """
+    """All routes below ``/studio/hub``."""
 
     def start(request: Request) -> object:
         asked = request.query_params
