@@ -17,6 +17,7 @@ from peft_studio.errors import StorageError
 DRAFT = ".tmp"
 """How the names of files end that are being written."""
 MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, as the library allows
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -34,6 +35,11 @@ def _plain(path: str, flags: int) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EINVAL, "It is no plain file", path)
+
+
+def search_path() -> str:
+    """``PYTHONPATH`` for a process of ours, which is to find this package from any folder."""
+    return os.pathsep.join(filter(None, (_PACKAGE_PARENT, os.environ.get("PYTHONPATH"))))
 
 
 def usable_log(path: Path) -> Path:
@@ -94,7 +100,7 @@ def tensor_header(path: Path) -> tuple[dict[str, Any], int]:
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
             raise ValueError(f"its header would have {length:,} bytes")
         try:
-            header = json.loads(file.read(length), parse_constant=_refuse)
+            header = json.loads(file.read(length), parse_constant=refuse_constant)
         except RecursionError as exc:
             raise ValueError("its header is nested too deeply") from exc
     if not isinstance(header, dict):
@@ -161,19 +167,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Reads a small JSON object; None when the file is missing, torn or not an object of plain JSON."""
     try:
         with open_plain(path) as file:
-            value = json.loads(file.read(), parse_constant=_refuse, parse_float=_finite)
+            value = json.loads(file.read(), parse_constant=refuse_constant, parse_float=_finite)
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def _refuse(constant: str) -> Any:
+def refuse_constant(constant: str) -> Any:
+    """For ``json.loads``: NaN and infinity are no JSON."""
     raise ValueError(f"{constant} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
-    return value if math.isfinite(value) else _refuse(digits)
+    return value if math.isfinite(value) else refuse_constant(digits)
 
 
 @contextlib.contextmanager

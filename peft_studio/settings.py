@@ -75,21 +75,10 @@ class Settings(BaseModel):
 
 
 _ENV = {
-    "home": "PEFT_STUDIO_HOME",
-    "host": "GRADIO_SERVER_NAME",
-    "port": "GRADIO_SERVER_PORT",
-    "max_running": "PEFT_STUDIO_MAX_RUNNING",
-    "threads": "PEFT_STUDIO_THREADS",
-    "auto_resume": "PEFT_STUDIO_AUTO_RESUME",
-    "keep_runs": "PEFT_STUDIO_KEEP_RUNS",
-    "keep_days": "PEFT_STUDIO_KEEP_DAYS",
-    "quota_mb": "PEFT_STUDIO_QUOTA_MB",
-    "quota_warn_mb": "PEFT_STUDIO_QUOTA_WARN_MB",
-    "executor": "PEFT_STUDIO_EXECUTOR",
-    "ray_address": "PEFT_STUDIO_RAY_ADDRESS",
-    "ray_cpus": "PEFT_STUDIO_RAY_CPUS",
-    "ray_gpus": "PEFT_STUDIO_RAY_GPUS",
+    name: f"PEFT_STUDIO_{name.upper()}" for name in Settings.model_fields if name not in ("public", "visible_gpus")
 }
+_ENV |= {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT"}
+"""The environment's names of settings."""
 
 
 def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:

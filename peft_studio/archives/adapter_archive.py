@@ -62,10 +62,6 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO) -> None:
     ``reproduce.py`` (for decoders that any Trainer trains in the same way), its data ``train.jsonl`` and
     ``validation.jsonl``, and ``predictions.jsonl`` when there are any.
 
-    Args:
-        paths: The run.
-        out: A path, or a binary file.
-
     Raises:
         InvalidStateError: The run has not saved an adapter, or it is damaged.
         ConfigError: The run's config is damaged.
@@ -113,11 +109,7 @@ def _read(paths: RunPaths) -> TrainedRun:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A JSON file that the export cannot do without.
-
-    Raises:
-        ConfigError: It is missing or damaged.
-    """
+    """A JSON file that the export cannot do without."""
     try:
         with open_plain(path) as file:
             value = json.loads(file.read())
@@ -166,11 +158,11 @@ def model_card(run: TrainedRun) -> str:
     head = ModelCardData(
         base_model=base if where == "hub" else None, library_name="peft", tags=["peft-studio", method.name, task.name]
     )
-    parameters = {key: value for key, value in run.config.method.model_dump().items() if key != "name"}
+    parameters = run.config.method.model_dump(exclude={"name"})
     training = run.config.training.model_dump()
     sections = [
         f"---\n{head.to_yaml()}\n---",
-        f"# {_one_line(run.title)}",
+        f"# {' '.join(run.title.split())}",
         f"{method.title} for the base model `{base}`, trained on the task *{task.title}* with PEFT Studio. "
         f"{method.summary}",
         f"- Method: [{method.paper.title}]({method.paper.url}), {method.paper.authors}, {method.paper.year}\n"
@@ -195,9 +187,8 @@ def repeats_plainly(run: TrainedRun) -> bool:
     own = (method.optimizer, method.penalty, method.after_step)
     usual = {"epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0, "precision": "fp32"}
     plain = all(getattr(training, name) == value for name, value in usual.items())
-    return (
-        run.task_type == "CAUSAL_LM" and plain and not any(own) and not (method.looks_at_data or method.changes_base)
-    )
+    decoder = run.task_type == "CAUSAL_LM"
+    return decoder and plain and not any(own) and not (method.looks_at_data or method.changes_base)
 
 
 def _repeating(run: TrainedRun) -> str:
@@ -238,10 +229,6 @@ def _table(metrics: Mapping[str, float]) -> str:
 
 def _count(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else "an unknown number"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _preset(run: TrainedRun) -> str:

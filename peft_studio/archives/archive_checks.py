@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import ArchiveError
-from peft_studio.files import tensor_header
+from peft_studio.files import refuse_constant, tensor_header
 
 MAX_JSON_BYTES = 16 * 2**20  # of a file that is one JSON value
 MAX_LINE_BYTES = 2**20  # of one event or one answer
@@ -37,16 +37,12 @@ def check_file(path: Path, name: str) -> None:
 
 def _object(text: bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise ArchiveError(f"{what} is not JSON: {exc}.") from exc
     if not isinstance(value, dict):
         raise ArchiveError(f"{what} is not a JSON object.")
     return value
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _check_json(path: Path, name: str) -> None:

@@ -14,7 +14,7 @@ import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,12 +45,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def pack_run(paths: RunPaths, status: str, out: Path | BinaryIO) -> None:
-    """Writes a run that is over into a zip.
-
-    Args:
-        paths: The run.
-        status: Its status.
-        out: A path, or a binary file.
+    """Writes a run of this status, which must be over, into a zip.
 
     Raises:
         InvalidStateError: The run is not over, so that its files still change.
@@ -208,31 +203,24 @@ def _adopt(staging: Path, wanted: str, store: RunStore) -> str:
     return _settle(staging, fresh, _ids(wanted, config.method.name), store)
 
 
-def _settle(staging: Path, record: dict[str, Any], ids: Callable[[], Iterator[str]], store: RunStore) -> str:
-    for run_id in ids():
+def _settle(staging: Path, record: dict[str, Any], ids: Iterator[str], store: RunStore) -> str:
+    for run_id in ids:
         if (store.root / run_id).exists():
             continue
-        atomic_write(
-            staging / "config.json", json.dumps({**record, "id": run_id}, indent=2, ensure_ascii=False) + "\n"
-        )
+        text = json.dumps({**record, "id": run_id}, indent=2, ensure_ascii=False)
+        atomic_write(staging / "config.json", text + "\n")
         with contextlib.suppress(FileExistsError):
             staging.rename(store.root / run_id)
             return run_id
     raise StorageError(f"No free name was found in {store.root}.")
 
 
-def _ids(wanted: str, method: str) -> Callable[[], Iterator[str]]:
-    def candidates() -> Iterator[str]:
-        if _ID.fullmatch(wanted) and ".." not in wanted:
-            yield wanted
-        for _ in range(10):
-            yield f"{time.strftime('%Y%m%d-%H%M%S')}-{method}-{secrets.token_hex(3)}"
-
-    return candidates
+def _ids(wanted: str, method: str) -> Iterator[str]:
+    if _ID.fullmatch(wanted) and ".." not in wanted:
+        yield wanted
+    for _ in range(10):
+        yield f"{time.strftime('%Y%m%d-%H%M%S')}-{method}-{secrets.token_hex(3)}"
 
 
 def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11
-
-
-__all__ = ["pack_run", "unpack_run"]

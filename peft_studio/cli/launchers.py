@@ -14,7 +14,7 @@ from peft_studio.errors import JobError, StorageError
 from peft_studio.files import lock_home
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.manager import JobManager
-from peft_studio.processes.warm_client import child_environment
+from peft_studio.processes.warm_client import start_process
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import NORMAL
 from peft_studio.runs.status import Status
@@ -101,14 +101,7 @@ class ByWorker:
         self._log = paths.log
         try:
             with paths.log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    env=child_environment(threads),
-                )
+                self._process = start_process(command, log, threads)
         except OSError as exc:
             raise StorageError(f"The worker of {paths.id} could not be started: {exc.strerror or exc}.") from exc
 

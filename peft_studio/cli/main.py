@@ -19,6 +19,9 @@ from peft_studio.tasks.kept_rows import keeping
 
 EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
+_RESULT = (
+    "status", "reason", "trainable_params", "total_params", "adapter_bytes", "peak_memory_bytes", "seconds", "metrics",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -67,17 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         found.add_argument("--json", action="store_true", help="print JSON")
         return found
 
-    for name, config_command, words in (
-        ("train", _train, "Train a preset and wait for it."),
-        ("estimate", _estimate, "Say what a preset would train and cost."),
-    ):
-        found = add(name, config_command, words)
+    train = add("train", _train, "Train a preset and wait for it.")
+    for found in (train, add("estimate", _estimate, "Say what a preset would train and cost.")):
         found.add_argument("preset", metavar="PRESET", help="name of a preset, or the path of a YAML file")
         found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as method.rank=4")
-        if name == "train":
-            found.add_argument("--name", default="", help="a title for the run")
-            words = "add it to the queue of the app that is running, if one is, instead of starting it at once"
-            found.add_argument("--priority", choices=PRIORITIES, default="", help=words)
+    train.add_argument("--name", default="", help="a title for the run")
+    words = "add it to the queue of the app that is running, if one is, instead of starting it at once"
+    train.add_argument("--priority", choices=PRIORITIES, default="", help=words)
     _add_generate(add("generate", _generate, "Let a base model and adapters continue a prompt."))
     add("runs", _runs, "List the runs.")
     add("methods", listings.methods, "List the methods.")
@@ -128,20 +127,9 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     paths, hand = take_up(manager, config, options.name, options.priority)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
-    result = {
-        "run_id": info.id,
-        "run_dir": str(paths.root),
-        "status": info.status,
-        "reason": info.reason,
-        "trainable_params": info.trainable_params,
-        "total_params": info.total_params,
-        "adapter_bytes": info.adapter_bytes,
-        "peak_memory_bytes": info.peak_memory_bytes,
-        "seconds": info.seconds,
-        "metrics": info.metrics,
-    }
     if options.json:
-        print_json(result)
+        told = {name: getattr(info, name) for name in _RESULT}
+        print_json({"run_id": info.id, "run_dir": str(paths.root), **told})
     else:
         print_table([(name, f"{value:.4f}") for name, value in sorted(info.metrics.items())])
         print(f"{info.status}: {info.id}")
@@ -204,9 +192,8 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     if variant.labels:
         columns = label_columns(models, tokenizer, options.prompt, variant.labels)
     else:
-        *_, columns = stream_columns(
-            models, tokenizer, options.prompt, sampling, groups=pool.groups(models, model, variant)
-        )
+        groups = pool.groups(models, model, variant)
+        *_, columns = stream_columns(models, tokenizer, options.prompt, sampling, groups=groups)
     if options.json:
         print_json({"columns": columns})
     else:

@@ -97,12 +97,8 @@ def _split_override(item: str) -> tuple[str, str, Any]:
         raise ConfigError(
             f"--set {item!r}: there is no section {section!r}. {did_you_mean(section, RunConfig.model_fields)}"
         )
-    return section, key, _scalar(item, text)
-
-
-def _scalar(item: str, text: str) -> Any:
     try:
-        return _read_yaml(text)
+        return section, key, _read_yaml(text)
     except yaml.YAMLError as exc:
         raise ConfigError(f"--set {item!r}: the value is not a YAML scalar.") from exc
 

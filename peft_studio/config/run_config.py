@@ -90,21 +90,18 @@ class RunConfig(Section):
         if not isinstance(data, Mapping):
             return data
         training = data.get("training") or {}
-        method = data.get("method")
-        name = method.get("name") if isinstance(method, Mapping) else getattr(method, "name", None)
-        if isinstance(training, Mapping) and training.get("learning_rate") is None and isinstance(name, str):
+        name = _text_of(data.get("method"), "name")
+        if isinstance(training, Mapping) and training.get("learning_rate") is None and name is not None:
             kind = "classification" if _classifies(data.get("task")) else "generation"
-            rate = recommended_rate(name, _model_id(data), kind=kind)
-            training = {**training, "learning_rate": rate}
-            return {**data, "training": training}
+            rate = recommended_rate(name, _text_of(data.get("model"), "id"), kind=kind)
+            return {**data, "training": {**training, "learning_rate": rate}}
         return data
 
 
-def _model_id(data: Mapping[str, object]) -> str:
-    """The model of a config that is still to be checked."""
-    model = data.get("model")
-    name = model.get("id") if isinstance(model, Mapping) else getattr(model, "id", None)
-    return name if isinstance(name, str) else ""
+def _text_of(section: object, key: str) -> str | None:
+    """A text of a section that is still to be checked, or has been."""
+    found = section.get(key) if isinstance(section, Mapping) else getattr(section, key, None)
+    return found if isinstance(found, str) else None
 
 
 def _classifies(task: object) -> bool:

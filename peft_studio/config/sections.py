@@ -32,40 +32,25 @@ class ModelConfig(Section):
         "short the texts it was made for, in time that grows with the length only.",
     )
     lsg_block_size: int = Field(
-        64,
-        ge=8,
-        le=512,
-        multiple_of=8,
-        title="Block size",
+        64, ge=8, le=512, multiple_of=8, title="Block size",
         description="A token sees all of its own block and of the two next to it; without lsg this does nothing.",
-    )
+    )  # fmt: skip
     lsg_sparse_block_size: int = Field(
-        64,
-        ge=0,
-        le=512,
-        multiple_of=8,
-        title="Sparse block size",
+        64, ge=0, le=512, multiple_of=8, title="Sparse block size",
         description="Thinned-out keys beyond these, on either side, as a multiple of block size / sparsity factor.",
-    )
+    )  # fmt: skip
     lsg_sparsity_factor: int = Field(
-        4,
-        ge=1,
-        le=16,
-        title="Sparsity factor",
+        4, ge=1, le=16, title="Sparsity factor",
         description="One sparse key stands for this many tokens; must divide the block size.",
-    )
+    )  # fmt: skip
     lsg_sparsity: Sparsity = Field(
-        "stride",
-        title="Sparse keys",
+        "stride", title="Sparse keys",
         description="norm: the longest keys of a block; pooling: means of neighbours; stride: every so many tokens.",
-    )
+    )  # fmt: skip
     lsg_global_tokens: int = Field(
-        1,
-        ge=0,
-        le=64,
-        title="Global tokens",
+        1, ge=0, le=64, title="Global tokens",
         description="How many of the first tokens see, and are seen by, all others.",
-    )
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _blocks_line_up(self) -> "ModelConfig":
@@ -154,12 +139,10 @@ class TrainingConfig(Section):
     eval_every: int = Field(50, ge=1, le=1_000_000, description="Steps between validation losses.")
     eval_rows: int = Field(300, ge=1, le=100_000, description="Validation and test rows used at most.")
     early_stopping: int = Field(
-        0,
-        ge=0,
-        le=1000,
+        0, ge=0, le=1000,
         description="Evaluations without a better validation loss after which training ends with the best weights; "
         "0 trains to the end.",
-    )
+    )  # fmt: skip
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 computes in 16 bits with 32-bit weights; it is fast on hardware made for it."
     )
@@ -167,10 +150,7 @@ class TrainingConfig(Section):
         False, description="Compute activations twice instead of keeping them: less memory, more time."
     )
     max_length: int = Field(
-        256,
-        ge=8,
-        le=8192,
-        description="Longest row in tokens; longer ones are cut on the left of the prompt.",
+        256, ge=8, le=8192, description="Longest row in tokens; longer ones are cut on the left of the prompt."
     )
 
     def repeats(self, rows: int) -> bool:

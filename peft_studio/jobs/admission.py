@@ -8,7 +8,7 @@ from typing import Any
 
 from peft_studio.errors import StudioError
 from peft_studio.files import atomic_write, read_json
-from peft_studio.jobs.executors.base import Wait
+from peft_studio.jobs.executors.base import Wait, memory_wait
 from peft_studio.jobs.executors.gpu_placement import GpuPlaces
 from peft_studio.machine.memory import available_memory, resident_memory_of
 from peft_studio.runs.paths import RunPaths
@@ -96,9 +96,7 @@ class Admission:
         if needed is None or not running:
             return None
         room = self._look(running)
-        if needed <= room:
-            return None
-        return Wait(f"waits for memory: needs about {_gb(needed)}, {_gb(max(0, room))} free")
+        return None if needed <= room else memory_wait("memory", needed, room)
 
     def _ask_gpus(self, paths: RunPaths, running: Sequence[RunPaths]) -> Wait | None:
         return self._places.must_wait(paths, running, self._predictor.predicted) if self._places else None
@@ -115,7 +113,3 @@ class Admission:
         pid = (read_json(paths.claim) or {}).get("pid")
         taken = resident_memory_of(pid) if isinstance(pid, int) else 0
         return max(0, (self._predictor.predicted(paths) or 0) - taken)
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -15,7 +15,7 @@ from peft_studio.runs.store import RunStore
 
 
 class RunLibrary:
-    """Reads the runs of a home folder, and remembers what it has read.
+    """Reads the runs of a home folder, and remembers what it has read. An unknown id is a RunNotFoundError.
 
     Args:
         store: The run folders.
@@ -31,64 +31,35 @@ class RunLibrary:
         return self._index.all()
 
     def info(self, run_id: str) -> RunInfo:
-        """One run.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
+        """One run."""
         return self._index.get(run_id)
 
     def series(self, run_id: str, since: int = 0) -> dict[str, Any]:
-        """New points of a run's curves; see `Curves.delta`.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
+        """New points of a run's curves; see `Curves.delta`."""
         with self._index.folds.reading(self._store.paths(run_id), Curves) as fold:
             return fold.part(Curves).delta(run_id, since)
 
     def metrics(self, run_id: str) -> Sequence[dict[str, Any]]:
-        """Every recorded value of a run, raw; see `curves.raw_metrics`.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
+        """Every recorded value of a run, raw; see `curves.raw_metrics`."""
         return list(raw_metrics(self._store.paths(run_id)))
 
     def latest_event(self, run_id: str, kind: str) -> Event:
-        """The latest event of a kind, neither step nor evaluation nor stage; empty when there was none.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
+        """The latest event of a kind, neither step nor evaluation nor stage; empty when there was none."""
         with self._index.folds.reading(self._store.paths(run_id), RunProgress) as fold:
             return fold.part(RunProgress).latest.get(kind, {})
 
     def findings(self, run_id: str) -> tuple[Finding, ...]:
-        """What the doctor says about a run, as far as it has come; see `doctor.diagnose`.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
+        """What the doctor says about a run, as far as it has come; see `doctor.diagnose`."""
         status = self._index.get(run_id).status
         with self._index.folds.reading(self._store.paths(run_id), RunProgress, StepFigures) as fold:
             return diagnose(read_evidence(fold, status))
 
     def clone(self, run_id: str) -> dict[str, Any]:
-        """A run's config as plain values, for "the same again with a change".
-
-        Raises:
-            RunNotFoundError: No run has this id.
-            ConfigError: The config is damaged.
-        """
+        """A run's config as plain values, for "the same again with a change"; a ConfigError when it is damaged."""
         return self._store.config(run_id).model_dump(mode="json")
 
     def log_tail(self, run_id: str, lines: int = 200) -> str:
-        """The last lines that the worker printed; of progress bars the last state.
-
-        Raises:
-            RunNotFoundError: No run has this id.
-        """
+        """The last lines that the worker printed; of progress bars the last state."""
         return tail(self._store.paths(run_id).log, lines)
 
     def forget(self, run_id: str) -> None:

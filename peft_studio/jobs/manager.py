@@ -19,7 +19,7 @@ from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.executors.gpu_placement import GpuPlaces
 from peft_studio.jobs.library import RunLibrary
-from peft_studio.jobs.scheduler import Limits, Scheduler
+from peft_studio.jobs.scheduler import Scheduler
 from peft_studio.jobs.termination import Press
 from peft_studio.machine.devices import find_devices
 from peft_studio.processes.engine_client import EngineClient
@@ -88,8 +88,8 @@ class JobManager:
         self.engine = EngineClient(self._warm, settings.home, settings.threads, public=settings.public)
         self.fetcher = Fetcher(settings.home, public=settings.public)
         admission = Admission(Predictor(estimate or self.engine.estimate), places=self.places)
-        press, limits = Press(self.executor, grace), Limits(settings.max_running, settings.auto_resume)
-        self._scheduler = Scheduler(self._index, self.executor, self.queue, admission, press, limits)
+        press = Press(self.executor, grace)
+        self._scheduler = Scheduler(self._index, self.executor, self.queue, admission, press, settings)
         self._lock_fd: int | None = None
         self.trouble = ""
 

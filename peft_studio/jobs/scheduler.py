@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from peft_studio.errors import JobError, StudioError
 from peft_studio.files import read_json
@@ -17,33 +16,16 @@ from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.termination import Press
 from peft_studio.runs.claims import claim_run, write_exit
 from peft_studio.runs.events import EventWriter
+from peft_studio.runs.index import RunIndex
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import RunQueue
 from peft_studio.runs.requeue import BY_ITSELF, attempts, complete_requeue, may_start_by_itself, requeue
 from peft_studio.runs.status import RunState, Status
+from peft_studio.settings import Settings
 
 TICK = 0.2  # seconds
 MAX_TRIES = 3
 RETRY_PAUSE = 1.0  # seconds before the second attempt, twice that before the third
-
-
-class Runs(Protocol):
-    """What the scheduler knows of runs; `RunIndex` is one.
-
-    Attributes:
-        notes: Why queued runs are not started, by id; the scheduler's to write.
-    """
-
-    notes: dict[str, str]
-
-    def unfinished(self) -> list[tuple[RunPaths, RunState]]:
-        """The runs that may still need something, queued ones in the order in which they are to start."""
-
-    def interrupted(self) -> list[RunPaths]:
-        """The runs whose workers were killed or went down with the machine."""
-
-    def changed(self, run_id: str = "") -> None:
-        """A run's folder was changed."""
 
 
 @dataclass
@@ -55,27 +37,6 @@ class _Start:
     attempts: int  # how many there were before
 
 
-@dataclass
-class _Trouble:
-    """A run that could not be started so far."""
-
-    tries: int
-    retry_at: float
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much may run.
-
-    Attributes:
-        max_running: Runs at a time.
-        auto_resume: Whether interrupted runs are put back into the queue.
-    """
-
-    max_running: int
-    auto_resume: bool
-
-
 class Scheduler:
     """Starts runs in the queue's order, as many at a time as limits and memory allow.
 
@@ -85,20 +46,26 @@ class Scheduler:
         queue: Their order.
         admission: Whether there is memory for one more.
         press: Ends those that do not end by themselves.
-        limits: How much may run.
+        settings: How many may run, and whether interrupted ones are put back into the queue.
     """
 
     def __init__(
-        self, runs: Runs, executor: Executor, queue: RunQueue, admission: Admission, press: Press, limits: Limits
+        self,
+        runs: RunIndex,
+        executor: Executor,
+        queue: RunQueue,
+        admission: Admission,
+        press: Press,
+        settings: Settings,
     ) -> None:
         self._runs = runs
         self._executor = executor
         self._queue = queue
         self._admission = admission
         self._press = press
-        self._limits = limits
+        self._settings = settings
         self._starting: dict[str, _Start] = {}
-        self._trouble: dict[str, _Trouble] = {}
+        self._trouble: dict[str, tuple[int, float]] = {}  # failed starts in a row, and when to try again
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -136,7 +103,7 @@ class Scheduler:
 
     def tick(self) -> None:
         """One look at all runs that may need something."""
-        if self._limits.auto_resume:
+        if self._settings.auto_resume:
             self._revive()
         runs = self._runs.unfinished()
         self._settle_starts(runs)
@@ -153,7 +120,7 @@ class Scheduler:
         is_here = self._executor.is_here
         notes: dict[str, str] = {}
         for paths in queued:
-            if queue.paused or self._closing or (is_here and len(busy) >= self._limits.max_running):
+            if queue.paused or self._closing or (is_here and len(busy) >= self._settings.max_running):
                 break
             if paths.id in queue.held or paths.id in busy or self._is_troubled(paths):
                 continue
@@ -172,8 +139,7 @@ class Scheduler:
         self._runs.notes = notes
 
     def _is_troubled(self, paths: RunPaths) -> bool:
-        trouble = self._trouble.get(paths.id)
-        return trouble is not None and time.monotonic() < trouble.retry_at
+        return paths.id in self._trouble and time.monotonic() < self._trouble[paths.id][1]
 
     def _revive(self) -> None:
         """Puts interrupted runs back at the front of the queue."""
@@ -215,8 +181,8 @@ class Scheduler:
 
     def _failed_to_start(self, paths: RunPaths, reason: str) -> None:
         self._starting.pop(paths.id, None)
-        tries = self._trouble[paths.id].tries + 1 if paths.id in self._trouble else 1
-        self._trouble[paths.id] = _Trouble(tries, time.monotonic() + tries * RETRY_PAUSE)
+        tries = self._trouble.get(paths.id, (0, 0.0))[0] + 1
+        self._trouble[paths.id] = tries, time.monotonic() + tries * RETRY_PAUSE
         if tries >= MAX_TRIES:
             self._give_up(paths, f"The worker could not be started ({reason}), tried {tries} times; see the log.")
 

@@ -142,20 +142,14 @@ class EngineClient:
         """
         return self._ask({"op": "estimate", "config": dict(config)}, timeout)
 
-    def preview(self, config: Mapping[str, Any], timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
+    def preview(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What a model would read of a task, token by token, and what does not fit.
 
-        Args:
-            config: A RunConfig as plain values.
-            timeout: Seconds to wait for the answer.
-
         Raises:
-            ConfigError: The config is not allowed.
             DataError: A file cannot be used, or no row fits.
-            ModelError: There is no such model.
-            EngineError: The engine cannot be reached.
+            StudioError: As from `estimate`.
         """
-        return self._ask({"op": "preview", "config": dict(config)}, timeout)
+        return self._ask({"op": "preview", "config": dict(config)}, ANSWER_TIMEOUT)
 
     def generate(
         self, model: str, runs: Sequence[str], prompt: str, sampling: Mapping[str, Any] | None = None
@@ -191,11 +185,8 @@ class EngineClient:
             return self._first_line(request, timeout)
 
     def _first_line(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        answer = self._request(request, timeout)
-        try:
+        with contextlib.closing(self._request(request, timeout)) as answer:
             return next(answer)
-        finally:
-            answer.close()
 
     def _request(self, request: dict[str, Any], timeout: float) -> Answer:
         data = json.dumps(request, allow_nan=False).encode() + b"\n"
@@ -217,7 +208,7 @@ class EngineClient:
         with self._lock:
             if self._closed:
                 raise EngineError("The app is closing.")
-            if self._folder is None or not self._alive():
+            if self._folder is None or not self._warm.lives(self._process):
                 self._discard()
                 self._start()
             assert self._folder is not None
@@ -226,17 +217,9 @@ class EngineClient:
     def _note_death(self) -> _EngineDiedError:
         """Waits until a process that broke off is gone, so that the next request does not go to it."""
         end = time.monotonic() + DYING_SECONDS
-        while self._alive() and time.monotonic() < end:
+        while self._warm.lives(self._process) and time.monotonic() < end:
             time.sleep(0.02)
         return _EngineDiedError(f"The engine ended while it was answering; see {self._log}.")
-
-    def _alive(self) -> bool:
-        self._warm.reap()
-        try:
-            process = self._process
-            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
 
     def _start(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="peft-"))
@@ -254,7 +237,7 @@ class EngineClient:
             raise EngineError(f"The engine could not be started ({exc}); see {self._log}.") from exc
         end = time.monotonic() + START_TIMEOUT
         while not _listens(path):
-            if not self._alive() or time.monotonic() > end:
+            if not self._warm.lives(self._process) or time.monotonic() > end:
                 self._discard()
                 raise EngineError(f"The engine did not start; see {self._log}.")
             time.sleep(0.02)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from peft_studio.errors import DataError, HubOfflineError, InvalidStateError
+from peft_studio.files import search_path
 
 MOST_AT_ONCE = 2
 MOST_SECONDS = 1800
@@ -53,14 +54,8 @@ class Fetch:
     def to_dict(self) -> dict[str, Any]:
         """What a page shows."""
         seconds = (self.ended or time.monotonic()) - self.begun
-        return {
-            "ticket": self.ticket,
-            "data": self.data,
-            "state": self.state,
-            "said": self.said,
-            "seconds": round(seconds),
-            "offline": self.said == str(HubOfflineError()),
-        }
+        shown = {name: getattr(self, name) for name in ("ticket", "data", "state", "said")}
+        return {**shown, "seconds": round(seconds), "offline": self.said == str(HubOfflineError())}
 
 
 class Fetcher:
@@ -168,15 +163,9 @@ class Fetcher:
         argv = [sys.executable, "-m", "peft_studio", "--home", str(self._home), "data", "fetch", fetch.data]
         return subprocess.Popen(
             [*argv, f"--config={fetch.config}", "--json"],
-            stdin=subprocess.DEVNULL,
-            stdout=result,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env={**os.environ, **_QUIET, "PYTHONPATH": _search_path()},
-            start_new_session=True,
-        )
+            stdin=subprocess.DEVNULL, stdout=result, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+            env={**os.environ, **_QUIET, "PYTHONPATH": search_path()}, start_new_session=True,
+        )  # fmt: skip
 
     def _give_up(self, fetch: Fetch, process: "subprocess.Popen[str]") -> None:
         with self._lock:
@@ -225,12 +214,6 @@ def _task(result: IO[str]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return task if isinstance(task, dict) else None
-
-
-def _search_path() -> str:
-    """Where the command finds this package, from any folder."""
-    root = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

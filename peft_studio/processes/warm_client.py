@@ -10,24 +10,20 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import psutil
 
 from peft_studio.errors import JobError
-from peft_studio.files import usable_log
+from peft_studio.files import search_path, usable_log
 
 ANSWER_TIMEOUT = 10.0  # seconds for a fork
 RESPAWN_PAUSE = 5.0  # seconds between two starts of a server that keeps dying
 PATIENCE = 30.0  # seconds after which a server that is still loading is not waited for any more
-_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """The environment of every process that this package starts.
-
-    Args:
-        threads: CPU threads for its numeric libraries.
-    """
-    python_path = [str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
+    """The environment of every process that this package starts, with so many CPU threads for numeric libraries."""
     # By default a thread that waits for another spins for milliseconds, which on cores that are shared with anything
     # else made training ten times slower. A spin of microseconds keeps two threads in step and costs little.
     waiting = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "20000"}
@@ -38,7 +34,7 @@ def child_environment(threads: int) -> dict[str, str]:
         **waiting,
         **few_kernels,
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(part for part in python_path if part),
+        "PYTHONPATH": search_path(),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
@@ -50,6 +46,20 @@ def child_environment(threads: int) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # GPUs have the numbers that nvidia-smi and the page show
         "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # what an Apple GPU cannot do, the CPU does
     }
+
+
+def start_process(
+    command: Sequence[str], output: BinaryIO, threads: int, fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Starts a program in a session of its own; it prints to a file and inherits the descriptors given.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds, start_new_session=True,
+        env=child_environment(threads),
+    )  # fmt: skip
 
 
 class WarmClient:
@@ -152,19 +162,12 @@ class WarmClient:
         return int(answer["pid"])
 
     def _start_cold(self, module: str, args: Sequence[str], log: Path) -> int:
+        command, environment = [sys.executable, "-m", module, *args], child_environment(self._threads)
+        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         output = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        files = [nothing, output, (os.POSIX_SPAWN_DUP2, 1, 2)]
         try:
-            return os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-m", module, *args],
-                child_environment(self._threads),
-                setsid=True,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    output,
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                ],
-            )
+            return os.posix_spawn(sys.executable, command, environment, setsid=True, file_actions=files)
         except OSError as exc:
             raise JobError(f"No process could be started: {exc.strerror or exc}.") from exc
 
@@ -177,6 +180,14 @@ class WarmClient:
                 ended = pid
             if ended:
                 self._cold.discard(pid)
+
+    def lives(self, process: psutil.Process | None) -> bool:
+        """Whether a process that `launch` has started runs; collects it when it has ended."""
+        self.reap()
+        try:
+            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
     def close(self) -> None:
         """Ends the server; what it forked goes on."""
@@ -219,15 +230,7 @@ class WarmClient:
             command += ["--preload", ",".join(self._preload)]
         try:
             with usable_log(self._log).open("wb") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    pass_fds=(theirs.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    env=child_environment(self._threads),
-                )
+                self._process = start_process(command, log, self._threads, (theirs.fileno(),))
         except OSError:  # no process or a full disk: workers are started cold, and this is tried again
             ours.close()
         else:

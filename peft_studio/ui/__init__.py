@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import gradio as gr
 
@@ -38,16 +37,10 @@ TABS = (
 
 
 def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
-    """Makes the page.
-
-    Args:
-        manager: Runs and the engine.
-        settings: Where data lives; shown in the header.
-    """
+    """Makes the page."""
     studio = Studio(manager, settings)
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
-        cores = os.cpu_count() or 1
-        island("header", {"home": str(settings.home), "cores": cores}, elem_id="header")
+        island("header", {"home": str(settings.home), "cores": os.cpu_count() or 1}, elem_id="header")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:
@@ -66,23 +59,13 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
     Raises:
         OSError: The port is taken.
     """
-    options: dict[str, Any] = {
-        "app_kwargs": {"routes": all_routes(manager)},
-        "theme": make_theme(),
-        "css_paths": list(STYLES),
-        "head": HEAD,
-        "footer_links": [],
-        "run_history": False,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "pwa": False,
-        "show_error": True,
-        "quiet": True,
-        "max_file_size": MAX_BYTES,
-        "state_session_capacity": 500,
-    }
     threading.Thread(target=clean_uploads, args=(settings.home, settings.runs_dir), daemon=True).start()
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
     demo._queue.sleep_when_free = 0.02
     demo._queue.progress_update_sleep_when_free = 0.1
-    demo.launch(server_name=settings.host, server_port=settings.port, prevent_thread_lock=True, **options)
+    demo.launch(
+        server_name=settings.host, server_port=settings.port, app_kwargs={"routes": all_routes(manager)},
+        prevent_thread_lock=True, show_error=True, quiet=True, max_file_size=MAX_BYTES, state_session_capacity=500,
+        theme=make_theme(), css_paths=list(STYLES), head=HEAD, footer_links=[],
+        run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
+    )  # fmt: skip

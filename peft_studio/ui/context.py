@@ -11,6 +11,9 @@ from peft_studio.errors import StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
 
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+"""Options of a listener that answers at once and is no named endpoint."""
+
 
 @dataclass
 class Studio:

@@ -13,6 +13,7 @@ from peft_studio.errors import DataError, StudioError
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.custom import load_rows, shared_notes, table_facts
+from peft_studio.ui.context import QUIET
 from peft_studio.ui.shell import island
 from peft_studio.ui.uploads import keep_upload
 
@@ -172,17 +173,16 @@ class DataPanel:
 
     def wire(self) -> None:
         """Keeps files, guesses columns and shows what comes of it."""
-        quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         for name, drop in self.drops.items():
-            drop.upload(partial(self.take, name), drop, self.outputs(), **quiet)
+            drop.upload(partial(self.take, name), drop, self.outputs(), **QUIET)
         path, columns = self.paths["train_file"], [self.columns[name] for name in COLUMNS[:2]]
-        gr.on([path.submit, path.blur], self.look_at, [path, *columns], self.outputs(), **quiet)
+        gr.on([path.submit, path.blur], self.look_at, [path, *columns], self.outputs(), **QUIET)
         references = self.columns["references_column"]
-        self.kind.change(lambda kind: gr.update(visible=kind == "generation"), self.kind, references, **quiet)
+        self.kind.change(lambda kind: gr.update(visible=kind == "generation"), self.kind, references, **QUIET)
         # Never "always_last" here: Gradio runs two such listeners of one event in turns for ever.
         chosen = [item.input for item in (self.kind, *self.columns.values())]
         events = [*chosen, *(item.change for item in (*self.paths.values(), self.template))]
         gr.on(
             events, lambda values: facts(self.task(values)), set(self.inputs()), self.facts,
-            trigger_mode="multiple", **quiet,
+            trigger_mode="multiple", **QUIET,
         )  # fmt: skip

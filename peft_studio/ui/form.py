@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 LARGEST_SLIDER = 2048
+_RULES = ("ge", "gt", "le", "multiple_of")
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,10 @@ class Bounds:
 
 def bounds(info: FieldInfo) -> Bounds:
     """The bounds that a field's constraints state."""
-    low = high = None
-    open_low, step = False, 1
+    named: dict[str, Any] = {}
     for rule in info.metadata:
-        if getattr(rule, "ge", None) is not None:
-            low = rule.ge
-        if getattr(rule, "gt", None) is not None:
-            low, open_low = rule.gt, True
-        if getattr(rule, "le", None) is not None:
-            high = rule.le
-        step = getattr(rule, "multiple_of", None) or step
-    return Bounds(low, high, open_low, step)
+        named |= {name: getattr(rule, name) for name in _RULES if hasattr(rule, name)}
+    return Bounds(named.get("gt", named.get("ge")), named.get("le"), "gt" in named, named.get("multiple_of", 1))
 
 
 def label(name: str) -> str:

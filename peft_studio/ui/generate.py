@@ -1,5 +1,6 @@
 """The Generate tab: one prompt, the base model and up to five adapters, their answers streaming side by side."""
 
+import contextlib
 import random
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from peft_studio.errors import ConfigError, StudioError
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
-from peft_studio.ui.context import Studio, guard, guard_api
+from peft_studio.ui.context import QUIET, Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.shell import island
 
@@ -53,13 +54,10 @@ def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any
     if len(models) > 1:
         raise ConfigError(f"The chosen adapters belong to different base models: {', '.join(models)}.")
     titles = ["Base model", *(info.name or info.title for info in infos)]
-    answer = studio.manager.engine.generate(models[0], runs, prompt, sampling)
-    try:
+    with contextlib.closing(studio.manager.engine.generate(models[0], runs, prompt, sampling)) as answer:
         for message in answer:
             columns = message["columns"]
             yield [{**column, "title": title} for column, title in zip(columns, titles, strict=True)]
-    finally:
-        answer.close()
 
 
 def build(studio: Studio) -> None:
@@ -84,12 +82,11 @@ def build(studio: Studio) -> None:
             task, number = _row_picker(prompt)
             columns = island("columns", elem_id="columns")
     inputs = {prompt, chosen, task, number, *settings.values()}
-    back = {item: name for name, item in settings.items()}
 
     def stream_answers(values: dict[Any, Any]) -> Iterator[dict[str, Any]]:
         row = _row(values[task], values[number])
         row = row if row and row.prompt.strip() == values[prompt].strip() else None
-        sampling = read_values(Sampling, {name: values[item] for item, name in back.items()})
+        sampling = read_values(Sampling, {name: values[item] for name, item in settings.items()})
         try:
             for state in stream(studio, values[prompt], values[chosen] or [], sampling):
                 for column in state:
@@ -132,9 +129,8 @@ def _row_picker(prompt: gr.Textbox) -> tuple[gr.Dropdown, gr.Number]:
     def draw(task_id: str) -> int:
         return random.randint(1, len(get_task(task_id).load("test")))
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    gr.on([number.change, task.change], show, [task, number], [prompt, references], **quiet)
-    another.click(draw, task, number, **quiet)
+    gr.on([number.change, task.change], show, [task, number], [prompt, references], **QUIET)
+    another.click(draw, task, number, **QUIET)
     return task, number
 
 

@@ -22,11 +22,7 @@ from peft_studio.ui.http import endpoint
 NO_MODELS = "The Hub cannot be reached from here; models on this machine still work."
 NO_DATA = "The Hub cannot be reached from here; your own files and data sets fetched before still work."
 SHORTEST_QUERY, LONGEST_QUERY = 2, 200
-_KINDS = {
-    "decoder": "Decoders",
-    "encoder-decoder": "Encoder-decoders",
-    "encoder": "Encoders",
-}
+_KINDS = {"decoder": "Decoders", "encoder-decoder": "Encoder-decoders", "encoder": "Encoders"}
 _HOME = "On this machine"
 
 
@@ -38,13 +34,12 @@ def shown_model(card: ModelCard, memory: int = 0) -> dict[str, Any]:
         memory: Bytes of memory of the machine that trains; this machine's when 0.
     """
     needed, there = bytes_needed(card.params), memory or memory_limit()
-    size = f"{card.params:,} parameters" if card.params else "size unknown"
     too_large = f"Too large for this machine: needs at least {needed / 1e9:,.1f} GB of {there / 1e9:,.1f} GB."
     return {
         "id": card.id,
         "title": card.title,
         "size": f"{card.params / 1e9:,.1f} B" if card.params >= 1e9 else card.size if card.params else "",
-        "told": size,
+        "told": f"{card.params:,} parameters" if card.params else "size unknown",
         "architecture": f"{card.architecture}, {card.kind}",
         "licence": card.licence or "licence not stated",
         "summary": card.summary,
@@ -103,11 +98,7 @@ def _search(
 
 
 def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
-    """All routes below ``/studio/hub``.
-
-    Args:
-        fetcher: Brings data sets from the Hub.
-    """
+    """All routes below ``/studio/hub``."""
 
     def start(request: Request) -> object:
         asked = request.query_params
@@ -121,7 +112,7 @@ def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
         return state(request)
 
     def words(request: Request) -> str:
-        return str(request.query_params.get("q", ""))
+        return request.query_params.get("q", "")
 
     return [
         endpoint("/studio/hub/models.json", lambda _request: {"groups": model_groups()}),

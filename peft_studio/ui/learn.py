@@ -1,7 +1,6 @@
 """The Learn tab: one page per method, written from its registry entry, what works where, and what is not offered."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -10,19 +9,10 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.errors import StudioError
 from peft_studio.methods import METHODS, Method, get_method
 from peft_studio.methods.base import NANO_PARAMS
-from peft_studio.ui.context import Studio, guard
+from peft_studio.ui.context import QUIET, Studio, guard
 from peft_studio.ui.form import show_number
 from peft_studio.ui.matrix import FAMILIES, TIERS, works_on
-from peft_studio.ui.methods import (
-    ALL,
-    DEFAULT_METHOD,
-    MethodSearch,
-    choices,
-    first_hint,
-    first_tiles,
-    matching,
-    told,
-)
+from peft_studio.ui.methods import DEFAULT_METHOD, MethodPicker
 from peft_studio.ui.shell import island
 
 INTRO = """### What is parameter-efficient fine-tuning?
@@ -33,8 +23,6 @@ page explains many ways of choosing that small thing; all can be trained, compar
 
 In the figures, **grey** is frozen, **blue** is trained in place, and **orange** is what the method adds.
 """
-ANY = ""
-_QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 _LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
 
@@ -43,6 +31,7 @@ def page(method: Method) -> str:
     yes_no = {True: "yes", False: "no"}
     answers = " | ".join(yes_no[value] for value in (method.mergeable, method.mixed_batch, method.adds_latency))
     caveat = f"\n\n> **Mind:** {method.caveat}" if method.caveat else ""
+    tags = f" Also found under: {', '.join(method.tags)}." if method.tags else ""
     paper = method.paper
     return f"""## {method.title}
 
@@ -62,7 +51,7 @@ $${method.formula}$$
 
 **Paper.** [{paper.title}]({paper.url}), {paper.authors}, {paper.year}.
 
-{found_under(method)}
+*{TIERS[method.tier]}.{tags}*
 """
 
 
@@ -84,65 +73,12 @@ def fits(method: Method) -> str:
     return f"The families of models in the table below, but not {', '.join(refused)}."
 
 
-def found_under(method: Method) -> str:
-    """The method's tier and the other words that find it."""
-    tags = f" Also found under: {', '.join(method.tags)}." if method.tags else ""
-    return f"*{TIERS[method.tier]}.{tags}*"
-
-
-def figure(studio: Studio, name: str) -> dict[str, Any]:
-    """The default model's map with a method at its defaults: what the figure draws."""
-    try:
-        config = parse_config({"method": {"name": name}, "training": {}})
-        return studio.manager.engine.estimate(config.model_dump(mode="json"))
-    except StudioError as exc:
-        return {"error": str(exc)}
-
-
-def matching_on(tier: str, query: str, properties: Sequence[str], family: str) -> list[str]:
-    """As ``matching``, of the methods that can be put on a family; ``ANY`` for all."""
-    return [name for name in matching(tier, query, properties) if not family or works_on(name, family)]
-
-
-class MethodLibrary:
-    """Level, search, filters and tiles of the tab."""
-
-    def __init__(self) -> None:
-        self.search = MethodSearch("learn", "Methods")
-        families = [("Any architecture", ANY), *((title, family) for family, (title, _) in FAMILIES.items())]
-        self.family = gr.Dropdown(
-            families, value=ANY, label="Architecture", show_label=False, filterable=False, elem_id="learn-family"
-        )
-        self.chosen = first_tiles("learn-method")
-        self.told = first_hint("learn-told")
-
-    @property
-    def controls(self) -> list[Any]:
-        """What narrows the tiles."""
-        return [*self.search.controls, self.family]
-
-    def narrow(
-        self, tier: str, query: str | None, properties: Sequence[str] | None, family: str | None, chosen: str
-    ) -> tuple[Any, str]:
-        """What tiles and hint become when a control changes; the chosen method stays."""
-        wanted = (query or "", properties or (), family or ANY)
-        found = matching_on(tier, *wanted)
-        return gr.update(choices=choices(found, chosen)), told(found, matching_on(ALL, *wanted))
-
-    def show(self, name: str) -> dict[Any, Any]:
-        """Updates that choose a method of any level, from elsewhere."""
-        tier = get_method(name).tier
-        found = matching(tier)
-        updates = {**self.search.show(tier), self.family: ANY, self.told: told(found, matching(ALL))}
-        return {**updates, self.chosen: gr.update(choices=choices(found, name), value=name)}
-
-
 def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=3, min_width=240, elem_classes="ps-form"):
             gr.Markdown(INTRO, elem_classes="ps-prose")
-            library = MethodLibrary()
+            library = MethodPicker("learn", "Methods", "learn-method", by_family=True)
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
             with gr.Column(elem_classes="ps-card ps-page"):
                 text = gr.Markdown(
@@ -161,13 +97,15 @@ def build(studio: Studio) -> None:
         return library.show(str((event._data or {}).get("method", "")))
 
     def draw(name: str) -> dict[str, Any]:
-        return figure(studio, name)
+        """The default model's map with a method at its defaults."""
+        try:
+            config = parse_config({"method": {"name": name}, "training": {}})
+            return studio.manager.engine.estimate(config.model_dump(mode="json"))
+        except StudioError as exc:
+            return {"error": str(exc)}
 
-    targets = [library.chosen, library.told]
-    events = [*library.search.events, library.family.input]
-    gr.on(events, library.narrow, [*library.controls, library.chosen], targets,
-          trigger_mode="always_last", **_QUIET)  # fmt: skip
-    table.pick(pick, None, [*library.controls, *targets], **_QUIET)
-    library.chosen.change(show, library.chosen, [text, tried], **_QUIET)
-    library.chosen.change(draw, library.chosen, drawing, **_QUIET)
-    studio.tab["learn"].select(draw, library.chosen, drawing, **_QUIET)
+    library.wire()
+    table.pick(pick, None, library.outputs(), **QUIET)
+    library.chosen.change(show, library.chosen, [text, tried], **QUIET)
+    library.chosen.change(draw, library.chosen, drawing, **QUIET)
+    studio.tab["learn"].select(draw, library.chosen, drawing, **QUIET)

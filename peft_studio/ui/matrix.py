@@ -7,7 +7,7 @@ from typing import Any
 
 from peft_studio import methods
 from peft_studio.methods import METHODS, Method
-from peft_studio.methods.not_offered import NOT_OFFERED
+from peft_studio.methods.not_offered import NOT_OFFERED, NotOffered
 
 MATRIX = Path(methods.__file__).with_name("matrix.json")
 FAMILIES = {
@@ -55,34 +55,23 @@ def cell(method: Method, family: str) -> dict[str, str]:
     return {"mark": "stays", "says": "works; on this family it cannot be merged"}
 
 
+def _row(method: Method) -> dict[str, Any]:
+    return {"name": method.name, "title": method.title, "cells": [cell(method, family) for family in FAMILIES]}
+
+
+def _not_offered(entry: NotOffered) -> dict[str, Any]:
+    told = {name: getattr(entry, name) for name in ("name", "what", "why", "seen")}
+    return {**told, "instead": [{"name": name, "title": METHODS[name].title} for name in entry.instead]}
+
+
 @lru_cache(maxsize=1)
 def library() -> dict[str, Any]:
     """The table and the list of what is not offered, as JSON values."""
     return {
         "families": [{"id": family, "title": title, "kind": kind} for family, (title, kind) in FAMILIES.items()],
         "tiers": [
-            {
-                "title": title,
-                "methods": [
-                    {
-                        "name": method.name,
-                        "title": method.title,
-                        "cells": [cell(method, family) for family in FAMILIES],
-                    }
-                    for method in METHODS.values()
-                    if method.tier == tier
-                ],
-            }
+            {"title": title, "methods": [_row(method) for method in METHODS.values() if method.tier == tier]}
             for tier, title in TIERS.items()
         ],
-        "notOffered": [
-            {
-                "name": entry.name,
-                "what": entry.what,
-                "why": entry.why,
-                "seen": entry.seen,
-                "instead": [{"name": name, "title": METHODS[name].title} for name in entry.instead],
-            }
-            for entry in NOT_OFFERED
-        ],
+        "notOffered": [_not_offered(entry) for entry in NOT_OFFERED],
     }

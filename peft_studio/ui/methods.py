@@ -6,8 +6,11 @@ from typing import Any
 import gradio as gr
 
 from peft_studio.methods import METHODS, Method, get_method
+from peft_studio.ui.context import QUIET
+from peft_studio.ui.matrix import FAMILIES, works_on
 
-ALL = "all"
+ALL, ANY = "all", ""
+"""Methods of every level; every family of models."""
 TIERS = (("Common", "common"), ("More", "more"), ("Research", "research"), ("All", ALL))
 FILTERS = (("mergeable", "mergeable"), ("mixed batch", "mixed_batch"), ("no added latency", "no_latency"))
 DEFAULT_METHOD = next(iter(METHODS))
@@ -43,8 +46,8 @@ def words_of(method: Method) -> str:
     return " ".join((method.name, method.title, method.summary, *method.tags, paper.title)).casefold()
 
 
-def matching(tier: str, query: str = "", properties: Sequence[str] = ()) -> list[str]:
-    """Names of the methods of a tier that hold all words of a query and have all properties, in registry order."""
+def matching(tier: str, query: str = "", properties: Sequence[str] = (), family: str = ANY) -> list[str]:
+    """Names of the methods of a tier that hold all words of a query, have all properties and fit a family."""
     words = query.casefold().split()
     return [
         name
@@ -52,6 +55,7 @@ def matching(tier: str, query: str = "", properties: Sequence[str] = ()) -> list
         if tier in (ALL, method.tier)
         and all(word in words_of(method) for word in words)
         and all(has(method, prop) for prop in properties)
+        and (family == ANY or works_on(name, family))
     ]
 
 
@@ -81,15 +85,17 @@ def summary(name: str) -> str:
     return f"{method.summary} {method.caveat}".strip()
 
 
-class MethodSearch:
-    """Level, search and filters: what narrows a page's tiles.
+class MethodPicker:
+    """Level, search, filters, and the tiles that they narrow; the chosen method stays.
 
     Args:
         place: What the ids of the controls begin with.
         title: The label above them.
+        tiles: Id of the tiles.
+        by_family: Whether methods can be narrowed to those that fit a family of models.
     """
 
-    def __init__(self, place: str, title: str) -> None:
+    def __init__(self, place: str, title: str, tiles: str, by_family: bool = False) -> None:
         self.tier = gr.Radio(
             TIERS, value=FIRST_TIER, label=title, elem_id=f"{place}-tier", elem_classes="ps-choice ps-tiers"
         )
@@ -100,68 +106,43 @@ class MethodSearch:
         self.filters = gr.CheckboxGroup(
             FILTERS, label="Only methods with", show_label=False, elem_id=f"{place}-filters", elem_classes="ps-filters"
         )
+        self._wide_open: dict[Any, Any] = {self.query: "", self.filters: []}
+        self._events = [self.tier.input, self.query.change, self.filters.input]  # a text's "input" misses Backspace
+        if by_family:
+            families = [("Any architecture", ANY), *((title, family) for family, (title, _) in FAMILIES.items())]
+            family = gr.Dropdown(
+                families, value=ANY, label="Architecture", show_label=False, filterable=False,
+                elem_id=f"{place}-family",
+            )  # fmt: skip
+            self._wide_open[family] = ANY
+            self._events.append(family.input)
+        found = matching(FIRST_TIER)
+        self.chosen = method_tiles(
+            choices(found, DEFAULT_METHOD), value=DEFAULT_METHOD, label="Methods", show_label=False,
+            elem_classes="ps-tiles", elem_id=tiles,
+        )  # fmt: skip
+        self.told = gr.Markdown(told(found, matching(ALL)), elem_classes="ps-hint", elem_id=f"{place}-told")
 
-    @property
-    def controls(self) -> list[Any]:
-        """Level, words and properties."""
-        return [self.tier, self.query, self.filters]
-
-    @property
-    def events(self) -> list[Any]:
-        """When to look again; a text's "input" misses Backspace."""
-        return [self.tier.input, self.query.change, self.filters.input]
-
-    def show(self, tier: str) -> dict[Any, Any]:
-        """Updates that open a level and forget words and properties."""
-        return {self.tier: tier, self.query: "", self.filters: []}
-
-
-def first_tiles(elem_id: str) -> Any:
-    """The tiles that a page begins with."""
-    return method_tiles(
-        choices(matching(FIRST_TIER), DEFAULT_METHOD), value=DEFAULT_METHOD, label="Methods", show_label=False,
-        elem_classes="ps-tiles", elem_id=elem_id,
-    )  # fmt: skip
-
-
-def first_hint(elem_id: str) -> Any:
-    """The hint that a page begins with."""
-    return gr.Markdown(told(matching(FIRST_TIER), matching(ALL)), elem_classes="ps-hint", elem_id=elem_id)
-
-
-class MethodPicker:
-    """Level, search, filters, tiles and the chosen method's summary."""
-
-    def __init__(self) -> None:
-        self.search = MethodSearch("method", "Method")
-        self.method = first_tiles("method")
-        self.told = first_hint("method-told")
-        self.summary = gr.Markdown(summary(DEFAULT_METHOD), elem_classes="ps-hint", elem_id="method-summary")
-
-    def narrow(self, tier: str, query: str | None, properties: Sequence[str] | None, chosen: str) -> tuple[Any, str]:
-        """What tiles and hint become when level, search or filters change."""
-        query, properties = query or "", properties or ()
-        found = matching(tier, query, properties)
-        return gr.update(choices=choices(found, chosen)), told(found, matching(ALL, query, properties))
+    def narrow(
+        self, chosen: str, tier: str, query: str | None, properties: Sequence[str] | None, family: str | None = ANY
+    ) -> tuple[Any, str]:
+        """What tiles and hint become when a control changes."""
+        wanted = (query or "", properties or (), family or ANY)
+        found = matching(tier, *wanted)
+        return gr.update(choices=choices(found, chosen)), told(found, matching(ALL, *wanted))
 
     def show(self, name: str) -> dict[Any, Any]:
-        """Updates that choose a method of any level."""
+        """Updates that choose a method of any level, and forget what was searched for."""
         tier = get_method(name).tier
         found = matching(tier)
-        return {
-            **self.search.show(tier),
-            self.method: gr.update(choices=choices(found, name), value=name),
-            self.told: told(found, matching(ALL)),
-            self.summary: summary(name),
-        }
+        tiles = gr.update(choices=choices(found, name), value=name)
+        return {**self._wide_open, self.tier: tier, self.chosen: tiles, self.told: told(found, matching(ALL))}
 
     def outputs(self) -> list[Any]:
         """What ``show`` changes."""
-        return [*self.search.controls, self.method, self.told, self.summary]
+        return [self.tier, *self._wide_open, self.chosen, self.told]
 
     def wire(self) -> None:
-        """Narrows the tiles as level, search and filters change."""
-        gr.on(
-            self.search.events, self.narrow, [*self.search.controls, self.method], [self.method, self.told],
-            trigger_mode="always_last", show_progress="hidden", queue=False, api_visibility="private",
-        )  # fmt: skip
+        """Narrows the tiles as the other controls change."""
+        inputs = [self.chosen, self.tier, *self._wide_open]
+        gr.on(self._events, self.narrow, inputs, [self.chosen, self.told], trigger_mode="always_last", **QUIET)

@@ -212,11 +212,7 @@ def plain(info: RunInfo) -> dict[str, Any]:
 
 
 def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:
-    """Header and rows; a value that is not known is an empty cell.
-
-    Args:
-        infos: The runs, in the order wanted.
-    """
+    """Header and rows, in the order of the runs; a value that is not known is an empty cell."""
     metrics = sorted({name for info in infos for name in info.metrics})
     yield [*CSV_FIELDS, *metrics]
     for info in infos:

@@ -42,13 +42,9 @@ def island(kind: str, value: Any = None, elem_id: str | None = None, event: str 
         event: Name of an event that the script may trigger.
         **props: Further data that the script can read.
     """
+    template = f'<div class="ps-island" data-island="{kind}"></div>'
+    start = _START + (f"// triggers '{event}'" if event else "")  # Gradio looks for the name in the text
     return gr.HTML(
-        value,
-        html_template=f'<div class="ps-island" data-island="{kind}"></div>',
-        js_on_load=_START + (f"// triggers '{event}'" if event else ""),  # Gradio looks for the name in the text
-        elem_id=elem_id,
-        elem_classes="ps-plain",
-        apply_default_css=False,
-        padding=False,
-        **props,
-    )
+        value, html_template=template, js_on_load=start, elem_id=elem_id, elem_classes="ps-plain",
+        apply_default_css=False, padding=False, **props,
+    )  # fmt: skip

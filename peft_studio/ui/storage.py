@@ -69,12 +69,11 @@ class _Storage:
             path.unlink(missing_ok=True)
 
     def _temporary(self) -> Path:
+        folder = self._manager.settings.cache_dir
         try:
-            handle, name = tempfile.mkstemp(".zip", "transfer-", self._manager.settings.cache_dir)
+            handle, name = tempfile.mkstemp(".zip", "transfer-", folder)
         except OSError as exc:
-            raise StorageError(
-                f"{self._manager.settings.cache_dir} cannot be written: {exc.strerror or exc}."
-            ) from exc
+            raise StorageError(f"{folder} cannot be written: {exc.strerror or exc}.") from exc
         os.close(handle)
         return Path(name)
 

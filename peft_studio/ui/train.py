@@ -11,7 +11,7 @@ from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import parse_config, parse_task
 from peft_studio.errors import StudioError
 from peft_studio.tasks import CUSTOM
-from peft_studio.ui.context import Studio, guard
+from peft_studio.ui.context import QUIET, Studio, guard
 from peft_studio.ui.methods import DEFAULT_METHOD
 from peft_studio.ui.shell import island
 from peft_studio.ui.train_form import TrainForm
@@ -51,8 +51,7 @@ def build(studio: Studio) -> None:
     def start(values: dict[Any, Any]) -> str:
         return studio.manager.submit(parse_config(form.config(values)), (values[form.name] or "").strip())
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False}
-    go.click(start, set(form.inputs()), submitted, api_visibility="private", **quiet)
+    go.click(start, set(form.inputs()), submitted, **QUIET)
 
 
 def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
@@ -63,17 +62,16 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
         answer = studio.manager.engine.estimate(run.config.model_dump(mode="json"))
         return {"method": run.method.title, "batch_size": run.config.training.batch_size, **answer}
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     events = [item.change for item in form.inputs() if item is not form.name]
-    gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **quiet)
-    studio.on_load.append(lambda demo: demo.load(show_costs, set(form.inputs()), costs, **quiet))
+    gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **QUIET)
+    studio.on_load.append(lambda demo: demo.load(show_costs, set(form.inputs()), costs, **QUIET))
     chosen = [form.method, form.model, form.task, form.data.kind]
     rate = form.training["learning_rate"]
-    form.method.input(form.show_method, chosen, form.method_outputs(), **quiet)
-    gr.on([form.model.input, form.task.input], form.show_rate, chosen, rate, **quiet)
-    form.data.kind.change(form.follow_kind, [*chosen, rate], rate, **quiet)
-    form.attention.input(lambda kind: gr.update(visible=kind == "lsg"), form.attention, form.lsg_group, **quiet)
-    form.task.input(lambda task: gr.update(visible=task == CUSTOM), form.task, form.data.group, **quiet)
+    form.method.input(form.show_method, chosen, form.method_outputs(), **QUIET)
+    gr.on([form.model.input, form.task.input], form.show_rate, chosen, rate, **QUIET)
+    form.data.kind.change(form.follow_kind, [*chosen, rate], rate, **QUIET)
+    form.attention.input(lambda kind: gr.update(visible=kind == "lsg"), form.attention, form.lsg_group, **QUIET)
+    form.task.input(lambda task: gr.update(visible=task == CUSTOM), form.task, form.data.group, **QUIET)
 
 
 def _ask(form: TrainForm, values: dict[Any, Any], ask: Callable[[ResolvedRun], dict[str, Any]]) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def _wire_preview(studio: Studio, form: TrainForm, tokens: Any) -> None:
     def rows_of(run: ResolvedRun) -> dict[str, Any]:
         return studio.manager.engine.preview(run.config.model_dump(mode="json"))
 
-    tokens.look(look, set(form.inputs()), tokens, show_progress="hidden", queue=False, api_visibility="private")
+    tokens.look(look, set(form.inputs()), tokens, **QUIET)
 
 
 def _wire_hub(studio: Studio, form: TrainForm) -> None:
@@ -115,10 +113,9 @@ def _wire_hub(studio: Studio, form: TrainForm) -> None:
         shown = form.data.show(task) | {form.task: CUSTOM}
         return shown | form.show_rate(method, model, CUSTOM, task.kind or "")
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    form.hub.pick(take_model, [form.method, form.task, form.data.kind], [form.model, rate], **quiet)
+    form.hub.pick(take_model, [form.method, form.task, form.data.kind], [form.model, rate], **QUIET)
     targets = [*form.data.outputs(), form.task, rate]
-    form.data.hub.pick(take_data, [form.method, form.model], targets, **quiet)
+    form.data.hub.pick(take_data, [form.method, form.model], targets, **QUIET)
 
 
 def _wire_fill(studio: Studio, form: TrainForm) -> None:
@@ -138,6 +135,5 @@ def _wire_fill(studio: Studio, form: TrainForm) -> None:
             data = {"method": {"name": str(request.get("method", DEFAULT_METHOD))}, "training": {}}
         return {**form.show(data), studio.tabs: gr.Tabs(selected="train")}
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    form.preset.input(preset, form.preset, targets, **quiet)
-    studio.bridge.fill(fill, None, [*targets, studio.tabs], **quiet)
+    form.preset.input(preset, form.preset, targets, **QUIET)
+    studio.bridge.fill(fill, None, [*targets, studio.tabs], **QUIET)

@@ -48,8 +48,9 @@ class TrainForm:
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
         self.task = gr.Dropdown(tasks, value=next(iter(TASKS)), label="Task", elem_id="task")
         self.data = DataPanel(home)
-        self.picker = MethodPicker()
-        self.method = self.picker.method
+        self.picker = MethodPicker("method", "Method", "method")
+        self.method = self.picker.chosen
+        self.summary = gr.Markdown(summary(DEFAULT_METHOD), elem_classes="ps-hint", elem_id="method-summary")
         self._settings()
 
     def _settings(self) -> None:
@@ -86,17 +87,8 @@ class TrainForm:
 
     def inputs(self) -> list[Any]:
         """Every control that makes up a config, and the run's name."""
-        every = [
-            self.model,
-            self.attention,
-            *self.lsg.values(),
-            self.task,
-            self.method,
-            *self.training.values(),
-            *self.resources.values(),
-            self.name,
-            *self.data.inputs(),
-        ]
+        every = [self.model, self.attention, *self.lsg.values(), self.task, self.method, *self.training.values()]
+        every += [*self.resources.values(), self.name, *self.data.inputs()]
         return every + [item for group in self.params.values() for item in group.values()]
 
     def config(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -122,7 +114,7 @@ class TrainForm:
     def show_method(self, name: str, model: str | None, task: str, kind: str = "") -> dict[Any, Any]:
         """Updates that bring a method's own controls, hint and the learning rate recommended for model and task."""
         updates: dict[Any, Any] = {group: gr.update(visible=key == name) for key, group in self.groups.items()}
-        updates[self.picker.summary] = summary(name)
+        updates[self.summary] = summary(name)
         return updates | self.show_rate(name, model, task, kind)
 
     def show_rate(self, name: str, model: str | None, task: str, kind: str = "") -> dict[Any, Any]:
@@ -138,7 +130,7 @@ class TrainForm:
 
     def method_outputs(self) -> list[Any]:
         """What ``show_method`` may change."""
-        return [*self.groups.values(), self.picker.summary, self.training["learning_rate"]]
+        return [*self.groups.values(), self.summary, self.training["learning_rate"]]
 
     def outputs(self) -> list[Any]:
         """What ``show`` may change."""
@@ -157,13 +149,10 @@ class TrainForm:
         updates |= {item: getattr(config.model, name) for name, item in self.lsg.items()}
         updates[self.lsg_group] = gr.update(visible=config.model.attention == "lsg")
         updates |= self.picker.show(config.method.name) | self.data.show(config.task)
-        fields = type(config.method).model_fields
-        for key, item in self.params[config.method.name].items():
-            updates[item] = show_value(fields[key], getattr(config.method, key))
-        for key, item in self.training.items():
-            updates[item] = show_value(TrainingConfig.model_fields[key], getattr(config.training, key))
-        for key, item in self.resources.items():
-            updates[item] = show_value(ResourcesConfig.model_fields[key], getattr(config.resources, key))
+        method = self.params[config.method.name], config.method
+        for items, held in (method, (self.training, config.training), (self.resources, config.resources)):
+            fields = type(held).model_fields
+            updates |= {item: show_value(fields[key], getattr(held, key)) for key, item in items.items()}
         offered = [value for _, value in self._places]  # a run of another machine may name what this one lacks
         updates[self.resources["device"]] = config.resources.device if config.resources.device in offered else AUTO
         return updates

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peft_studio.cli import main as cli
+from peft_studio.cli.main import main as cli
 from peft_studio.config.preflight import check_run
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import StudioError

@@ -10,9 +10,9 @@ from peft_studio.methods import METHODS, Method
 from peft_studio.methods.not_offered import NOT_OFFERED
 from peft_studio.settings import Settings
 from peft_studio.ui.form import show_number
-from peft_studio.ui.learn import ANY, MethodLibrary, matching_on, page
+from peft_studio.ui.learn import page
 from peft_studio.ui.matrix import FAMILIES, NO_PARAMETERS, library, outcomes, works_on
-from peft_studio.ui.methods import ALL
+from peft_studio.ui.methods import ALL, ANY, MethodPicker, matching
 from peft_studio.ui.routes import routes
 
 
@@ -28,30 +28,30 @@ def test_every_page_is_complete(method: Method) -> None:
 
 
 def test_filters_by_architecture() -> None:
-    everything = matching_on(ALL, "", (), ANY)
+    everything = matching(ALL, "", (), ANY)
     assert everything == list(METHODS)
-    assert set(everything) - set(matching_on(ALL, "", (), "distilbert")) == {"prefix"}
-    assert "bitfit" not in matching_on("common", "", (), "llama")
-    assert matching_on("research", "pissa", (), ANY) == ["pissa"]
-    assert "prefix" not in matching_on(ALL, "", ("no_latency",), ANY)
+    assert set(everything) - set(matching(ALL, "", (), "distilbert")) == {"prefix"}
+    assert "bitfit" not in matching("common", "", (), "llama")
+    assert matching("research", "pissa", (), ANY) == ["pissa"]
+    assert "prefix" not in matching(ALL, "", ("no_latency",), ANY)
 
 
 def test_says_where_else_to_look(blocks: gr.Blocks) -> None:
-    library = MethodLibrary()
+    library = MethodPicker("learn", "Methods", "learn-method", by_family=True)
     assert (
-        library.narrow("common", "PiSSA", (), ANY, "lora")[1]
+        library.narrow("lora", "common", "PiSSA", (), ANY)[1]
         == "Nothing here matches. Under All there is 1 that would."
     )
-    assert library.narrow("common", "bitfit", (), "llama", "lora")[1].startswith("No method matches")
+    assert library.narrow("lora", "common", "bitfit", (), "llama")[1].startswith("No method matches")
 
 
 def test_narrowing_keeps_the_chosen_method(blocks: gr.Blocks) -> None:
-    shown_library = MethodLibrary()
-    tiles, hint = shown_library.narrow("more", None, None, None, "lora")
+    shown_library = MethodPicker("learn", "Methods", "learn-method", by_family=True)
+    tiles, hint = shown_library.narrow("lora", "more", None, None, None)
     names = [name for _, name in tiles["choices"]]
     assert names[0] == "lora" and "boft" in names and hint.startswith("10 of")
     shown = shown_library.show("waveft")
-    assert shown[shown_library.search.tier] == "research" and shown[shown_library.chosen]["value"] == "waveft"
+    assert shown[shown_library.tier] == "research" and shown[shown_library.chosen]["value"] == "waveft"
 
 
 def test_the_table_is_the_tests_outcome() -> None:

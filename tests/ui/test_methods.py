@@ -39,8 +39,8 @@ def test_filters_hold() -> None:
 
 def test_the_chosen_method_stays_among_the_tiles(blocks: gr.Blocks) -> None:
     assert [name for _, name in choices([], "boft")] == ["boft"]
-    picker = MethodPicker()
-    tiles, words = picker.narrow("common", "nothing like this", [], "boft")
+    picker = MethodPicker("method", "Method", "method")
+    tiles, words = picker.narrow("boft", "common", "nothing like this", [])
     assert tiles["choices"] == [("BOFT", "boft")] and "No method matches" in words
 
 
@@ -53,15 +53,15 @@ def test_hint_says_where_to_look() -> None:
 
 @pytest.mark.parametrize("name", ["lora", "boft", "tinylora"])
 def test_showing_a_method_opens_its_level(name: str, blocks: gr.Blocks) -> None:
-    picker = MethodPicker()
+    picker = MethodPicker("method", "Method", "method")
     updates = picker.show(name)
-    assert updates[picker.search.tier] == get_method(name).tier
-    assert name in [value for _, value in updates[picker.method]["choices"]]
-    assert updates[picker.search.query] == "" and updates[picker.search.filters] == []
+    assert updates[picker.tier] == get_method(name).tier
+    assert name in [value for _, value in updates[picker.chosen]["choices"]]
+    assert updates[picker.query] == "" and updates[picker.filters] == []
 
 
 def test_methods_out_of_sight_are_accepted_and_others_not(blocks: gr.Blocks) -> None:
-    picker = MethodPicker()
-    assert "tinylora" not in matching("common") and picker.method.preprocess("tinylora") == "tinylora"
+    picker = MethodPicker("method", "Method", "method")
+    assert "tinylora" not in matching("common") and picker.chosen.preprocess("tinylora") == "tinylora"
     with pytest.raises(gr.Error):
         known("nothing")

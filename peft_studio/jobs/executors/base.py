@@ -19,6 +19,11 @@ class Wait:
     holds_up: bool = True
 
 
+def memory_wait(which: str, needed: float, free: float) -> Wait:
+    """The wait for memory of some kind; bytes that a run needs, and that are free."""
+    return Wait(f"waits for {which}: needs about {needed / 1e9:.1f} GB, {max(0, free) / 1e9:.1f} GB free")
+
+
 class Executor(Protocol):
     """Starts and ends the process of a run. The run's folder, not this object, says how the run is doing.
 

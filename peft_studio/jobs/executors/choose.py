@@ -11,11 +11,6 @@ from peft_studio.settings import Settings
 def make_executor(settings: Settings, warm: WarmClient, places: GpuPlaces) -> Executor:
     """The executor that the settings name.
 
-    Args:
-        settings: Name it.
-        warm: The warm server.
-        places: This machine's GPUs.
-
     Raises:
         ConfigError: It needs Ray, which is not installed.
     """

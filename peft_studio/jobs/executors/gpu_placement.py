@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from peft_studio.config.run_config import ResourcesConfig
 from peft_studio.errors import ConfigError
 from peft_studio.files import read_json
-from peft_studio.jobs.executors.base import Wait
+from peft_studio.jobs.executors.base import Wait, memory_wait
 from peft_studio.machine.devices import ALL, CUDA, Devices, Gpu, free_memory
 from peft_studio.runs.paths import RunPaths
 
@@ -69,9 +69,7 @@ class GpuPlaces:
             best = max(places, key=lambda option: sum(room[gpu.uuid] for gpu in option))
             left = sum(room[gpu.uuid] for gpu in best)
             if left < needed:
-                return Wait(
-                    f"waits for GPU memory: needs about {needed / 1e9:.1f} GB, {max(0, left) / 1e9:.1f} GB free"
-                )
+                return memory_wait("GPU memory", needed, left)
         self._given[paths.id] = tuple(gpu.uuid for gpu in best)
         return None
 

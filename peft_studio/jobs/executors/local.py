@@ -69,11 +69,8 @@ class LocalExecutor:
 
     def pending(self, paths: RunPaths) -> bool:
         """Whether the supervisor that was started for this run still lives."""
-        self._warm.reap()
-        process = self._started.get(paths.id)
-        with contextlib.suppress(psutil.Error):
-            if process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                return True
+        if self._warm.lives(self._started.get(paths.id)):
+            return True
         self._started.pop(paths.id, None)
         return False
 

@@ -8,10 +8,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import DataError
+from peft_studio.files import search_path
 
 MAX_MEMORY = 4_000_000_000
 """Bytes of memory of one reading. The largest CSV file takes 1.5 GB, and one of many short cells twice as much."""
@@ -22,7 +22,6 @@ MAX_SECONDS = 300.0
 MAX_READERS = 2
 """Readers that one process has at a time; each may take much memory."""
 MAX_WAITING = 8
-_PACKAGE_PARENT = Path(__file__).resolve().parents[3]
 
 
 class _Turns:
@@ -76,9 +75,8 @@ def ask_reader(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         DataError: It takes too long, or was ended.
     """
-    path = os.pathsep.join(part for part in (str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")) if part)
     # The other allocators of Arrow reserve far more than they use, which the limit would count.
-    settings = {"PYTHONPATH": path, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": search_path(), "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "peft_studio.tasks.reading"],
