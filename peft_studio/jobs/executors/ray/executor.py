@@ -117,7 +117,7 @@ class RayExecutor:
             try:
                 self._send(run=paths.id, start=(self.module, request))
             except JobError:
-                del self._starting[paths.id]
+                self._starting.pop(paths.id, None)
                 raise
 
     def pending(self, paths: RunPaths) -> bool:

@@ -4,18 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from peft_studio.errors import ModelError
+import ray
+
 from peft_studio.files import read_json
 from peft_studio.jobs.executors.ray.node import Items, Marks
 from peft_studio.models.catalog import find_card
-from peft_studio.runs.claims import claim_run, write_exit
-from peft_studio.runs.events import EventWriter
 from peft_studio.runs.paths import RunPaths
-
-if TYPE_CHECKING:
-    import ray
 
 _DATA_FILES = ("train_file", "validation_file", "test_file")
 
@@ -74,16 +69,13 @@ class Mirror:
                 if all(map(_is_plain, Path(file).parts)):
                     (draft / name / file).parent.mkdir(parents=True, exist_ok=True)
                     (draft / name / file).write_bytes(get(data))
-            self._put_in_place(draft / name)
+            target, old = self._paths.root / name, self._paths.root / f".{name}.old"
+            if target.is_dir():
+                target.rename(old)
+            (draft / name).rename(target)
             self.fetched[name] = marks
-            draft.rmdir()
-
-    def _put_in_place(self, draft: Path) -> None:
-        target, old = self._paths.root / draft.name, self._paths.root / f".{draft.name}.old"
-        if target.is_dir():
-            target.rename(old)
-        draft.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+            for folder in (old, draft):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def pack(paths: RunPaths) -> tuple[dict[str, Path | bytes], str]:
@@ -111,15 +103,6 @@ def pack(paths: RunPaths) -> tuple[dict[str, Path | bytes], str]:
         model["id"] = str(folder)
     files[paths.config.name] = json.dumps(record, ensure_ascii=False).encode()
     return files, str(folder) if is_own else ""
-
-
-def refuse(paths: RunPaths, message: str) -> None:
-    """Ends a run that a node cannot run, in words."""
-    if claim_run(paths, by="ray", hold=False):
-        writer = EventWriter(paths.events)
-        writer.emit("failed", error=ModelError.__name__, message=message)
-        writer.close()
-        write_exit(paths, code=1, signal=None)
 
 
 def _is_plain(name: str) -> bool:

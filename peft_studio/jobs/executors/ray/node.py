@@ -9,19 +9,20 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
+from peft_studio.errors import ModelError
+from peft_studio.files import read_json
 from peft_studio.processes.warm_client import child_environment
 from peft_studio.runs.claims import end_worker
 from peft_studio.runs.paths import RunPaths
 
-PIECE = 4_000_000  # bytes of a growing file that travel at a time
-
 # Its input ends however the actor comes to an end; then it kills the supervisor's group and removes the folder. The
 # shell that starts it ends at once, so Ray does not know it as a child of the actor and lets it live.
 _GUARD = """exec 3<&0
-(read -r group <&3; cat <&3; [ "$group" ] && kill -9 -- "-$group"; sleep 1; exec rm -rf -- "$0") >/dev/null 2>&1 &"""
+(read -r group <&3; cat <&3; [ "$group" ] && kill -9 "-$group"; sleep 1; exec rm -rf -- "$0") >/dev/null 2>&1 &"""
 
 Marks = dict[str, tuple[int, int, int]]
 """Size, time of change and inode of each file below an item of a run's folder; "." is the item, if that is a file."""
@@ -34,21 +35,17 @@ class News:
     """What has happened on a node since somebody last looked.
 
     Attributes:
-        node: Its id.
-        claim: Text of ``claim.json``; empty while there is none.
-        exit: Text of ``exit.json``, likewise.
+        claim: What ``claim.json`` says, with the node as its host; None while there is none.
+        exit: What ``exit.json`` says, likewise.
         grown: What follows in the event log, in whole lines, and in the log, by name.
-        more: Whether still more of them is there.
         items: Files and folders that have changed.
-        ended: Whether the supervisor has ended, or was never started.
-        final: Whether nothing can follow, and the reader has everything.
+        ended: Whether the supervisor has ended, or was never started, so that the growing files are complete.
+        final: Whether the reader has all items, too.
     """
 
-    node: str
-    claim: str
-    exit: str
+    claim: dict[str, Any] | None
+    exit: dict[str, Any] | None
     grown: dict[str, bytes]
-    more: bool
     items: Items
     ended: bool
     final: bool
@@ -75,21 +72,21 @@ class NodeRun:
         self._guard = subprocess.Popen(guard, bufsize=0, stdin=subprocess.PIPE, start_new_session=True)
         self._guard.wait()
 
-    def begin(self, module: str, threads: int, model_folder: str, files: "Mapping[str, ray.ObjectRef[bytes]]") -> str:
+    def begin(self, module: str, threads: int, model: str, files: "Mapping[str, ray.ObjectRef[bytes]]") -> None:
         """Starts the supervisor.
 
         Args:
             module: What it runs.
             threads: CPU threads.
-            model_folder: A folder that the run needs and that is not sent; or nothing.
+            model: A folder that the run needs and that is not sent; or nothing.
             files: What is sent, by name in the run's folder.
 
-        Returns:
-            Why this node cannot run it; empty when it was started.
+        Raises:
+            ModelError: The model's folder is not on this node.
         """
-        if model_folder and not Path(model_folder).is_dir():
-            return (
-                f"The base model's folder {model_folder} does not exist on the Ray node {socket.gethostname()}. "
+        if model and not Path(model).is_dir():
+            raise ModelError(
+                f"The base model's folder {model} does not exist on the Ray node {socket.gethostname()}. "
                 "Models are not sent: copy it to the same path on every node, or use a catalogue model or a Hub id."
             )
         root = self.paths.root
@@ -105,14 +102,9 @@ class NodeRun:
             )
         assert self._guard.stdin is not None
         self._guard.stdin.write(f"{self._supervisor.pid}\n".encode())
-        return ""
 
     def news(
-        self,
-        sizes: Mapping[str, int],
-        fetched: Mapping[str, Marks],
-        flags: Mapping[str, bytes] | None = None,
-        force: bool | None = None,
+        self, sizes: Mapping[str, int], fetched: Mapping[str, Marks], flags: Mapping[str, bytes], force: bool | None
     ) -> News:
         """Passes wishes on, and says what is new.
 
@@ -122,7 +114,7 @@ class NodeRun:
             flags: ``stop`` and ``pause``, if they are there.
             force: Whether to kill the worker or to ask it to end; None for neither.
         """
-        for name, text in (flags or {}).items():
+        for name, text in flags.items():
             if not (self.paths.root / name).exists():
                 (self.paths.root / name).write_bytes(text)
         if force is not None:
@@ -130,16 +122,16 @@ class NodeRun:
         # The order matters. What had ended when this began can say nothing more, and events are newer than the
         # checkpoint, so that a run which goes on from it has all steps before it.
         ended = self._has_ended()
-        exit_text, claim = _text(self.paths.exit), _text(self.paths.claim)
+        exit_info, claim = read_json(self.paths.exit), read_json(self.paths.claim)
+        if claim is not None:
+            claim["host"] = f"ray:{ray.get_runtime_context().get_node_id()}"
         entries = [path for path in self.paths.root.iterdir() if path.name not in self._not_sent]
         complete = all([self._offer(path, fetched) for path in entries if not path.name.startswith(".")])
-        grown = {name: _piece(self.paths.root / name, size) for name, size in sizes.items()}
-        more = any(len(data) == PIECE for data in grown.values())
+        grown = {name: _rest(self.paths.root / name, size) for name, size in sizes.items()}
         if not ended:
             events = grown[self.paths.events.name]
             grown[self.paths.events.name] = events[: events.rfind(b"\n") + 1]
-        node, final = ray.get_runtime_context().get_node_id(), ended and complete and not more
-        return News(node, claim, exit_text, grown, more, self._items, ended, final)
+        return News(claim, exit_info, grown, self._items, ended, ended and complete)
 
     def _has_ended(self) -> bool:
         """Whether the supervisor has ended. It stays a zombie, so that nobody else gets the id of its group."""
@@ -148,9 +140,9 @@ class NodeRun:
         return os.waitid(os.P_PID, self._supervisor.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _offer(self, path: Path, fetched: Mapping[str, Marks]) -> bool:
-        """Offers an item when it has changed and the last offer was fetched; whether the reader has it as it is now."""
-        offer, has = self._items.get(path.name), fetched.get(path.name)
-        if offer is not None and has == offer[0]:
+        """Offers an item when it has changed and the last offer was fetched; whether the reader is up to date."""
+        has = fetched.get(path.name)
+        if path.name in self._items and self._items[path.name][0] == has:
             del self._items[path.name]
         with contextlib.suppress(OSError):  # it changes this instant, and is looked at again soon
             marks = _marks(path)
@@ -170,15 +162,9 @@ def _marks(item: Path) -> Marks:
     return {name: (stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in found}
 
 
-def _piece(path: Path, offset: int) -> bytes:
+def _rest(path: Path, offset: int) -> bytes:
     """What follows in a file that grows; nothing when there is none."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(offset)
-        return file.read(PIECE)
+        return file.read()
     return b""
-
-
-def _text(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8")
-    return ""
