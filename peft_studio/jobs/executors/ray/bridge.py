@@ -70,7 +70,7 @@ class Bridge:
             atomic_write(name, secrets.token_hex(6))
         self.prefix = name.read_text(encoding="ascii").strip()
 
-    def tell(self, **message: Any) -> None:
+    def tell(self, **message: object) -> None:
         """Sends a message to the app."""
         with self._lock, contextlib.suppress(OSError):  # the app has gone, which `serve` learns
             self._app.send(message)
@@ -217,7 +217,7 @@ class Link(threading.Thread):
             raise _CalledOffError
         self._bridge.tell(settled=self.paths.id)
 
-    def _ask(self, method: str, *args: Any) -> Any:
+    def _ask(self, method: str, *args: object) -> Any:
         """Calls a method of the actor, for as long as it takes unless the run is called off."""
         answer = getattr(self._actor, method).remote(*args)
         while True:

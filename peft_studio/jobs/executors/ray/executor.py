@@ -148,7 +148,7 @@ class RayExecutor:
         pairs = zip(("cpus", "gpus"), self._request, strict=True)
         return [float(default if wanted.get(key) is None else wanted[key]) for key, default in pairs]
 
-    def _send(self, **command: Any) -> None:
+    def _send(self, **command: object) -> None:
         with self._lock:
             if not self.ready() or self._connection is None:
                 raise JobError(f"The Ray cluster cannot be reached. {self._problem}".rstrip())
@@ -183,18 +183,15 @@ class RayExecutor:
         self._connection, theirs = Pipe()
         command = [sys.executable, "-m", "peft_studio.jobs.executors.ray.bridge", str(self._home)]
         command += [str(theirs.fileno()), str(self._threads), self._address]
+        options: dict[str, Any] = {
+            "pass_fds": [theirs.fileno()],
+            "stdin": subprocess.DEVNULL,
+            "start_new_session": True,
+        }
         env = {**child_environment(1), "RAY_USAGE_STATS_ENABLED": "0"}
         try:
             with theirs, (self._home / "cache" / "ray.log").open("ab") as log:
-                self._bridge = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    env=env,
-                    pass_fds=[theirs.fileno()],
-                )
+                self._bridge = subprocess.Popen(command, stdout=log, stderr=log, env=env, **options)
         except OSError as exc:
             self._problem = f"its bridge cannot be started ({exc.strerror or exc})"
             return

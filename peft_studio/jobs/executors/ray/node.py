@@ -64,8 +64,9 @@ class NodeRun:
         top = tempfile.mkdtemp(prefix="run-", dir=base)  # a new one for every attempt: no two workers share it
         self.paths = paths = RunPaths(Path(top) / run_id)
         paths.root.mkdir()
-        others = (paths.config, paths.extended, paths.predicted, paths.claim, paths.exit, paths.events, paths.log)
-        self._not_sent = {path.name for path in (*others, paths.stop, paths.pause, paths.attempts)}
+        others = (paths.claim, paths.exit, paths.events, paths.log, paths.stop, paths.pause)
+        self._not_offered = {path.name for path in others}
+        self._sent: dict[str, Marks] = {}
         self._items: Items = {}
         self._supervisor: subprocess.Popen[bytes] | None = None
         guard = ["sh", "-c", _GUARD, top]
@@ -93,6 +94,7 @@ class NodeRun:
         for name, data in files.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(ray.get(data))
+        self._sent = {path.name: _marks(path) for path in root.iterdir()}
         env = {key: value for key, value in child_environment(threads).items() if not key.startswith("RAY_")}
         command = [sys.executable, "-m", module, str(root), "--threads", str(threads)]
         with self.paths.log.open("ab") as log:
@@ -125,7 +127,7 @@ class NodeRun:
         exit_info, claim = read_json(self.paths.exit), read_json(self.paths.claim)
         if claim is not None:
             claim["host"] = f"ray:{ray.get_runtime_context().get_node_id()}"
-        entries = [path for path in self.paths.root.iterdir() if path.name not in self._not_sent]
+        entries = [path for path in self.paths.root.iterdir() if path.name not in self._not_offered]
         complete = all([self._offer(path, fetched) for path in entries if not path.name.startswith(".")])
         grown = {name: _rest(self.paths.root / name, size) for name, size in sizes.items()}
         if not ended:
@@ -141,7 +143,7 @@ class NodeRun:
 
     def _offer(self, path: Path, fetched: Mapping[str, Marks]) -> bool:
         """Offers an item when it has changed and the last offer was fetched; whether the reader is up to date."""
-        has = fetched.get(path.name)
+        has = fetched.get(path.name, self._sent.get(path.name))
         if path.name in self._items and self._items[path.name][0] == has:
             del self._items[path.name]
         with contextlib.suppress(OSError):  # it changes this instant, and is looked at again soon

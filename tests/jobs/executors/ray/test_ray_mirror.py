@@ -194,7 +194,9 @@ def test_nothing_is_left_when_the_actor_has_gone(there: NodeRun, run: RunPaths) 
     text = json.loads(files["config.json"])
     text["name"] = json.dumps({"sleep": 0.01})
     text["config"]["training"]["max_steps"] = 100_000
-    there.begin("fake_worker", 1, "", {"config.json": node_module.ray.put(json.dumps(text).encode())})
+    sent = {"config.json": json.dumps(text).encode(), "checkpoint/state.json": b"{}"}
+    there.begin("fake_worker", 1, "", {name: node_module.ray.put(data) for name, data in sent.items()})
+    assert "checkpoint" not in look(there, Mirror(run)).items  # what was sent and is as it was need not come back
     wait_for(lambda: there.paths.events.exists() and b'"step"' in there.paths.events.read_bytes())
     supervisor = there._supervisor
     assert supervisor is not None and not there._has_ended()
