@@ -7,23 +7,24 @@ scheduler has them go on elsewhere from the last checkpoint that was mirrored.
 
 import contextlib
 import importlib.util
-import json
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import ConfigError, JobError
 from peft_studio.files import read_json
 from peft_studio.jobs.executors.base import Wait
-from peft_studio.jobs.executors.ray.board import BoardReader
 from peft_studio.processes.warm_client import child_environment
 from peft_studio.runs.claims import claimant_lives
 from peft_studio.runs.paths import RunPaths
 
 RETRY_PAUSE = 10.0  # seconds between two attempts to connect
+FRESH = 15.0  # seconds after which a bridge that tells nothing is not believed any more
 CLOSE_PATIENCE = 10.0  # seconds for the bridge to end
 _REQUIREMENT = "ray==2.60.*"
 
@@ -64,42 +65,41 @@ class RayExecutor:
         self._address = address
         self._request = request
         self.module = module
-        self._path = home / "cache" / "ray.json"
-        self._board = BoardReader(self._path)
         self._lock = threading.RLock()
         self._is_open = False
         self._bridge: subprocess.Popen[bytes] | None = None
-        self._spawned = float("-inf")
-        self._number = 0
-        self._asked: dict[str, int] = {}  # number of the command that starts a run
+        self._connection: Connection[Any, Any] | None = None
+        self._listener = threading.Thread()
+        self._spawned = self._heard = float("-inf")
+        self._nodes: list[tuple[list[float], list[float]]] = []  # what is free of each, and all; CPUs and GPUs
+        self._starting: dict[str, list[float]] = {}  # what the runs ask for that were started and are not claimed yet
         self._problem = ""
 
     def open(self) -> None:
         """Starts connecting."""
         with self._lock:
             self._is_open = True
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            (self._home / "cache").mkdir(parents=True, exist_ok=True)
             self._keep_bridge()
 
     def ready(self) -> bool:
         """Whether the cluster answers; tries again now and then when it does not."""
         with self._lock:
             self._keep_bridge()
-        return bool(self._board.read().get("attached"))
+            return time.monotonic() - self._heard < FRESH
 
     def must_wait(self, paths: RunPaths) -> Wait | None:
         """The cluster cannot be reached, or no node has enough CPUs and GPUs that are free."""
         if not self.ready():
             return Wait(f"waits for the Ray cluster{f': {self._problem}' if self._problem else ''}")
-        board, wanted = self._board.read(), self._requested(paths)
+        wanted = self._requested(paths)
         words = f"{wanted[0]:g} CPU" + (f" and {wanted[1]:g} GPU" if wanted[1] else "")
-        nodes = board.get("nodes", [])
-        if not any(_fits(wanted, node["all"]) for node in nodes):
+        nodes, starting = self._nodes, [taken for run, taken in list(self._starting.items()) if run != paths.id]
+        if not any(_fits(wanted, whole) for _, whole in nodes):
             return Wait(f"waits for the Ray cluster: no node has {words}", holds_up=False)
-        free = [list(node["free"]) for node in nodes]
-        for taken in self._not_placed(board, paths.id):
-            place = next((node for node in free if _fits(taken, node)), None)
-            if place is not None:
+        free = [list(left) for left, _ in nodes]
+        for taken in starting:
+            for place in [node for node in free if _fits(taken, node)][:1]:
                 place[:] = [have - want for have, want in zip(place, taken, strict=True)]
         if not any(_fits(wanted, node) for node in free):
             return Wait(f"waits for the Ray cluster: no node has {words} free")
@@ -111,45 +111,36 @@ class RayExecutor:
         Raises:
             JobError: The cluster cannot be reached.
         """
+        request = self._requested(paths)
         with self._lock:
-            self._asked[paths.id] = self._command(
-                do="start", run=paths.id, request=self._requested(paths), module=self.module
-            )
+            self._starting[paths.id] = request
+            try:
+                self._send(run=paths.id, start=(self.module, request))
+            except JobError:
+                self._starting.pop(paths.id, None)
+                raise
 
     def pending(self, paths: RunPaths) -> bool:
         """Whether what was started for this run may still claim it."""
-        number, board = self._asked.get(paths.id), self._board.read()
-        if number is None or not self.ready():
-            return number is not None
-        entry = board.get("runs", {}).get(paths.id)
-        if board["done"] < number or (entry is not None and "claim" not in entry):
-            return True
-        self._asked.pop(paths.id, None)
-        return False
+        return paths.id in self._starting
 
     def lives(self, paths: RunPaths, claim: dict[str, Any]) -> bool:
-        """Whether a claimant lives. While the cluster cannot be reached it is taken to: nothing else is known."""
+        """Whether a claimant lives; on the cluster, until the bridge writes how it ended, or that it is lost."""
         if not str(claim.get("host", "")).startswith("ray:"):
             return claimant_lives(paths, claim)
-        board = self._board.read()
-        if not board.get("attached"):
-            return True
-        found = board["runs"].get(paths.id, {}).get("claim")
-        return bool(found == [claim.get("pid"), claim.get("process_start")])
+        return not paths.exit.exists() and read_json(paths.claim) == claim
 
     def terminate(self, paths: RunPaths, force: bool) -> None:
         """Has the worker of a run ended on its node."""
         with contextlib.suppress(JobError):  # asked again soon
-            self._command(do="signal", run=paths.id, force=force)
+            self._send(run=paths.id, force=force)
 
     def close(self) -> None:
         """Ends the bridge; the runs go on, unless the cluster was started for this app only."""
         with self._lock:
             self._is_open = False
-            if self._bridge is not None:
-                self._end_bridge(self._bridge)
-                self._bridge, self._spawned = None, float("-inf")
-            self._path.unlink(missing_ok=True)
+            self._end_bridge()
+            self._spawned = float("-inf")
 
     def _requested(self, paths: RunPaths) -> list[float]:
         """CPUs and GPUs that a run asks for."""
@@ -157,66 +148,70 @@ class RayExecutor:
         pairs = zip(("cpus", "gpus"), self._request, strict=True)
         return [float(default if wanted.get(key) is None else wanted[key]) for key, default in pairs]
 
-    def _not_placed(self, board: dict[str, Any], but: str) -> list[list[float]]:
-        """What the runs ask for that were started and have no place yet, as far as is known."""
-        runs = board.get("runs", {})
-        found = [entry["request"] for run_id, entry in runs.items() if "claim" not in entry and run_id != but]
-        asked = [run_id for run_id, number in self._asked.items() if number > board["done"] and run_id not in runs]
-        return found + [self._requested(RunPaths(self._home / "runs" / run_id)) for run_id in asked if run_id != but]
-
-    def _command(self, **command: Any) -> int:
+    def _send(self, **command: object) -> None:
         with self._lock:
-            bridge = self._bridge
-            if bridge is None or bridge.stdin is None or not self.ready():
+            if not self.ready() or self._connection is None:
                 raise JobError(f"The Ray cluster cannot be reached. {self._problem}".rstrip())
-            self._number += 1
             try:
-                bridge.stdin.write(json.dumps({**command, "number": self._number}).encode() + b"\n")
-                bridge.stdin.flush()
+                self._connection.send(command)
             except OSError as exc:
                 raise JobError(f"The connection to the Ray cluster was lost: {exc.strerror or exc}.") from exc
-            return self._number
+
+    def _listen(self, connection: "Connection[Any, Any]") -> None:
+        """Notes what a bridge tells, until it ends."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                message = connection.recv()
+                self._problem = message.get("problem", "")
+                self._starting.pop(message.get("settled"), None)
+                if "nodes" in message:
+                    self._nodes, self._heard = message["nodes"], time.monotonic()
 
     def _keep_bridge(self) -> None:
         """Starts a bridge when there is none, but not too often."""
-        if not self._is_open or (self._bridge is not None and self._bridge.poll() is None):
+        if not self._is_open or self._listener.is_alive():
             return
         if self._bridge is not None:
-            self._problem = self._board.read().get("problem") or self._problem or "the connection was lost"
-            self._end_bridge(self._bridge)
-            self._bridge = None
-            self._path.unlink(missing_ok=True)
+            self._problem = self._problem or "the connection was lost"
+            self._end_bridge()
         if time.monotonic() - self._spawned > RETRY_PAUSE:
             self._spawned = time.monotonic()
-            self._asked.clear()
-            self._path.unlink(missing_ok=True)
+            self._starting.clear()
             self._spawn()
 
     def _spawn(self) -> None:
-        command = [sys.executable, "-m", "peft_studio.jobs.executors.ray.bridge", str(self._home), str(self._path)]
-        command += ["--address", self._address, "--threads", str(self._threads)]
+        self._connection, theirs = Pipe()
+        command = [sys.executable, "-m", "peft_studio.jobs.executors.ray.bridge", str(self._home)]
+        command += [str(theirs.fileno()), str(self._threads), self._address]
+        options: dict[str, Any] = {
+            "pass_fds": [theirs.fileno()],
+            "stdin": subprocess.DEVNULL,
+            "start_new_session": True,
+        }
+        env = {**child_environment(1), "RAY_USAGE_STATS_ENABLED": "0"}
         try:
-            with self._path.with_suffix(".log").open("ab") as log:
-                self._bridge = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    env={**child_environment(1), "RAY_USAGE_STATS_ENABLED": "0"},
-                )
+            with theirs, (self._home / "cache" / "ray.log").open("ab") as log:
+                self._bridge = subprocess.Popen(command, stdout=log, stderr=log, env=env, **options)
         except OSError as exc:
             self._problem = f"its bridge cannot be started ({exc.strerror or exc})"
+            return
+        self._listener = threading.Thread(target=self._listen, args=(self._connection,), daemon=True)
+        self._listener.start()
 
-    def _end_bridge(self, bridge: "subprocess.Popen[bytes]") -> None:
-        if bridge.stdin is not None:
-            with contextlib.suppress(OSError):
-                bridge.stdin.close()
+    def _end_bridge(self) -> None:
+        if self._bridge is None or self._connection is None:
+            return
+        with contextlib.suppress(OSError):
+            self._connection.send(None)
         try:
-            bridge.wait(CLOSE_PATIENCE)
+            self._bridge.wait(CLOSE_PATIENCE)
         except subprocess.TimeoutExpired:
-            bridge.kill()
-            bridge.wait()
+            self._bridge.kill()
+            self._bridge.wait()
+        self._listener.join()
+        self._connection.close()
+        self._bridge = self._connection = None
+        self._heard = float("-inf")
 
 
 def _fits(wanted: list[float], free: list[float]) -> bool:

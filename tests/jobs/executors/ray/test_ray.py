@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import pytest
 from job_kit import PRELOAD, lives, make_config, plan, read_events, wait_for
 
 from peft_studio.config.run_config import RunConfig, parse_config
-from peft_studio.errors import ConfigError
+from peft_studio.errors import ConfigError, JobError
 from peft_studio.files import read_json
 from peft_studio.jobs.executors.ray.executor import RayExecutor
 from peft_studio.jobs.manager import JobManager
 from peft_studio.processes.warm_client import WarmClient
+from peft_studio.runs.claims import write_exit
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunReader
 from peft_studio.runs.store import RunStore
@@ -48,7 +51,7 @@ def make_ray(home: Path, ray_cluster: Any) -> Iterator[Make]:
 
     yield make
     base = Path(f"/tmp/peft-studio-{(home / 'ray-name').read_text()}")
-    wait_for(lambda: not list(base.glob("runs/*")), PATIENCE)
+    wait_for(lambda: not list(base.glob("run-*")), PATIENCE)
     shutil.rmtree(base, ignore_errors=True)
     for manager in made:
         manager.close()
@@ -160,17 +163,69 @@ def _change_model(paths: RunPaths, model: str) -> None:
 
 def test_a_node_that_cannot_run_it_says_why(home: Path) -> None:
     pytest.importorskip("ray")
-    from peft_studio.jobs.executors.ray.board import Board, BoardReader
-    from peft_studio.jobs.executors.ray.link import Link, Work
+    from peft_studio.jobs.executors.ray.bridge import refuse
 
-    (home / "cache").mkdir(parents=True)
     run = RunStore(home / "runs").create(make_config())
-    board = Board(home / "cache" / "ray.json")
-    link = Link(Work(board, "p", 1), run, start=("fake_worker", [0.5, 0.0]))
-    assert BoardReader(board.path).read()["runs"] == {run.id: {"request": [0.5, 0.0]}}
-    link._refuse("The base model's folder /x does not exist on the Ray node n.")
+    refuse(run, "The base model's folder /x does not exist on the Ray node n.")
     info = RunReader(run).info()
     assert (info.status, info.reason) == ("failed", "The base model's folder /x does not exist on the Ray node n.")
+
+
+FAKE_BRIDGE = """
+import sys
+from multiprocessing.connection import Connection
+app = Connection(int(sys.argv[2]))
+app.send({"nodes": [([1.0, 0.0], [1.0, 0.0])]})
+while command := app.recv():
+    if command.get("force"):
+        app.send({"settled": command["run"]})
+"""
+
+
+@pytest.fixture
+def fake_bridge(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayExecutor]:
+    """An executor with one CPU on a cluster that settles what is terminated by force. Needs no Ray."""
+    real = subprocess.Popen
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: True)
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **options: real([command[0], "-c", FAKE_BRIDGE, *command[3:]], **options)
+    )
+    executor = RayExecutor(home, 1, request=(0.6, 0.0))
+    executor.open()
+    wait_for(executor.ready)
+    yield executor
+    executor.close()
+
+
+def test_a_run_without_a_place_counts_until_it_is_settled(fake_bridge: RayExecutor, home: Path) -> None:
+    one, other = (RunStore(home / "runs").create(make_config()) for _ in range(2))
+    assert fake_bridge.must_wait(one) is None
+    fake_bridge.start(one)
+    assert fake_bridge.pending(one) and fake_bridge.must_wait(one) is None
+    wait = fake_bridge.must_wait(other)
+    assert wait is not None and "no node has 0.6 CPU free" in wait.reason
+    fake_bridge.terminate(one, force=True)
+    wait_for(lambda: not fake_bridge.pending(one) and fake_bridge.must_wait(other) is None)
+
+
+def test_what_a_silent_bridge_told_is_not_believed(
+    fake_bridge: RayExecutor, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the clock on the wall says; and while nothing is known, claimants live."""
+    run = RunStore(home / "runs").create(make_config())
+    real, clock = time.time, time.monotonic
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    assert fake_bridge.ready()
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 16)
+    assert not fake_bridge.ready() and fake_bridge.must_wait(run) is not None
+    with pytest.raises(JobError, match="cannot be reached"):
+        fake_bridge.start(run)
+    assert not fake_bridge.pending(run)
+    claim = {"host": "ray:abc", "pid": os.getpid(), "process_start": 1.0, "actor": "a"}
+    run.claim.write_text(json.dumps(claim))
+    assert fake_bridge.lives(run, claim) and not fake_bridge.lives(run, {**claim, "actor": "b"})
+    write_exit(run, code=0, signal=None)
+    assert not fake_bridge.lives(run, claim)
 
 
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +247,7 @@ def test_a_cluster_that_cannot_be_reached(home: Path) -> None:
         )
         assert wait.reason.startswith("waits for the Ray cluster: ") and "127.0.0.1" in wait.reason
         claim = {"host": "ray:abc", "pid": os.getpid(), "process_start": 1.0}
+        run.claim.write_text(json.dumps(claim))
         assert executor.lives(run, claim)  # nothing is known of it
     finally:
         executor.close()
