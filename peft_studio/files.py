@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,9 +37,9 @@ def _plain(path: str, flags: int) -> int:
     raise OSError(errno.EINVAL, "It is no plain file", path)
 
 
-def search_path() -> str:
+def search_path(env: Mapping[str, str]) -> str:
     """``PYTHONPATH`` for a process of ours, which is to find this package from any folder."""
-    return os.pathsep.join(filter(None, (_PACKAGE_PARENT, os.environ.get("PYTHONPATH"))))
+    return os.pathsep.join(filter(None, (_PACKAGE_PARENT, env.get("PYTHONPATH"))))
 
 
 def usable_log(path: Path) -> Path:

@@ -164,7 +164,7 @@ class Fetcher:
         return subprocess.Popen(
             [*argv, f"--config={fetch.config}", "--json"],
             stdin=subprocess.DEVNULL, stdout=result, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
-            env={**os.environ, **_QUIET, "PYTHONPATH": search_path()}, start_new_session=True,
+            env={**os.environ, **_QUIET, "PYTHONPATH": search_path(os.environ)}, start_new_session=True,
         )  # fmt: skip
 
     def _give_up(self, fetch: Fetch, process: "subprocess.Popen[str]") -> None:

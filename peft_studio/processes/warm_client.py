@@ -34,7 +34,7 @@ def child_environment(threads: int) -> dict[str, str]:
         **waiting,
         **few_kernels,
         **os.environ,
-        "PYTHONPATH": search_path(),
+        "PYTHONPATH": search_path(os.environ),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",

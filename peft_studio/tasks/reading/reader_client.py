@@ -76,7 +76,7 @@ def ask_reader(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
         DataError: It takes too long, or was ended.
     """
     # The other allocators of Arrow reserve far more than they use, which the limit would count.
-    settings = {"PYTHONPATH": search_path(), "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": search_path(os.environ), "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "peft_studio.tasks.reading"],
