@@ -102,8 +102,7 @@ ADALORA = Method(
         "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning", "Zhang et al.", 2023, "2303.10512"
     ),
     params=AdaLoraParams,
-    learning_rate=1e-2,
-    learning_rate_large=5e-4,
+    learning_rate=1e-2, learning_rate_large=5e-4,
     learning_rate_source="https://arxiv.org/abs/2303.10512 (table 8: 5e-4 to 2e-3)",
     attach=_attach,
     penalty=_orthogonality,

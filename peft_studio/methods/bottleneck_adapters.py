@@ -79,13 +79,12 @@ HOULSBY = Method(
     count=_COUNT + "two per block.",
     paper=arxiv("Parameter-Efficient Transfer Learning for NLP", "Houlsby et al.", 2019, "1902.00751"),
     params=HoulsbyParams,
-    learning_rate=5e-3,
-    learning_rate_large=5e-4,
+    learning_rate=5e-3, learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
     attach=_behind(lambda layout: (*layout.attention_output, layout.mlp_output)),
     mixed_batch=True,
     adds_latency=True,
-)
+)  # fmt: skip
 
 PFEIFFER = Method(
     name="pfeiffer",
@@ -102,8 +101,7 @@ PFEIFFER = Method(
         "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", "Pfeiffer et al.", 2020, "2005.00247"
     ),
     params=PfeifferParams,
-    learning_rate=5e-3,
-    learning_rate_large=5e-4,
+    learning_rate=5e-3, learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
     attach=_behind(lambda layout: (layout.mlp_output,)),
     mixed_batch=True,
@@ -127,8 +125,7 @@ PARALLEL = Method(
     count=_COUNT + "one per block.",
     paper=arxiv("Towards a Unified View of Parameter-Efficient Transfer Learning", "He et al.", 2021, "2110.04366"),
     params=ParallelParams,
-    learning_rate=5e-3,
-    learning_rate_large=5e-4,
+    learning_rate=5e-3, learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
     attach=_behind(lambda layout: (layout.mlp_output,), parallel=True),
     mixed_batch=True,

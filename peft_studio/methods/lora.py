@@ -65,11 +65,10 @@ LORA = Method(
     count=r"$\sum r\,(n + m)$ over the chosen layers with $n$ inputs and $m$ outputs; DoRA adds $m$ each.",
     paper=arxiv("LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "2106.09685"),
     params=LoraParams,
-    learning_rate=1e-2,
-    learning_rate_large=2e-4,
+    learning_rate=1e-2, learning_rate_large=2e-4,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-4 at 3 B, rank 32)",
     tags=("rsLoRA", "DoRA", "low rank"),
     attach=_attach,
     mergeable=True,
     mixed_batch=True,
-)
+)  # fmt: skip

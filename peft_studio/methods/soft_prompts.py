@@ -116,8 +116,7 @@ PROMPT = Method(
         "The Power of Scale for Parameter-Efficient Prompt Tuning", "Lester, Al-Rfou, Constant", 2021, "2104.08691"
     ),
     params=PromptParams,
-    learning_rate=5e-2,
-    learning_rate_large=1e-2,
+    learning_rate=5e-2, learning_rate_large=1e-2,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-3 at 3 B; small models "
     "want more)",
     tags=("soft prompt",),
@@ -142,14 +141,13 @@ P_TUNING = Method(
     count=r"$t\,d + (d h + h) + (h^2 + h) + (h d + d)$ for $t$ virtual tokens and a network of width $h$.",
     paper=arxiv("GPT Understands, Too", "Liu et al.", 2021, "2103.10385"),
     params=PTuningParams,
-    learning_rate=5e-3,
-    learning_rate_large=1e-3,
+    learning_rate=5e-3, learning_rate_large=1e-3,
     learning_rate_source="chosen by the project: PEFT's comparison trains it at 1e-4",
     attach=_attach_p_tuning,
     adds_latency=True,
     caveat="What is saved is smaller than what trains: the network is left out.",
     tags=("soft prompt", "prompt encoder"),
-)
+)  # fmt: skip
 
 PREFIX = Method(
     name="prefix",
@@ -166,8 +164,7 @@ PREFIX = Method(
     r"width $h$: $t\,d + d h + h + 2 L d_{kv} (h + 1)$.",
     paper=arxiv("Prefix-Tuning: Optimizing Continuous Prompts for Generation", "Li, Liang", 2021, "2101.00190"),
     params=PrefixParams,
-    learning_rate=3e-2,
-    learning_rate_large=5e-3,
+    learning_rate=3e-2, learning_rate_large=5e-3,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-3; zero start)",
     tags=("soft prompt", "key-value cache"),
     attach=_attach_prefix,
