@@ -27,7 +27,7 @@ def memory_wait(which: str, needed: float, free: float) -> Wait:
 class Executor(Protocol):
     """Starts and ends the process of a run. The run's folder, not this object, says how the run is doing.
 
-    ``tests/jobs/test_executors.py`` says what every implementation must do.
+    ``tests/jobs/executors/test_executors.py`` says what every implementation must do.
 
     Attributes:
         is_here: Whether workers take this machine's memory and cores, so that the app's limits apply to them.

@@ -22,7 +22,7 @@ from typing import Any
 
 import ray
 from ray._private.state import available_resources_per_node  # the public function adds the nodes up
-from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, ObjectLostError, RayError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayError
 
 from peft_studio.errors import ModelError, StudioError
 from peft_studio.files import atomic_write, read_json
@@ -39,7 +39,7 @@ KINDS = ("CPU", "GPU")
 TICK = 0.25  # seconds between two looks at the nodes
 POLL = 0.2  # seconds between two questions to a run's actor
 FETCH_SECONDS = 1.0  # for checkpoints and adapters, between two looks at the events
-RETRY_PAUSE = 2.0  # seconds after a failure that may pass: a full disk, a node that does not answer
+RETRY_PAUSE = 2.0  # seconds after a failure that may pass: a full disk, a node that does not answer, or has no room
 KNOCK_PATIENCE = 5.0  # seconds for a cluster to take a connection
 TIDY_SECONDS = 5.0  # for the end of an earlier attempt at a run
 PACKAGE = Path(__file__).resolve().parents[3]
@@ -182,7 +182,9 @@ class Link(threading.Thread):
         try:
             self._look(mirror)
             time.sleep(POLL)
-        except (OSError, StudioError, ActorUnavailableError, ObjectLostError) as exc:
+        except ActorDiedError:
+            raise
+        except (OSError, StudioError, RayError) as exc:
             print(f"{self.paths.id}: {_first_line(exc)}; tried again", file=sys.stderr, flush=True)
             time.sleep(RETRY_PAUSE)
 
