@@ -48,7 +48,7 @@ def ours(manager: JobManager) -> list[Route]:
 
 
 def filled(route: Route) -> str:
-    return route.path.format(run_id="nothing", action="explode", ticket="nothing", name="nothing.js")
+    return route.path.format(run_id="nothing", action="explode", ticket="nothing", version="0", name="nothing.js")
 
 
 def test_every_route_is_made_by_the_wrapper() -> None:
