@@ -91,7 +91,7 @@ INSIDES: dict[str, str] = {
     "accelerate.utils": "get_balanced_memory",
     # ray
     "ray._private.state": "available_resources_per_node",
-    "ray.exceptions": "ActorDiedError GetTimeoutError ObjectLostError RayError",
+    "ray.exceptions": "ActorDiedError GetTimeoutError RayError",
     # datasets, huggingface_hub
     "datasets.ClassLabel": "names",
     "huggingface_hub.constants": "HF_HUB_OFFLINE ENDPOINT",
