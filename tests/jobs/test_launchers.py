@@ -98,3 +98,6 @@ def test_on_a_cluster(home: Path, ray_cluster: Any) -> None:
     assert info.status == "finished" and info.step == 5
     assert str((read_json(paths.claim) or {})["host"]).startswith("ray:")
     assert not has_app(home)
+    there = Path(f"/tmp/peft-studio-{(home / 'ray-name').read_text()}")
+    wait_for(lambda: not list(there.glob("run-*")))
+    there.rmdir()
