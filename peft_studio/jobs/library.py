@@ -71,7 +71,7 @@ class RunLibrary:
             RunNotFoundError: No run has this id.
         """
         status = self._index.get(run_id).status
-        with self._index.folds.reading(self.store.paths(run_id), RunProgress, StepFigures) as fold:
+        with self._index.folds.reading(self.store.paths(run_id), StepFigures, RunProgress) as fold:
             return diagnose(read_evidence(fold, status))
 
     def clone(self, run_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""which files of a run that is over cannot be read, in words: what the run doctor says of a broken folder."""
+"""Which files of a run that is over cannot be read, in words: what the run doctor says of a broken folder."""
 
 import os
 from collections.abc import Iterator
@@ -89,6 +89,3 @@ def _check_checkpoint(folder: Path) -> None:
             raise CheckpointError(f"its file {name} is damaged")
         if whole(file.get("bytes")) != (folder / name).stat().st_size:
             raise CheckpointError(f"its file {name} has another length than when it was written")
-
-
-__all__ = ["damaged_files"]
