@@ -51,7 +51,7 @@ class RunLibrary:
     def findings(self, run_id: str) -> tuple[Finding, ...]:
         """What the doctor says about a run, as far as it has come; see `doctor.diagnose`."""
         status = self._index.get(run_id).status
-        with self._index.folds.reading(self._store.paths(run_id), RunProgress, StepFigures) as fold:
+        with self._index.folds.reading(self._store.paths(run_id), StepFigures, RunProgress) as fold:
             return diagnose(read_evidence(fold, status))
 
     def clone(self, run_id: str) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ LARGEST = sys.float_info.max  # a whole number can be larger, and then is no flo
 MOST = 2**53  # JavaScript counts exactly up to here
 # What `EventWriter` puts at the start of a step's line: most lines of a log are told apart without parsing them.
 STEP_PREFIX = b'{"v":1,"kind":"step",'
-STARTED_PREFIX = b'{"v":1,"kind":"started",'
 
 Event = dict[str, Any]
+_KIND = itemgetter("kind")
+_OTHER_LINE = re.compile(b"\\n(?!" + re.escape(STEP_PREFIX) + b")(.*)")  # ten times faster than with ^
 
 
 class Piece:
@@ -43,7 +46,7 @@ class Piece:
         """The events among the lines: parsed in one go, unless one of them is torn or no event."""
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             events = loads(b"[" + self.data[:-1].replace(b"\n", b",") + b"]")
-            if len(events) == self.data.count(b"\n") and {type(event["kind"]) for event in events} == {str}:
+            if len(events) == self.data.count(b"\n") and {*map(type, map(_KIND, events))} == {str}:
                 return list(events)
         return parse_events(self.lines)
 
@@ -51,10 +54,24 @@ class Piece:
     def stretches(self) -> list[list[Event]]:
         """The events in lists that hold either nothing but steps or a single other event."""
         found, begin = [], 0
-        for place in [place for place, event in enumerate(self.events) if event["kind"] != "step"]:
+        for place in [place for place, kind in enumerate(map(_KIND, self.events)) if kind != "step"]:
             found += [self.events[begin:place], self.events[place : place + 1]]
             begin = place + 1
         return [stretch for stretch in (*found, self.events[begin:]) if stretch]
+
+    @property
+    def outline(self) -> Sequence[Sequence[bytes | Event]]:
+        """`stretches` in which steps are left as lines, unless somebody has had all of them parsed already."""
+        if "events" in self.__dict__:
+            return self.stretches
+        first = b"" if self.data.startswith(STEP_PREFIX) else self.data[: self.data.index(b"\n")]
+        found: list[Sequence[bytes | Event]] = [parse_events([first])]
+        begin = len(first) + 1 if first else 0
+        for other in _OTHER_LINE.finditer(self.data, len(first)):  # the last newline is one with nothing behind it
+            steps = self.data[begin : other.start()].split(b"\n") if begin < other.start() else []
+            found += [steps, parse_events([other[1]])]
+            begin = other.end() + 1
+        return [stretch for stretch in found if stretch]
 
 
 class LogFollower:

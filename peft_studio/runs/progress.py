@@ -1,20 +1,16 @@
 """How far a run has come: what its events add up to, as the list, the details, the doctor and the export need it."""
 
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from peft_studio.runs.event_log import STARTED_PREFIX, STEP_PREFIX, Event, Piece, number, parse_events, whole
+from peft_studio.runs.event_log import Event, Piece, number, parse_events, whole
 
 ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
 RECENT_STEPS = 64  # steps that the current speed is taken from
-# Newline first: that is looked for ten times faster than the start of a line.
-_STEP_LINE = re.compile(b"\\n(" + re.escape(STEP_PREFIX) + b".*)")
-_OTHER_LINE = re.compile(b"\\n(?!" + re.escape(STEP_PREFIX) + b")(.*)")
 
 
 class RunProgress:
@@ -51,28 +47,18 @@ class RunProgress:
         self._idle = 0.0  # seconds in which no process worked on the run
         self._last_work = 0.0  # time of the latest event that is not a stage
         self._first_stage = -math.inf  # time of the first stage since then; before it, of none
-        self._recent: deque[bytes] = deque(maxlen=RECENT_STEPS)  # lines of that process's steps
+        self._recent: deque[bytes | Event] = deque(maxlen=RECENT_STEPS)  # steps of that process
 
     def read(self, piece: Piece) -> None:
-        """Takes new lines of the log; of a process's steps only the first and the latest are parsed."""
-        data = b"\n" + piece.data[:-1]
-        others = [(found.start(), found[1]) for found in _OTHER_LINE.finditer(data)]
-        starts = [place for place, line in others if line.startswith(STARTED_PREFIX)]
-        for begin, end in zip([0, *starts], [*starts, len(data)], strict=True):
-            self._read_process(data[begin:end], [line for place, line in others if begin <= place < end])
-
-    def _read_process(self, data: bytes, others: list[bytes]) -> None:
-        """Takes lines that begin with a newline each; ``others`` are those of them that are no steps."""
-        lines = data.rsplit(b"\n", RECENT_STEPS + len(others))[1:]
-        steps = [line for line in lines if line.startswith(STEP_PREFIX)]
-        begin = int(data.startswith(b"\n" + STARTED_PREFIX))
-        events = parse_events(others[:begin])
-        if begin or self._first_step is None:
-            events += _parsed_step(found[1] for found in _STEP_LINE.finditer(data))
-        events += [*_parsed_step(reversed(steps)), *parse_events(others[begin:])]
-        for event in events:
-            self._take(event)
-        self._recent.extend(steps[-RECENT_STEPS:])
+        """Takes new lines of the log; of steps that follow each other only the first and the latest are parsed."""
+        for stretch in piece.outline:
+            if not isinstance(stretch[0], bytes) and stretch[0]["kind"] != "step":
+                self._take(stretch[0])
+                continue
+            first = _parsed_step(stretch) if self._first_step is None else []
+            for step in (*first, *_parsed_step(reversed(stretch))):
+                self._take(step)
+            self._recent.extend(stretch[-RECENT_STEPS:])
 
     def _take(self, event: Event) -> None:
         time_ = number(event.get("t"))
@@ -160,9 +146,9 @@ class RunProgress:
         return max(0.0, (max_steps - self._at) * pace - (since if 0 < since < ODD_PAUSE else 0.0))
 
 
-def _parsed_step(lines: Iterable[bytes]) -> list[Event]:
-    """The first step among some steps' lines that is neither torn nor odd, if there is one."""
-    found = (event for line in lines for event in parse_events([line]))
+def _parsed_step(steps: Iterable[bytes | Event]) -> list[Event]:
+    """The first of some steps, parsed or not, that is neither torn nor odd; if there is one."""
+    found = (event for step in steps for event in (parse_events([step]) if isinstance(step, bytes) else [step]))
     return list(islice((event for event in found if whole(event.get("step")) is not None), 1))
 
 

@@ -5,7 +5,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from peft_studio.runs.event_log import PIECE_BYTES, LogFollower, Piece, last_event, parse_events
+import pytest
+
+from peft_studio.runs.event_log import PIECE_BYTES, STEP_PREFIX, LogFollower, Piece, last_event, parse_events
 from peft_studio.runs.events import EventWriter
 
 
@@ -92,3 +94,14 @@ def test_stretches_are_steps_together_and_all_else_alone() -> None:
     piece = Piece(b"".join(b'{"kind":"%s"}\n' % kind.encode() for kind in kinds))
     found = [[event["kind"] for event in stretch] for stretch in piece.stretches]
     assert found == [["step", "step"], ["eval"], ["note"], ["step"], ["stage"]]
+
+
+@pytest.mark.parametrize("kinds", ["s", "o", "so", "os", "sso", "oosssoos", "x", "xsxoxs", "", "sxs"])
+def test_an_outline_is_the_same_whether_steps_are_parsed_or_not(kinds: str) -> None:
+    lines = {"s": STEP_PREFIX + b'"step":%d}', "o": b'{"v":1,"kind":"note","step":%d}', "x": b"torn %d"}
+    data = b"".join(lines[kind] % place + b"\n" for place, kind in enumerate(kinds)) or b"\n"
+    rough, parsed = Piece(data), Piece(data)
+    assert len(parsed.events) == len(kinds) - kinds.count("x")
+    flat = [item for stretch in rough.outline for item in stretch]
+    assert [item if isinstance(item, dict) else parse_events([item])[0] for item in flat] == parsed.events
+    assert [item for stretch in parsed.outline for item in stretch] == parsed.events
