@@ -45,7 +45,7 @@ def test_the_list_is_as_it_was(manager: JobManager) -> None:
     assert [{key: info[key] for key in old} for info, old in zip(infos, TOLD["list"], strict=True)] == TOLD["list"]
     assert sorted(info["status"] for info in infos) == ["failed", "finished", "finished", "queued", "stopped"]
     again = JobManager(manager.settings)  # from the cache that was just written
-    assert [plain(info.to_dict()) for info in again.list()] == infos
+    assert [plain(info.to_dict()) for info in again.library.list()] == infos
 
 
 @pytest.mark.parametrize("run", RUNS)

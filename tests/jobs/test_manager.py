@@ -212,7 +212,7 @@ def test_full_disk_at_submit(manager: JobManager, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "open", full)
         with pytest.raises(StorageError, match="No space left"):
             manager.submit(make_config())
     assert manager.library.list() == [] and list(manager.store.root.iterdir()) == []
