@@ -2,8 +2,7 @@
 
 It is the only one that loads Ray, because Ray ends a process whose cluster has gone. It takes the app's commands from
 a connection; when that ends, so does the bridge, and the runs go on. It tells the ``nodes`` (free and all CPUs and
-GPUs of each, also as a sign of life), runs that are ``settled`` (claimed, or not to be claimed any more), and the
-``problem`` by which it ends.
+GPUs of each, also as a sign of life), runs that are ``settled`` (no more to be claimed), and why it ends: ``problem``.
 """
 
 import contextlib
@@ -43,6 +42,7 @@ RETRY_PAUSE = 2.0  # seconds after a failure that may pass: a full disk, a node 
 KNOCK_PATIENCE = 5.0  # seconds for a cluster to take a connection
 TIDY_SECONDS = 5.0  # for the end of an earlier attempt at a run
 PACKAGE = Path(__file__).resolve().parents[3]
+Start = tuple[str, list[float]]  # the module that the node is to run, and the CPUs and GPUs that it takes
 
 
 class _CalledOffError(Exception):
@@ -78,8 +78,8 @@ class Bridge:
 
     def serve(self) -> None:
         """Takes over the runs of this home, also those that are lost, and obeys until the app has had enough."""
-        runs = [RunPaths(path) for path in self._runs.glob("*")]
-        claims = [read_json(paths.claim) or {} for paths in runs if not paths.exit.exists()]
+        unended = (run for run in map(RunPaths, self._runs.glob("*")) if not run.exit.exists())
+        claims = [read_json(run.claim) or {} for run in unended]
         for name in sorted({*ray.util.list_named_actors(), *(str(claim.get("actor")) for claim in claims)}):
             if name.startswith(f"{self.prefix}/"):
                 self._links.append(Link(self, RunPaths(self._runs / name.split("/")[1]), name))
@@ -92,13 +92,15 @@ class Bridge:
                         break
                     self._carry_out(**command)
         self.closing = True
+        for link in (link for link in self._links if link.paths.exit.exists()):
+            link.join(TIDY_SECONDS)  # it ends the run's actor, or the run's folder would stay on the node
 
     def _look_at_nodes(self) -> None:
         free = available_resources_per_node()
         nodes = [(free.get(node["NodeID"], {}), node["Resources"]) for node in ray.nodes() if node["Alive"]]
         self.tell(nodes=[[[part.get(kind, 0.0) for kind in KINDS] for part in node] for node in nodes])
 
-    def _carry_out(self, run: str, start: tuple[str, list[float]] | None = None, force: bool = False) -> None:
+    def _carry_out(self, run: str, start: Start | None = None, force: bool = False) -> None:
         """Starts a run, given the module and the CPUs and GPUs, or has its worker ended."""
         paths = RunPaths(self._runs / run)
         links = [link for link in self._links if link.paths == paths and link.is_alive()]
@@ -127,9 +129,7 @@ class Link(threading.Thread):
         force: Whether to kill the worker or to ask it to end; None for neither.
     """
 
-    def __init__(
-        self, bridge: Bridge, paths: RunPaths, name: str, start: tuple[str, list[float]] | None = None
-    ) -> None:
+    def __init__(self, bridge: Bridge, paths: RunPaths, name: str, start: Start | None = None) -> None:
         super().__init__(name=f"link {paths.id}", daemon=True)
         self.paths = paths
         self.force: bool | None = None
