@@ -54,12 +54,21 @@ class Turns:
         if self._left > 0:
             return
         if self._left == 0:
+            synchronize()
             seconds = time.perf_counter() - self._begun
             work = time.process_time() - self._worked
             say({"seconds": seconds, "work": work, "tokens": self.tokens - self._before})
         self._left = int(input())
         self._before, self._worked = self.tokens, time.process_time()
         self._begun = time.perf_counter()
+
+
+def synchronize() -> None:
+    """Waits for what a GPU has been given to do."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def say(message: dict[str, Any]) -> None:
@@ -114,7 +123,7 @@ def validation_loss(model: Any, options: argparse.Namespace) -> float:
     tokenizer = load_tokenizer(options.model)
     form = Continuation(tokenizer)
     examples = form.encode(get_task("bistro").load("validation")[: options.validation], 256).examples
-    model = model.to(torch.float32).eval()
+    model = model.to("cpu", torch.float32).eval()
     found = measure_loss(model, form, evaluation_batches(examples, form), lambda: False)
     assert found is not None
     return found.loss
@@ -146,7 +155,7 @@ def ours(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, i
     settings |= {"seed": options.seed, "warmup_steps": 0, "precision": precision, "eval_every": 1_000_000}
     settings |= json.loads(options.set)
     method = {"name": options.method}
-    config = parse_config({"model": {"id": options.model}, "method": method, "training": settings})
+    config = parse_config({"model": {"id": options.model}, "method": method, "training": settings, "resources": {"device": options.device}})
     told = StepCallback.on_step_end
 
     def on_step_end(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -183,7 +192,7 @@ def plain_arguments(options: argparse.Namespace, folder: str) -> dict[str, Any]:
     return {
         "output_dir": folder, "max_steps": options.steps, "per_device_train_batch_size": options.batch_size,
         "learning_rate": options.lr, "save_strategy": "no", "report_to": "none", "seed": options.seed,
-        "use_cpu": True, "disable_tqdm": True,
+        "use_cpu": options.device == "cpu", "disable_tqdm": True,
     }  # fmt: skip
 
 
@@ -346,6 +355,7 @@ def with_common(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, help="as the app recommends for a model of this size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for all")
     parser.add_argument("--set", default="{}", help="training settings of ours, as JSON")
     parser.add_argument("--method", default="lora", help="of ours")
     parser.add_argument("--validation", type=int, default=VALIDATION_ROWS)
@@ -378,7 +388,7 @@ def race(names: list[str], options: argparse.Namespace) -> list[Child]:
     """Lets all take turns; returns them with what came of it."""
     given = [
         f"--{key.replace('_', '-')}={getattr(options, key)}"
-        for key in ("model", "steps", "turn", "batch_size", "lr", "seed", "threads", "set", "method", "validation")
+        for key in ("model", "steps", "turn", "batch_size", "lr", "seed", "threads", "set", "method", "validation", "device")
     ]
     pythons = {name: options.trl_python if name.startswith("trl") else sys.executable for name in names}
     children = [Child(name, python, options.threads, given) for name, python in pythons.items()]
