@@ -29,7 +29,7 @@ import psutil
 import torch
 
 from peft_studio.config.resolved_run import resolve
-from peft_studio.config.run_config import DEFAULT_MODEL, parse_config
+from peft_studio.config.run_config import DEFAULT_MODEL, RunConfig, parse_config
 from peft_studio.config.sampling import parse_sampling
 from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.methods import METHODS
@@ -37,7 +37,7 @@ from peft_studio.runs.store import RunStore
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.estimates.estimate import estimate
-from peft_studio.training.estimates.preview import preview
+from peft_studio.training.estimates.preview import encode_ahead, preview
 from peft_studio.training.inference.classify import label_columns
 from peft_studio.training.inference.generate import Column, stream_columns
 from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, ModelPool, columns_of, common_variant
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
 LONGEST_PAUSE = 2.0  # seconds that text waits for estimates at most
+CALM_SECONDS = 1.0  # without a change of the form, after which its rows are tokenized
 QUIET_START = 20.0  # seconds after which rows are made that nobody has asked for yet
 
 
@@ -85,6 +86,8 @@ class Engine:
 
     def __init__(self, home: Path) -> None:
         self._store = RunStore(home / "runs")
+        self._cache = home / "cache"
+        self._ahead: threading.Timer | None = None
         self._pool = ModelPool()
         self._estimates: LRUCache[str, dict[str, Any]] = LRUCache(256)
         self._urgent = Urgent()
@@ -119,6 +122,16 @@ class Engine:
         config = parse_config(request.get("config"))
         with self._urgent:
             yield self._estimates.get(config.model_dump_json(), lambda: estimate(resolve(config)))
+        if self._ahead:
+            self._ahead.cancel()
+        self._ahead = threading.Timer(CALM_SECONDS, self._encode_ahead, [config])
+        self._ahead.daemon = True
+        self._ahead.start()
+
+    def _encode_ahead(self, config: RunConfig) -> None:
+        self._urgent.give_way()
+        with contextlib.suppress(StudioError):  # who starts such a run is told
+            encode_ahead(resolve(config), self._cache)
 
     def _preview(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield preview(resolve(parse_config(request.get("config"))))

@@ -14,7 +14,7 @@ import torch
 from peft_studio.config.sections import TrainingConfig
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.models.layouts import Layout
-from peft_studio.training.fast.compare import SHARE
+from peft_studio.training.fast.compare import ROWS
 from peft_studio.training.fast.kernels import HEAD_BYTES, SHORT
 from peft_studio.training.fast.llama import MEMORY_BYTES
 from peft_studio.training.formats.formats import ANSWER_ROWS, evaluation_tokens
@@ -184,11 +184,11 @@ def activation_bytes(widths: Widths, weights: Weights, training: TrainingConfig,
 def check_bytes(widths: Widths, weights: Weights, training: TrainingConfig, rows: RowLengths) -> int:
     """What the check of the fast path needs before the first step: the gradients of both ways, and the library's pass.
 
-    That pass is in float32 and over a share of a batch, so only batches of very few rows make it the peak.
+    That pass is in float32 and over two rows, so only batches of very few rows make it the peak.
     """
     if not weights.fast or training.gradient_checkpointing:
         return 0
-    few = training.model_copy(update={"batch_size": max(1, training.batch_size // SHARE), "precision": "fp32"})
+    few = training.model_copy(update={"batch_size": min(ROWS, training.batch_size), "precision": "fp32"})
     library = replace(weights, fast=False, remembered=0)
     return 2 * BYTES * weights.trainable + int(SLACK * activation_bytes(widths, library, few, rows))
 

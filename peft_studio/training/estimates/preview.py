@@ -6,16 +6,19 @@ training uses, so what is shown as cut is what training cuts.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import DataError
+from peft_studio.models.layouts import Layout
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.formats.rows import EncodedExample, EncodedRows
 from peft_studio.training.formats.target_logits import context_of, row_limit
+from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import load_config, load_tokenizer
 
 if TYPE_CHECKING:
@@ -44,11 +47,7 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
         ModelError: The model cannot be read.
     """
     config, task = run.config, run.task
-    model = load_config(config.model.id)
-    layout = run.layout_of_type(model.model_type)
-    form = format_for(layout, load_tokenizer(config.model.id), task.labels)
-    context = config.lsg.length if config.lsg else context_of(model)
-    length = row_limit(config.training.max_length, context, getattr(config.method, "virtual_tokens", 0))
+    layout, form, length = _form_of(run)
     rows = {split: task.load(split) for split in SPLITS}
     used = {
         split: some_rows(found, MAX_ROWS if split == "train" else config.training.eval_rows)
@@ -66,6 +65,29 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
         "labels": _labels(task, rows),
         **_notes(config),
     }
+
+
+def _form_of(run: ResolvedRun) -> tuple[Layout, Format, int]:
+    """The model's layout, how rows become tokens for it, and of how many tokens the longest may be."""
+    config = run.config
+    model = load_config(config.model.id)
+    layout = run.layout_of_type(model.model_type)
+    form = format_for(layout, load_tokenizer(config.model.id), run.task.labels)
+    context = config.lsg.length if config.lsg else context_of(model)
+    return layout, form, row_limit(config.training.max_length, context, getattr(config.method, "virtual_tokens", 0))
+
+
+def encode_ahead(run: ResolvedRun, cache: Path) -> None:
+    """Tokenizes a run's training rows into the cache, while its form still stands on the page.
+
+    Rows that would take long are left to the run.
+
+    Raises:
+        StudioError: The run would fail for the same reason.
+    """
+    if not run.task.reads_library and len(rows := run.task.load("train")) <= MAX_ROWS:
+        _, form, length = _form_of(run)
+        encode_once(form, rows, length, cache)
 
 
 def _counts(rows: Sequence[Row], used: Sequence[Row], encoded: EncodedRows) -> dict[str, int]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from peft_studio.training.formats.rows import Batch
 
-SHARE = 4  # one row in so many: rows do not see each other, and a check must cost little time and memory
+ROWS = 2  # rows do not see each other but for their padding, and a check must cost little time and memory
 
 Measured = tuple[float, tuple[Tensor, ...]]
 """A loss, and its gradient by each trainable parameter."""
@@ -29,7 +29,7 @@ the norm of all gradients, which is added, as small gradients are differences of
 def rows_to_check(batch: Batch) -> dict[str, Tensor]:
     """The first rows of a batch, as wide as all of it."""
     tensors = {name: part for name, part in batch.items() if isinstance(part, Tensor)}
-    return {name: part[: max(1, len(part) // SHARE)] for name, part in tensors.items()}  # each (B / SHARE, ...)
+    return {name: part[:ROWS] for name, part in tensors.items()}  # each (2, ...)
 
 
 def loss_and_gradients(loss: Tensor, trainable: Sequence[nn.Parameter]) -> Measured:

@@ -10,10 +10,13 @@ from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.models.layouts import layout_for
+from peft_studio.runs.store import RunStore
 from peft_studio.tasks import get_task
 from peft_studio.tasks.base import Row
+from peft_studio.training import trainer
 from peft_studio.training.estimates import preview as module
-from peft_studio.training.estimates.preview import preview
+from peft_studio.training.estimates.preview import encode_ahead, preview
+from peft_studio.training.formats import token_cache
 from peft_studio.training.formats.formats import Labelling, SourceTarget, format_for
 from peft_studio.training.load import load_tokenizer
 
@@ -118,3 +121,30 @@ def test_wrong_models_are_explained(tmp_path: Path) -> None:
     (folder / "model.safetensors").touch()
     with pytest.raises(ConfigError, match="cannot write text"):
         preview(run_of(folder))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": {"name": "prompt", "virtual_tokens": 30}},
+        {"model": {"id": "nano-encoder"}, "task": {"id": "reviews"}},
+    ],
+)
+def test_a_run_finds_the_rows_of_its_form_tokenized(
+    changes: dict[str, Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"method": {"name": "lora"}, "training": {"max_steps": 1, "eval_rows": 8}, **changes}
+    run = resolve(parse_config(data))
+    encode_ahead(run, home / "cache")
+    assert len(list((home / "cache" / "tokens").iterdir())) == 1
+    monkeypatch.setattr(token_cache, "_write", lambda *_: pytest.fail("the run tokenized its rows again"))
+    session = trainer._Session(run, RunStore(home / "runs").create(run.config, ""), lambda *_, **__: None, lambda: "")
+    assert session.training_rows.encoded.examples
+
+
+def test_rows_that_take_long_are_left_to_the_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode_ahead(resolve(parse_config({"method": {"name": "lora"}, "task": {"id": "docstrings"}})), home / "cache")
+    monkeypatch.setattr(module, "MAX_ROWS", 100)
+    encode_ahead(resolve(parse_config({"method": {"name": "lora"}})), home / "cache")
+    assert not (home / "cache" / "tokens").exists()

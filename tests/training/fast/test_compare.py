@@ -61,7 +61,7 @@ def test_the_fast_path_goes_on_after_the_check(tiny_model: Path, monkeypatch: py
 
     monkeypatch.setattr(FastDecoder, "loss", loss)
     train(tiny_model)
-    assert rows == [1, 4, 4, 4]  # a share of the first batch, and the steps
+    assert rows == [2, 4, 4, 4]  # two rows of the first batch, and the steps
 
 
 def break_loss(patch: pytest.MonkeyPatch) -> None:
