@@ -33,7 +33,7 @@ from peft_studio.errors import (
 )
 from peft_studio.files import read_json
 from peft_studio.machine.devices import VISIBLE, restrict
-from peft_studio.machine.memory import oom_kills
+from peft_studio.machine.memory import be_first_to_go, oom_kills
 from peft_studio.runs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
 from peft_studio.runs.event_log import last_event
 from peft_studio.runs.events import EventWriter, Kind
@@ -244,8 +244,7 @@ def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int, pl
     """The child's whole life; leaves with ``os._exit``, so that nothing of the supervisor's runs twice."""
     code = 1
     try:
-        with contextlib.suppress(OSError):  # when memory runs out, Linux is to end this process, not the app
-            Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+        be_first_to_go()
         worker = _Worker(paths, supervisor)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

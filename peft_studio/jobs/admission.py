@@ -49,8 +49,8 @@ class Predictor:
             try:
                 memory = self._estimate((read_json(paths.config) or {}).get("config") or {}).get("memory")
                 if isinstance(memory, Mapping):
-                    ledger = {str(line): int(size) for line, size in memory.items()}
-                    atomic_write(paths.predicted, json.dumps({"memory_bytes": sum(ledger.values()), "memory": ledger}))
+                    parts = {str(part): int(size) for part, size in memory.items()}
+                    atomic_write(paths.predicted, json.dumps({"memory_bytes": sum(parts.values()), "memory": parts}))
                     return
             except (StudioError, TypeError, ValueError):
                 pass  # the run will say itself what is wrong with it

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from peft_studio.errors import DataError, OutOfTimeError
+from peft_studio.machine.memory import be_first_to_go
 from peft_studio.tasks.custom import find_rows, find_table
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.examples import CustomData
@@ -45,8 +46,7 @@ def main() -> None:
 def _limit() -> None:
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    with contextlib.suppress(OSError):  # when memory runs out, Linux is to end this process, not the app
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    be_first_to_go()
     signal.signal(signal.SIGXCPU, _out_of_time)
     limits = ((resource.RLIMIT_DATA, MAX_MEMORY, 0), (resource.RLIMIT_CPU, MAX_CPU_SECONDS, LAST_WORDS))
     for kind, most, more in limits:
