@@ -71,11 +71,12 @@ def test_stop_ends_the_text(page: Page) -> None:
     assert page.locator(".ps-column .said").text_content() == text
 
 
-def test_every_method_has_a_page(page: Page) -> None:
+def test_methods_have_pages(page: Page) -> None:
+    """A few of them; ``tests/ui/test_learn.py`` reads what all of them say."""
     open_tab(page, "Learn")
     page.locator("#learn-tier label", has_text="All").click()
     expect(page.locator("#learn-method label")).to_have_count(len(METHODS))
-    for method in METHODS.values():
+    for method in list(METHODS.values())[::8]:
         page.locator("#learn-method label", has_text=re.compile(rf"^\s*{re.escape(method.title)}\s*$")).click()
         expect(page.locator("#learn-page h2")).to_have_text(method.title)
         assert page.locator(f"#learn-page a[href='{method.paper.url}']").count() >= 1

@@ -111,6 +111,7 @@ def test_warm_server_that_dies_is_replaced_and_nobody_waits(make_manager: MakeMa
 
 
 def test_warm_server_that_never_comes_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peft_studio.processes.warm_client.PATIENCE", 3.0)
     settings = Settings(home=home, max_running=1, threads=1)
     prepare_home(settings)
     (home / "leave_at_once.py").write_text("raise SystemExit(5)")
