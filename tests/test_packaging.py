@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from peft_studio.config.presets import list_presets
 from peft_studio.methods import METHODS, Site
@@ -54,6 +55,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=folder / "source", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "site"
+
+
+def test_a_space_can_be_built() -> None:
+    """Its builder asks in one line for the requirements and for Gradio with what signing in and agents need."""
+    front = yaml.safe_load((ROOT / "README.md").read_text(encoding="utf-8").split("---")[1])
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--disable-pip-version-check"]
+    command += ["-r", "requirements.txt", f"gradio[oauth,mcp]=={front['sdk_version']}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def python(site: Path, *argv: str) -> str:
