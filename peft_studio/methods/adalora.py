@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -102,7 +103,7 @@ ADALORA = Method(
         "AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning", "Zhang et al.", 2023, "2303.10512"
     ),
     params=AdaLoraParams,
-    learning_rate=1e-2, learning_rate_large=5e-4,
+    rates=measured("adalora"), learning_rate_large=5e-4,
     learning_rate_source="https://arxiv.org/abs/2303.10512 (table 8: 5e-4 to 2e-3)",
     attach=_attach,
     penalty=_orthogonality,

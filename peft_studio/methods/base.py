@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from peft_studio.methods.layer_widths import TargetedLayers
+from peft_studio.methods.rates import Rates
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -27,15 +28,6 @@ PEFT_COMPARISON = "https://github.com/huggingface/peft/tree/main/method_comparis
 
 NANO_PARAMS = 20_000_000
 """Up to this size a model counts as nano: such models want learning rates far above the published ones."""
-
-NANO_CLASSIFICATION = 0.3
-"""Share of a nano learning rate that classification wants.
-
-Measured for LoRA only (nano rate 1e-2), on ``reviews`` with a bare loop over this project's model, rows and batches,
-one seed each: validation losses of 0.51 at 2e-3 and 0.48 at 3e-3 after 400 steps; at 6e-3 that of guessing, 0.69,
-after 300; 0.58 at 1e-3 and 0.46 at 3e-3 after 600 with batches of any mix of classes. The other methods follow by the
-same factor. ``bench_methods.py --model nano-encoder --task reviews --methods NAME --rate RATE`` measures another.
-"""
 
 
 class Params(BaseModel):
@@ -108,7 +100,7 @@ class Method:
         count: The exact number of trainable parameters, as a formula in words or LaTeX.
         paper: The paper to read.
         params: The parameters' model.
-        learning_rate: Recommended peak learning rate at nano size (up to ``NANO_PARAMS``), measured by the project.
+        rates: Recommended peak learning rates at nano size (up to ``NANO_PARAMS``), by kind of task.
         learning_rate_large: The same for larger models, from the paper or a published comparison.
         learning_rate_source: Where that figure is from.
         attach: Wraps a base model ``(model, params, site) -> PeftModel`` whose trainable parameters are exactly the
@@ -140,7 +132,7 @@ class Method:
     count: str
     paper: Paper
     params: type[Params]
-    learning_rate: float
+    rates: Rates
     attach: Attach
     learning_rate_large: float = 2e-4
     learning_rate_source: str = ""
@@ -161,17 +153,21 @@ class Method:
     caveat: str = ""
     tags: tuple[str, ...] = field(default=())
 
+    @property
+    def learning_rate(self) -> float:
+        """The recommended learning rate of a nano model that writes."""
+        return self.rates["generation"].rate
+
     def rate_for(self, model_params: int, classification: bool = False) -> float:
         """The recommended learning rate.
 
         Args:
             model_params: The model's size.
-            classification: Whether a new head trains with the method. Nano models then want less: at a decoder's
-                rate, the nano-encoder does not leave the loss of guessing.
+            classification: Whether a new head trains with the method; a nano model then wants another rate.
         """
         if model_params > NANO_PARAMS:
             return self.learning_rate_large
-        return float(f"{self.learning_rate * NANO_CLASSIFICATION:.1g}") if classification else self.learning_rate
+        return self.rates["classification" if classification else "generation"].rate
 
 
 def configure(site: Site, config: "str | type[PeftConfig]", **fields: object) -> "PeftConfig":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Attach, Method, Params, Site, arxiv, wrap
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -39,10 +40,14 @@ class ParallelParams(BottleneckParams):
     """Parameters of parallel adapters."""
 
     name: Literal["parallel"] = "parallel"
+    scaling: float = Field(4.0, ge=0.1, le=10, description="Factor on what the small network adds.")
 
 
-def _behind(places: "Callable[[Layout], tuple[str, ...]]", parallel: bool = False) -> Attach:
-    """The ``attach`` of small networks behind these layers of every block, or beside its feed-forward network."""
+def _behind(places: "Callable[[Layout], tuple[str, ...]]", init_std: float, parallel: bool = False) -> Attach:
+    """The ``attach`` of small networks behind these layers of every block, or beside its feed-forward network.
+
+    ``init_std`` is the start that the method's paper or its authors' code has, see ``BottleneckConfig``.
+    """
 
     def attach(model: "PreTrainedModel", params: BottleneckParams, site: Site) -> "PeftModel":
         from peft_studio.methods.tuners import BottleneckConfig
@@ -55,6 +60,7 @@ def _behind(places: "Callable[[Layout], tuple[str, ...]]", parallel: bool = Fals
             parallel_input=list(site.layout.mlp_input) if parallel else None,
             bottleneck_dim=params.bottleneck_dim,
             non_linearity=params.non_linearity,
+            init_std=init_std,
             scaling=params.scaling,
             adapter_dropout=params.dropout,
         )
@@ -72,16 +78,16 @@ HOULSBY = Method(
     idea=(
         "The first adapters for transformers: squeeze each layer's output through a narrow passage, bend it, widen "
         "it again and add it back. Only these passages are trained.\n\n"
-        "The widening matrix starts at zero, so at first an adapter passes everything on unchanged. Two per block "
+        "Both matrices start very small, so at first an adapter passes everything on nearly unchanged. Two per block "
         "make this the most expressive, and the slowest, of the three kinds."
     ),
     formula=_SEQUENTIAL,
     count=_COUNT + "two per block.",
     paper=arxiv("Parameter-Efficient Transfer Learning for NLP", "Houlsby et al.", 2019, "1902.00751"),
     params=HoulsbyParams,
-    learning_rate=5e-3, learning_rate_large=5e-4,
+    rates=measured("houlsby"), learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_behind(lambda layout: (*layout.attention_output, layout.mlp_output)),
+    attach=_behind(lambda layout: (*layout.attention_output, layout.mlp_output), 0.01),
     mixed_batch=True,
     adds_latency=True,
 )  # fmt: skip
@@ -101,9 +107,9 @@ PFEIFFER = Method(
         "AdapterFusion: Non-Destructive Task Composition for Transfer Learning", "Pfeiffer et al.", 2020, "2005.00247"
     ),
     params=PfeifferParams,
-    learning_rate=5e-3, learning_rate_large=5e-4,
+    rates=measured("pfeiffer"), learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_behind(lambda layout: (layout.mlp_output,)),
+    attach=_behind(lambda layout: (layout.mlp_output,), 0.02),
     mixed_batch=True,
     adds_latency=True,
 )  # fmt: skip
@@ -116,7 +122,8 @@ PARALLEL = Method(
         "Instead of correcting what the feed-forward network has made, a parallel adapter looks at the same input "
         "and adds its own answer. Seen this way, adapters, prefix tuning and LoRA are relatives: each adds a small "
         "change next to something frozen.\n\n"
-        "In the paper's comparison, beside the MLP is where a given number of parameters helps most."
+        "In the paper's comparison, beside the MLP is where a given number of parameters helps most. As there, what "
+        "it adds is scaled by 4 and it starts like LoRA: the narrowing matrix random, the widening one zero."
     ),
     formula=(
         r"h \leftarrow \mathrm{MLP}(x) + s\, W_\text{up}\, \sigma(W_\text{down}\, x + b_\text{down})"
@@ -125,9 +132,9 @@ PARALLEL = Method(
     count=_COUNT + "one per block.",
     paper=arxiv("Towards a Unified View of Parameter-Efficient Transfer Learning", "He et al.", 2021, "2110.04366"),
     params=ParallelParams,
-    learning_rate=5e-3, learning_rate_large=5e-4,
+    rates=measured("parallel"), learning_rate_large=5e-4,
     learning_rate_source="chosen by the project, between the rates of its paper and LoRA's",
-    attach=_behind(lambda layout: (layout.mlp_output,), parallel=True),
+    attach=_behind(lambda layout: (layout.mlp_output,), 0, parallel=True),
     mixed_batch=True,
     adds_latency=True,
 )  # fmt: skip

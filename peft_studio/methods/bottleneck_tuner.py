@@ -1,12 +1,13 @@
 """A PEFT tuner for bottleneck adapters (Houlsby, Pfeiffer, parallel), which PEFT itself does not have.
 
 A small two-layer network is put behind a linear layer (its output, down, non-linearity, up, added back) or, in the
-parallel form, beside the whole feed-forward network. It starts as the identity.
+parallel form, beside the whole feed-forward network. It starts as the identity, or near it.
 
 Sources: https://arxiv.org/abs/1902.00751 (Houlsby), https://arxiv.org/abs/2005.00247 (Pfeiffer),
 https://arxiv.org/abs/2110.04366 (parallel).
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ class BottleneckConfig(PeftConfig):
         modules_to_save: New modules on top of the model that train in full, such as a classification head.
         bottleneck_dim: Width of the small network.
         non_linearity: Name of the activation, as transformers spells it.
+        init_std: Standard deviation of both projections at the start; 0 for Kaiming's downward and zeros upward.
         scaling: Factor on the network's output.
         adapter_dropout: Dropout before the upward projection.
     """
@@ -45,6 +47,7 @@ class BottleneckConfig(PeftConfig):
     modules_to_save: list[str] | None = field(default=None)
     bottleneck_dim: int = field(default=16)
     non_linearity: str = field(default="relu")
+    init_std: float = field(default=0.02)
     scaling: float = field(default=1.0)
     adapter_dropout: float = field(default=0.0)
     exclude_modules: str | list[str] | None = field(default=None)
@@ -55,7 +58,7 @@ class BottleneckConfig(PeftConfig):
 
 
 class Bottleneck(nn.Module):
-    """Down, non-linearity, up: ``(..., d_in) -> (..., d_out)``, zero at the start."""
+    """Down, non-linearity, up: ``(..., d_in) -> (..., d_out)``, zero or nearly so at the start."""
 
     def __init__(self, inputs: int, outputs: int, config: BottleneckConfig) -> None:
         super().__init__()
@@ -64,9 +67,14 @@ class Bottleneck(nn.Module):
         self.activation = ACT2FN[config.non_linearity]
         self.dropout = nn.Dropout(config.adapter_dropout)
         self.scaling = config.scaling
-        nn.init.normal_(self.down.weight, std=0.02)
+        if config.init_std:
+            for layer in (self.down, self.up):
+                width = 2 * config.init_std
+                nn.init.trunc_normal_(layer.weight, std=config.init_std, a=-width, b=width)
+        else:  # as LoRA's two matrices; one of them has to differ from zero, or neither ever trains
+            nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+            nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.down.bias)
-        nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pydantic import Field
 from peft_studio.methods.base import PEFT_COMPARISON, Method, Paper, TargetedParams, arxiv, targeted
 from peft_studio.methods.layer_widths import TargetedLayers
 from peft_studio.methods.lora import LowRankParams
+from peft_studio.methods.rates import measured
 
 
 class HiraParams(TargetedParams):
@@ -64,7 +65,7 @@ HIRA = Method(
         "https://openreview.net/forum?id=TwJrTz9cRS",
     ),
     params=HiraParams,
-    learning_rate=3e-2, learning_rate_large=4.5e-3,
+    rates=measured("hira"), learning_rate_large=4.5e-3,
     learning_rate_source=f"{PEFT_COMPARISON} (4.5e-3, rank 32)",
     attach=targeted("HiraConfig", lambda params, _: {"r": params.rank, "hira_dropout": params.dropout}),
     mergeable=True,
@@ -88,7 +89,7 @@ LOHA = Method(
         "Hyeon-Woo, Ye-Bin, Oh", 2021, "2108.06098",
     ),
     params=LohaParams,
-    learning_rate=1e-2, learning_rate_large=5e-4,
+    rates=measured("loha"), learning_rate_large=5e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4 to 1e-3)",
     attach=targeted("LoHaConfig", lambda params, _: {"r": params.rank, "alpha": params.alpha}),
     tier="more",
@@ -113,7 +114,7 @@ LOKR = Method(
         "Yeh et al.", 2023, "2309.14859",
     ),
     params=LokrParams,
-    learning_rate=1e-2, learning_rate_large=3e-3,
+    rates=measured("lokr"), learning_rate_large=3e-3,
     learning_rate_source=f"{PEFT_COMPARISON} (3e-3, rank 32)",
     attach=targeted("LoKrConfig", lambda params, _: {
         "r": params.rank, "alpha": params.alpha, "decompose_factor": params.factor,
@@ -138,7 +139,7 @@ GRALORA = Method(
         "GraLoRA: Granular Low-Rank Adaptation for Parameter-Efficient Fine-Tuning", "Jung et al.", 2025, "2505.20355"
     ),
     params=GraloraParams,
-    learning_rate=1e-2, learning_rate_large=2e-4,
+    rates=measured("gralora"), learning_rate_large=2e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (2e-4, rank 32)",
     attach=targeted("GraloraConfig", _gralora_fields),
     mergeable=True,

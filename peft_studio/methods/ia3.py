@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Params, Site, arxiv, wrap
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -51,7 +52,7 @@ IA3 = Method(
         "Liu et al.", 2022, "2205.05638",
     ),
     params=IA3Params,
-    learning_rate=3e-2, learning_rate_large=5e-3,
+    rates=measured("ia3"), learning_rate_large=5e-3,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (all layers, 5e-3)",
     attach=_attach,
     mergeable=True,

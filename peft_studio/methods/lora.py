@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Site, TargetedParams, arxiv, wrap
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -65,7 +66,7 @@ LORA = Method(
     count=r"$\sum r\,(n + m)$ over the chosen layers with $n$ inputs and $m$ outputs; DoRA adds $m$ each.",
     paper=arxiv("LoRA: Low-Rank Adaptation of Large Language Models", "Hu et al.", 2021, "2106.09685"),
     params=LoraParams,
-    learning_rate=1e-2, learning_rate_large=2e-4,
+    rates=measured("lora"), learning_rate_large=2e-4,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-4 at 3 B, rank 32)",
     tags=("rsLoRA", "DoRA", "low rank"),
     attach=_attach,

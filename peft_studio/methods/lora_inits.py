@@ -6,6 +6,7 @@ from pydantic import Field
 
 from peft_studio.methods.base import Method, Site, arxiv
 from peft_studio.methods.lora import LowRankParams, attach_lora, lora_fields
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -138,7 +139,7 @@ PISSA = Method(
         "Meng, Wang, Zhang", 2024, "2404.02948",
     ),
     params=PissaParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("pissa"), learning_rate_large=1e-4,
     learning_rate_source=_AS_LORA,
     attach=_attach_from_weights,
     tier="research",
@@ -161,7 +162,7 @@ OLORA = Method(
     count=r"As LoRA: $\sum r\,(n + m)$.",
     paper=arxiv("OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", "Büyükakyüz", 2024, "2406.01775"),
     params=OloraParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("olora"), learning_rate_large=1e-4,
     learning_rate_source=_AS_LORA,
     attach=_attach_from_weights,
     tier="research",
@@ -186,7 +187,7 @@ EVA = Method(
         "Parameter Efficient Fine-tuning via Explained Variance Adaptation", "Paischer et al.", 2024, "2410.07170"
     ),
     params=EvaParams,
-    learning_rate=1e-2, learning_rate_large=2e-4,
+    rates=measured("eva"), learning_rate_large=2e-4,
     learning_rate_source=_AS_LORA,
     attach=_attach_eva,
     tier="research",
@@ -213,7 +214,7 @@ CORDA = Method(
         "CorDA: Context-Oriented Decomposition Adaptation of Large Language Models", "Yang et al.", 2024, "2406.05223"
     ),
     params=CordaParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("corda"), learning_rate_large=1e-4,
     learning_rate_source=_AS_LORA,
     attach=_attach_corda,
     tier="research",
@@ -238,7 +239,7 @@ LORA_GA = Method(
     count=r"As LoRA: $\sum r\,(n + m)$.",
     paper=arxiv("LoRA-GA: Low-Rank Adaptation with Gradient Approximation", "Wang, Yu, Li", 2024, "2407.05000"),
     params=LoraGAParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("lora_ga"), learning_rate_large=1e-4,
     learning_rate_source=_AS_LORA,
     attach=_attach_lora_ga,
     tier="research",

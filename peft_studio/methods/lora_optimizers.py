@@ -6,6 +6,7 @@ from pydantic import Field
 
 from peft_studio.methods.base import Method, Site, arxiv
 from peft_studio.methods.lora import LowRankParams, attach_lora
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -67,7 +68,7 @@ LORA_PLUS = Method(
     count=r"As LoRA: $\sum r\,(n + m)$.",
     paper=arxiv("LoRA+: Efficient Low Rank Adaptation of Large Models", "Hayou, Ghosh, Yu", 2024, "2402.12354"),
     params=LoraPlusParams,
-    learning_rate=2e-3, learning_rate_large=5e-5,
+    rates=measured("lora_plus"), learning_rate_large=5e-5,
     learning_rate_source="https://huggingface.co/docs/peft/developer_guides/lora (ratio 16, rate of A lowered)",
     attach=attach_lora,
     optimizer=_two_speeds,
@@ -93,7 +94,7 @@ LORA_FA = Method(
         "Zhang et al.", 2023, "2308.03303",
     ),
     params=LoraFAParams,
-    learning_rate=1e-2, learning_rate_large=2e-4,
+    rates=measured("lora_fa"), learning_rate_large=2e-4,
     learning_rate_source="as LoRA; not published for PEFT's comparison",
     attach=_attach_lora_fa,
     optimizer=_projected,

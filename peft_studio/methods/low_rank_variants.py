@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from peft_studio.methods.base import PEFT_COMPARISON, Method, Paper, TargetedParams, arxiv, targeted
+from peft_studio.methods.rates import measured
 
 
 class _RankParams(TargetedParams):
@@ -61,7 +62,7 @@ MISS = Method(
         "Kang, Yin", 2024, "2409.15371",
     ),
     params=MissParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("miss"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4, rank 64)",
     attach=targeted("MissConfig", lambda params, _: {"r": params.rank}),
     tier="more",
@@ -83,7 +84,7 @@ DELORA = Method(
     count=r"$\sum r\,(n + m) + 1$ over the chosen layers.",
     paper=arxiv("Decoupling Angles and Strength in Low-rank Adaptation", "Bini, Girrbach, Akata", 2025, "2503.18225"),
     params=DeloraParams,
-    learning_rate=1e-2, learning_rate_large=1e-3,
+    rates=measured("delora"), learning_rate_large=1e-3,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-3, rank 32)",
     attach=targeted("DeloraConfig", lambda params, _: {"r": params.rank, "delora_lambda": params.strength}),
     tier="more",
@@ -107,7 +108,7 @@ DEFT = Method(
         "https://github.com/huggingface/peft/tree/main/src/peft/tuners/deft",
     ),
     params=DeftParams,
-    learning_rate=5e-3, learning_rate_large=1e-4,
+    rates=measured("deft"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
     attach=targeted("DeftConfig", lambda params, _: {
         "r": params.rank, "decomposition_method": params.projection,
@@ -132,7 +133,7 @@ GLORA = Method(
         "One-for-All: Generalized LoRA for Parameter-Efficient Fine-tuning", "Chavan et al.", 2023, "2306.07967"
     ),
     params=GloraParams,
-    learning_rate=5e-3, learning_rate_large=1e-4,
+    rates=measured("glora"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
     attach=targeted("GloraConfig", lambda params, _: {"r": params.rank}),
     tier="research",
@@ -155,7 +156,7 @@ PEANUT = Method(
         "PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", "Zhong et al.", 2024, "2410.01870"
     ),
     params=PeanutParams,
-    learning_rate=5e-3, learning_rate_large=1e-4,
+    rates=measured("peanut"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
     attach=targeted("PeanutConfig", lambda params, _: {"r": params.rank, "depth": params.depth}),
     tier="research",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from peft_studio.methods.base import Method, Params, Site, arxiv
 from peft_studio.methods.partial import any_of, wrap_partial
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -71,7 +72,7 @@ LAYERNORM_HEAD = Method(
         "Pretrained Transformers as Universal Computation Engines", "Lu, Grover, Abbeel, Mordatch", 2021, "2103.05247"
     ),
     params=LayerNormHeadParams,
-    learning_rate=3e-3, learning_rate_large=1e-3,
+    rates=measured("layernorm_head"), learning_rate_large=1e-3,
     learning_rate_source="chosen by the project",
     attach=_attach_layernorm_head,
     mergeable=True,
@@ -94,7 +95,7 @@ LN_TUNING = Method(
         "Zhao et al.", 2023, "2312.11420",
     ),
     params=LNTuningParams,
-    learning_rate=1e-2, learning_rate_large=1e-3,
+    rates=measured("ln_tuning"), learning_rate_large=1e-3,
     learning_rate_source="chosen by the project; 1e-4 is too low in PEFT's published comparison",
     attach=_attach_ln_tuning,
     mergeable=True,
@@ -116,7 +117,7 @@ HEAD = Method(
         "Understanding intermediate layers using linear classifier probes", "Alain, Bengio", 2016, "1610.01644"
     ),
     params=HeadParams,
-    learning_rate=3e-3, learning_rate_large=1e-3,
+    rates=measured("head"), learning_rate_large=1e-3,
     learning_rate_source="chosen by the project",
     attach=_attach_head,
     mergeable=True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Params, Site, arxiv, wrap
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -99,7 +100,7 @@ FULL = Method(
     count="All parameters of the base model; tied ones count once.",
     paper=arxiv("Universal Language Model Fine-tuning for Text Classification", "Howard, Ruder", 2018, "1801.06146"),
     params=FullParams,
-    learning_rate=1e-3, learning_rate_large=2e-5,
+    rates=measured("full"), learning_rate_large=2e-5,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-5 at 3 B)",
     attach=_attach_full,
     mergeable=True,
@@ -123,7 +124,7 @@ TOP_LAYERS = Method(
         "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", "Lee, Tang, Lin", 2019, "1911.03090"
     ),
     params=TopLayersParams,
-    learning_rate=2e-3, learning_rate_large=1e-4,
+    rates=measured("top_layers"), learning_rate_large=1e-4,
     learning_rate_source="chosen by the project",
     attach=_attach_top_layers,
     mergeable=True,
@@ -145,7 +146,7 @@ BITFIT = Method(
         "Ben-Zaken, Ravfogel, Goldberg", 2021, "2106.10199",
     ),
     params=BitFitParams,
-    learning_rate=1e-2, learning_rate_large=1e-3,
+    rates=measured("bitfit"), learning_rate_large=1e-3,
     learning_rate_source="https://arxiv.org/abs/2106.10199 (1e-4 to 1e-3 on BERT)",
     attach=_attach_bitfit,
     mergeable=True,

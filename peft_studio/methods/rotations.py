@@ -6,6 +6,7 @@ from pydantic import Field
 
 from peft_studio.methods.base import PEFT_COMPARISON, Method, TargetedParams, arxiv, targeted
 from peft_studio.methods.layer_widths import TargetedLayers
+from peft_studio.methods.rates import measured
 
 
 class OftParams(TargetedParams):
@@ -70,9 +71,12 @@ OFT = Method(
     count=r"$\sum n\,(b - 1) / 2$ over the chosen layers with $n$ inputs and blocks of size $b$.",
     paper=arxiv("Controlling Text-to-Image Diffusion by Orthogonal Finetuning", "Qiu et al.", 2023, "2306.07280"),
     params=OftParams,
-    learning_rate=1e-2, learning_rate_large=5e-4,
+    rates=measured("oft"), learning_rate_large=5e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4 to 1e-3)",
-    attach=targeted("OFTConfig", lambda params, layers: {"oft_block_size": layers.common_divisor(params.block)}),
+    # Exact rotations: PEFT's quick series of five terms stops turning and starts stretching where blocks turn far.
+    attach=targeted("OFTConfig", lambda params, layers: {
+        "oft_block_size": layers.common_divisor(params.block), "use_cayley_neumann": False,
+    }),
     tier="more",
     mergeable=True,
     tags=("orthogonal", "rotation"),
@@ -93,7 +97,7 @@ BOFT = Method(
         "Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization", "Liu et al.", 2023, "2311.06243"
     ),
     params=BoftParams,
-    learning_rate=1e-2, learning_rate_large=1e-4,
+    rates=measured("boft"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
     attach=targeted("BOFTConfig", _boft_fields),
     tier="more",
@@ -119,7 +123,7 @@ HRA = Method(
         "Yuan, Liu, Xu", 2024, "2405.17484",
     ),
     params=HraParams,
-    learning_rate=1e-2, learning_rate_large=1e-3,
+    rates=measured("hra"), learning_rate_large=1e-3,
     learning_rate_source="chosen by the project",
     attach=targeted("HRAConfig", lambda params, _: {"r": params.rank}),
     tier="more",
@@ -145,7 +149,7 @@ ROAD = Method(
         "Liao, Monz", 2024, "2409.00119",
     ),
     params=RoadParams,
-    learning_rate=2e-2, learning_rate_large=1e-3,
+    rates=measured("road"), learning_rate_large=1e-3,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-3)",
     attach=targeted("RoadConfig", lambda params, layers: {
         "variant": params.variant, "group_size": layers.common_divisor(params.group, even=True),
@@ -171,7 +175,7 @@ PSOFT = Method(
         "Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", "Wu, Hu, Min, Wang", 2025, "2505.11235"
     ),
     params=PsoftParams,
-    learning_rate=1e-2, learning_rate_large=1e-4,
+    rates=measured("psoft"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
     attach=targeted("PsoftConfig", _psoft_fields),
     tier="research",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from peft_studio.methods.base import PEFT_COMPARISON, Method, TargetedParams, arxiv, targeted
 from peft_studio.methods.layer_widths import TargetedLayers
+from peft_studio.methods.rates import measured
 
 _SEEDED = "The random matrices are not stored: they are drawn again from their seed when the adapter is loaded."
 
@@ -82,7 +83,7 @@ VERA = Method(
     count=r"$\sum (r + m)$ over the chosen layers with $m$ outputs.",
     paper=arxiv("VeRA: Vector-based Random Matrix Adaptation", "Kopiczko, Blankevoort, Asano", 2023, "2310.11454"),
     params=VeraParams,
-    learning_rate=5e-2, learning_rate_large=1e-2,
+    rates=measured("vera"), learning_rate_large=1e-2,
     learning_rate_source="https://arxiv.org/abs/2310.11454 (tables 8 to 11: 4e-3 to 2e-2)",
     attach=targeted("VeraConfig", _vera_fields),
     mergeable=True,
@@ -103,7 +104,7 @@ PVERA = Method(
     count=r"$\sum (2 r + m)$ over the chosen layers with $m$ outputs.",
     paper=arxiv("PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", "Fillioux et al.", 2025, "2512.07703"),
     params=PveraParams,
-    learning_rate=5e-2, learning_rate_large=3e-3,
+    rates=measured("pvera"), learning_rate_large=3e-3,
     learning_rate_source=f"{PEFT_COMPARISON} (3e-3)",
     attach=targeted("PveraConfig", _vera_fields),
     tier="research",
@@ -127,7 +128,7 @@ RANDLORA = Method(
         "RandLoRA: Full-rank parameter-efficient fine-tuning of large models", "Albert et al.", 2025, "2502.00987"
     ),
     params=RandloraParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("randlora"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4, rank 32, alpha 640)",
     attach=targeted("RandLoraConfig", _randlora_fields),
     tier="research",
@@ -151,7 +152,7 @@ VBLORA = Method(
         "VB-LoRA: Extreme Parameter Efficient Fine-Tuning with Vector Banks", "Li, Han, Ji", 2024, "2405.15179"
     ),
     params=VBLoraParams,
-    learning_rate=1e-2, learning_rate_large=1e-3,
+    rates=measured("vblora"), learning_rate_large=1e-3,
     learning_rate_source="https://huggingface.co/docs/peft/package_reference/vblora (1e-3 for the bank)",
     attach=targeted("VBLoRAConfig", lambda params, layers: {
         "r": params.rank, "num_vectors": params.vectors, "vector_length": layers.common_divisor(params.length),
@@ -175,7 +176,7 @@ UNILORA = Method(
     count="The length of the trained vector.",
     paper=arxiv("Uni-LoRA: One Vector is All You Need", "Li et al.", 2025, "2506.00799"),
     params=UniLoraParams,
-    learning_rate=2e-2, learning_rate_large=5e-3,
+    rates=measured("unilora"), learning_rate_large=5e-3,
     learning_rate_source="chosen by the project: at 1e-4 it does not learn in PEFT's comparison",
     attach=targeted("UniLoraConfig", lambda params, _: {
         "r": params.rank, "theta_d_length": params.numbers, "save_indices": False,
@@ -200,7 +201,7 @@ TINYLORA = Method(
     count="The chosen number for every layer.",
     paper=arxiv("Learning to Reason in 13 Parameters", "Morris et al.", 2026, "2602.04118"),
     params=TinyLoraParams,
-    learning_rate=1e-2, learning_rate_large=1e-3,
+    rates=measured("tinylora"), learning_rate_large=1e-3,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-3)",
     attach=targeted("TinyLoraConfig", lambda params, _: {
         "r": params.rank, "u": params.numbers, "save_projection": False,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Params, Site, arxiv
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,7 +39,7 @@ class PrefixParams(Params):
     name: Literal["prefix"] = "prefix"
     virtual_tokens: int = Field(20, ge=1, le=128, description="How many key-value pairs each layer gets.")
     projection: bool = Field(
-        False, description="Make keys and values by a small network while training, as the paper does."
+        True, description="Make keys and values by a small network while training, as the paper does."
     )
     width: int = Field(128, ge=8, le=1024, description="Hidden size of that network.")
 
@@ -61,9 +62,9 @@ def _attach_p_tuning(model: "PreTrainedModel", params: PTuningParams, site: Site
 
 
 def _attach_prefix(model: "PreTrainedModel", params: PrefixParams, site: Site) -> "PeftModel":
-    network = {"prefix_projection": True, "encoder_hidden_size": params.width}
-    start = network if params.projection else {"init_weights": "zero"}
-    return _wrap(model, params, site, "PrefixTuningConfig", **start, **geometry(model, site, heads=True))
+    # Random either way: keys that start alike, as zeros do, get the same gradient for ever and stay one single key.
+    network = {"prefix_projection": True, "encoder_hidden_size": params.width} if params.projection else {}
+    return _wrap(model, params, site, "PrefixTuningConfig", **network, **geometry(model, site, heads=True))
 
 
 def _wrap(
@@ -116,7 +117,7 @@ PROMPT = Method(
         "The Power of Scale for Parameter-Efficient Prompt Tuning", "Lester, Al-Rfou, Constant", 2021, "2104.08691"
     ),
     params=PromptParams,
-    learning_rate=5e-2, learning_rate_large=1e-2,
+    rates=measured("prompt"), learning_rate_large=1e-2,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-3 at 3 B; small models "
     "want more)",
     tags=("soft prompt",),
@@ -141,7 +142,7 @@ P_TUNING = Method(
     count=r"$t\,d + (d h + h) + (h^2 + h) + (h d + d)$ for $t$ virtual tokens and a network of width $h$.",
     paper=arxiv("GPT Understands, Too", "Liu et al.", 2021, "2103.10385"),
     params=PTuningParams,
-    learning_rate=5e-3, learning_rate_large=1e-3,
+    rates=measured("p_tuning"), learning_rate_large=1e-3,
     learning_rate_source="chosen by the project: PEFT's comparison trains it at 1e-4",
     attach=_attach_p_tuning,
     adds_latency=True,
@@ -156,20 +157,26 @@ PREFIX = Method(
     idea=(
         "Where prompt tuning speaks to the first layer only, prefix tuning speaks to all of them: each attention "
         "layer sees a handful of extra positions whose keys and values are trained.\n\n"
-        "They live in the key-value cache, so the text keeps its own positions. All values start at zero, which "
-        "draws some attention away from the text but adds nothing, and training begins near the base model."
+        "They live in the key-value cache, so the text keeps its own positions. While training, a small network makes "
+        "them from as many vectors, as in the paper: keys and values that are trained one by one move slowly and "
+        "unevenly. What is saved are the finished keys and values."
     ),
     formula=r"\mathrm{Attn}\big(Q,\ [P_K; K],\ [P_V; V]\big), \qquad P_K, P_V \in \mathbb{R}^{t \times d_{kv}}",
-    count=r"$2\,t\,L\,d_{kv}$ for $t$ virtual tokens, $L$ layers and key-value width $d_{kv}$; with projection to "
-    r"width $h$: $t\,d + d h + h + 2 L d_{kv} (h + 1)$.",
+    count=r"$t\,d_{kv} + d_{kv} h + h + 2 L d_{kv} (h + 1)$ for $t$ virtual tokens, $L$ layers, key-value width "
+    r"$d_{kv}$ and a network of width $h$; without the network $2\,t\,L\,d_{kv}$, which is also what is saved.",
     paper=arxiv("Prefix-Tuning: Optimizing Continuous Prompts for Generation", "Li, Liang", 2021, "2101.00190"),
     params=PrefixParams,
-    learning_rate=3e-2, learning_rate_large=5e-3,
-    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-3; zero start)",
+    rates=measured("prefix"), learning_rate_large=5e-3,
+    learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (1e-3)",
     tags=("soft prompt", "key-value cache"),
     attach=_attach_prefix,
     adds_latency=True,
     checkpointing=False,
+    caveat=(
+        "What is saved is smaller than what trains: the network is left out. On models with an encoder and a decoder, "
+        "only the decoder's attention to its own text gets the prefix; the paper has one for the encoder and for the "
+        "attention to it, too."
+    ),
     not_for={
         "distilbert": "Its attention takes no keys and values from outside.",
         "modernbert": "Its attention takes no keys and values from outside.",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from peft_studio.methods.base import Method, Params, Site, TargetedParams, arxiv, configure, wrap, wrap_by_value
 from peft_studio.methods.layer_widths import TargetedLayers
+from peft_studio.methods.rates import measured
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -83,7 +84,7 @@ SHIRA = Method(
     count=r"As LoRA: $\sum r\,(n + m)$.",
     paper=arxiv("Sparse High Rank Adapters", "Bhardwaj et al.", 2024, "2406.13175"),
     params=ShiraParams,
-    learning_rate=1e-2, learning_rate_large=3e-4,
+    rates=measured("shira"), learning_rate_large=3e-4,
     learning_rate_source="https://github.com/huggingface/peft/tree/main/method_comparison (3e-4, rank 32)",
     attach=_attach_shira,
     tier="more",
@@ -107,7 +108,7 @@ SUPERTUNING = Method(
         "Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", "arXiv:2607.09287", 2026, "2607.09287"
     ),
     params=SuperParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("supertuning"), learning_rate_large=1e-4,
     learning_rate_source="PEFT's default training parameters (1e-4)",
     attach=_attach_super,
     tier="research",
@@ -131,7 +132,7 @@ BEFT = Method(
         "BEFT: Bias-Efficient Fine-Tuning of Language Models", "Huang, Balashankar, Aminifar", 2025, "2509.15974"
     ),
     params=BeftParams,
-    learning_rate=3e-2, learning_rate_large=1e-3,
+    rates=measured("beft"), learning_rate_large=1e-3,
     learning_rate_source="chosen by the project: PEFT's comparison trains it at 1e-4",
     attach=_attach_beft,
     tier="research",

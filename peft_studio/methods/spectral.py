@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from peft_studio.methods.base import PEFT_COMPARISON, Method, TargetedParams, arxiv, targeted
+from peft_studio.methods.rates import measured
 
 
 class C3AParams(TargetedParams):
@@ -43,7 +44,7 @@ C3A = Method(
     count=r"$\sum n\,m / b$ over the chosen layers, $b$ being the block's size.",
     paper=arxiv("Parameter-Efficient Fine-Tuning via Circular Convolution", "Chen et al.", 2024, "2407.19342"),
     params=C3AParams,
-    learning_rate=1e-1, learning_rate_large=1e-1,
+    rates=measured("c3a"), learning_rate_large=1e-1,
     learning_rate_source="https://huggingface.co/docs/peft/package_reference/c3a (large rates, 1e-1 to 3e-1)",
     attach=targeted("C3AConfig", lambda params, layers: {
         "block_size": layers.common_divisor(params.block), "init_weights": True,
@@ -66,7 +67,7 @@ FOURIERFT = Method(
     count="The chosen number of coefficients for every layer.",
     paper=arxiv("Parameter-Efficient Fine-Tuning with Discrete Fourier Transform", "Gao et al.", 2024, "2405.03003"),
     params=FourierParams,
-    learning_rate=1e-1, learning_rate_large=3e-3,
+    rates=measured("fourierft"), learning_rate_large=3e-3,
     learning_rate_source="https://arxiv.org/abs/2405.03003 (3e-3 for instruction tuning, up to 1e-1 on GLUE)",
     attach=targeted("FourierFTConfig", lambda params, layers: {
         "n_frequency": min(params.frequencies, layers.smallest), "scaling": params.scaling, "init_weights": True,
@@ -91,7 +92,7 @@ WAVEFT = Method(
         "Exploring Sparsity for Parameter Efficient Fine Tuning Using Wavelets", "Bilican et al.", 2025, "2505.12532"
     ),
     params=WaveParams,
-    learning_rate=3e-3, learning_rate_large=1e-4,
+    rates=measured("waveft"), learning_rate_large=1e-4,
     learning_rate_source=f"{PEFT_COMPARISON} (1e-4)",
     attach=targeted("WaveFTConfig", lambda params, layers: {
         "n_frequency": min(params.coefficients, layers.smallest), "scaling": params.scaling,

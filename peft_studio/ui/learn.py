@@ -56,12 +56,15 @@ $${method.formula}$$
 
 
 def rates(method: Method) -> str:
-    """Both recommended learning rates and where they are from."""
+    """The recommended learning rates and where they are from."""
     source = re.sub(r"https?://([^\s,;)]+)", r"[\1](\g<0>)", method.learning_rate_source)
     origin = f"Source: {source}." if source else "This is the usual start for adapters; no source is given for it."
+    writes, classifies = method.rates["generation"], method.rates["classification"]
     return (
-        f"**Learning rate.** {show_number(method.learning_rate)} for nano models (up to {NANO_PARAMS // 10**6} "
-        f"million parameters), measured here. {show_number(method.learning_rate_large)} for larger ones. {origin}"
+        f"**Learning rate.** Nano models (up to {NANO_PARAMS // 10**6} million parameters): "
+        f"{show_number(writes.rate)} where they write ({writes.origin}), {show_number(classifies.rate)} where they "
+        f"classify ({classifies.origin}). {show_number(method.learning_rate_large)} for larger ones, not measured "
+        f"here. {origin}"
     )
 
 

@@ -32,7 +32,7 @@ def closed_form(name: str, params: Any, vocabulary: int) -> int:
     """The number of trainable parameters, from the formulas in the papers."""
     forms = {
         "ia3": lambda: LAYERS * (4 * D + D + D + F),
-        "prefix": lambda: params.virtual_tokens * 2 * LAYERS * D,
+        "prefix": lambda: params.virtual_tokens * D + (D + 1) * params.width + (params.width + 1) * 2 * LAYERS * D,
         "prompt": lambda: params.virtual_tokens * D,
         "p_tuning": lambda: (
             params.virtual_tokens * D

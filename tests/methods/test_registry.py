@@ -20,6 +20,7 @@ from typing import Literal
 from pydantic import Field
 
 from peft_studio.methods.base import Method, Paper, Params, wrap
+from peft_studio.methods.rates import chosen
 
 
 class KeyLoraParams(Params):
@@ -43,7 +44,7 @@ KEY_LORA = Method(
     count="r (n + m) per layer.",
     paper=Paper("LoRA", "Hu et al.", 2021, "https://arxiv.org/abs/2106.09685"),
     params=KeyLoraParams,
-    learning_rate=1e-2,
+    rates=chosen(1e-2),
     attach=_attach,
 )
 '''

@@ -20,7 +20,8 @@ from peft_studio.ui.routes import routes
 def test_every_page_is_complete(method: Method) -> None:
     text = page(method)
     assert method.title in text and method.formula in text and method.count in text and method.paper.url in text
-    assert f"{show_number(method.learning_rate)} for nano" in text
+    for rate in method.rates.values():
+        assert f"{show_number(rate.rate)} where they" in text and rate.origin in text
     assert f"{show_number(method.learning_rate_large)} for larger ones" in text
     assert "Source: " in text or "no source" in text
     assert "Source: ." not in text and ".." not in text.replace("...", "")
