@@ -11,6 +11,8 @@ methods have been tried alike. Each trial is appended to ``--out`` as a line of 
 not done again. ``--methods`` and ``--kinds`` measure a part, ``--scale`` makes all trials longer or shorter (keep it
 for one file); ``prefix:projection=false`` is a method with another setting than its default, measured for comparison
 and not written to the table. It needs nothing but this checkout, and no network.
+
+Where there is no time for that, ``--rates 0.01,0.03,0.1 --steps 40`` tries just these, once each.
 """
 
 import argparse
@@ -62,6 +64,7 @@ class Place:
     other: str
     task: str
     rounds: tuple[Round, ...]
+    rates: tuple[float, ...] = ()  # to be tried instead of half-decades
 
 
 PLACES = {
@@ -188,6 +191,8 @@ def ranked(found: dict[float, float]) -> list[float]:
 
 def first_rates(method: str, kind: str, tried: dict[float, float]) -> list[float]:
     """The half-decades of the first round: around the present rate, and beyond where the best is at the end."""
+    if PLACES[kind].rates:
+        return list(PLACES[kind].rates)
     place = nearest(METHODS[method.partition(":")[0]].rates[kind].rate)
     low = max(0, min(place + AROUND[0], len(RATES) - len(AROUND)))
     numbers = set(range(low, low + len(AROUND))) | {nearest(rate) for rate in tried}
@@ -258,7 +263,7 @@ def best(method: str, kind: str, results: Results) -> dict[str, Any] | None:
     """A method's entry in the table, by its last full round; None when not even the first is over."""
     for number, turn in reversed(list(enumerate(PLACES[kind].rounds))):
         found = losses(method, kind, results, turn.steps, turn.seeds)
-        if len(found) < (turn.rates if number else len(AROUND)):
+        if len(found) < turn.rates:
             continue
         lowest = min(found.values())
         near = [rate for rate, loss in found.items() if loss <= lowest * (1 + NEAR)]
@@ -267,6 +272,7 @@ def best(method: str, kind: str, results: Results) -> dict[str, Any] | None:
             "loss": round(found[min(near)], 4),
             "steps": turn.steps,
             "seeds": turn.seeds,
+            "tried": len(losses(method, kind, results, PLACES[kind].rounds[0].steps, 1)),
             "model": Trial(method, kind, 1.0, 1, 0).model,
             "task": PLACES[kind].task,
         }
@@ -297,6 +303,14 @@ def write(methods: Sequence[str], results: Results) -> None:
     TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
+def planned(place: Place, scale: float, rates: Sequence[float], steps: int) -> Place:
+    """A place with longer or shorter rounds, or with a single one that tries just these rates."""
+    if rates:
+        return replace(place, rounds=(Round(len(rates), steps, 1),), rates=tuple(rates))
+    rounds = tuple(replace(turn, steps=max(2, round(turn.steps * scale))) for turn in place.rounds)
+    return replace(place, rounds=rounds)
+
+
 def main() -> None:
     """Measures, prints the table and, if asked to, writes it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -308,12 +322,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--budget-seconds", type=float, default=math.inf, help="no trial is begun after them")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of all rounds")
+    parser.add_argument("--rates", type=lambda text: [float(part) for part in text.split(",")], default=[])
+    parser.add_argument("--steps", type=int, default=40, help="of the trials of --rates")
     parser.add_argument("--write", action="store_true", help="put the rates into the registry's table")
     options = parser.parse_args()
     results = read(options.out)
     for kind, place in PLACES.items():
-        rounds = tuple(replace(turn, steps=max(2, round(turn.steps * options.scale))) for turn in place.rounds)
-        PLACES[kind] = replace(place, rounds=rounds)
+        PLACES[kind] = planned(place, options.scale, options.rates, options.steps)
     measure(options, results)
     print("\n".join(report(options.methods, results)))
     if options.write:

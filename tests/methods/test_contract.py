@@ -145,11 +145,38 @@ def test_map_accounts_for_every_parameter(name: str, tiny_model: Path) -> None:
     assert sum(entry["params"] + entry["added"] + entry["frozen"] for entry in entries) == figures["total_params"]
 
 
+def what_trains(model: Any) -> dict[str, torch.Tensor]:
+    """Copies of what trains: the vectors that a prompt method makes, or else its parameters."""
+    if model.active_peft_config.is_prompt_learning:
+        return {"vectors": model.get_prompt_embedding_to_save("default")}
+    return {key: value.detach().clone() for key, value in model.named_parameters() if value.requires_grad}
+
+
+def symmetry(values: torch.Tensor, change: torch.Tensor) -> str:
+    """Which parts that could differ do not: a phrase; empty when all do.
+
+    Args:
+        values: What has trained, ``(n, ...)``.
+        change: How far it has moved from its start, of the same shape.
+    """
+    if values.dim() < 2 or min(values.flatten(1).shape) == 1:
+        return "all numbers are equal" if values.numel() > 1 and values.unique().numel() == 1 else ""
+    for matrix, side in ((change.flatten(1), "rows"), (change.flatten(1).T, "columns")):
+        moved = matrix[matrix.abs().amax(1) > 0]  # entries that a mask holds, or words that did not occur, stay
+        if len((moved / moved.abs().max() * 1e5).round().unique(dim=0)) < len(moved):
+            return f"equal {side}"
+    first, second = torch.linalg.svdvals(change.flatten(1).double())[:2]
+    return "" if second > 1e-3 * first else "rank 1"
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_stated_parameters_get_gradients_and_the_loss_falls(name: str, tiny_model: Path) -> None:
+def test_only_the_stated_parameters_get_gradients_and_no_two_of_them_stay_alike(name: str, tiny_model: Path) -> None:
     model = build(name, tiny_model)
     frozen = {key: value.clone() for key, value in model.named_parameters() if not value.requires_grad}
-    losses = train_a_little(model, rate=3e-2)
+    start = what_trains(model)
+    losses = train_a_little(model, rate=3e-2, steps=20)
+    for key, value in what_trains(model).items():
+        assert not symmetry(value, value - start[key]), key
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[-1] < losses[0] * 0.98
     for key, parameter in model.named_parameters():
@@ -249,6 +276,60 @@ def test_entry_is_complete(name: str) -> None:
             assert info.description and info.description.endswith("."), field
             bounded = {type(rule).__name__ for rule in info.metadata}
             assert info.annotation not in (int, float) or {"Ge", "Le"} <= bounded, field
+
+
+@pytest.mark.parametrize("params", [{"projection": False}, {"virtual_tokens": 5}])
+def test_no_two_keys_of_a_prefix_stay_alike(params: dict[str, Any], tiny_model: Path) -> None:
+    method = get_method("prefix")
+    model = attach(load_base(str(tiny_model))[0], method, method.params(name="prefix", **params))
+    start = what_trains(model)["vectors"]
+    train_a_little(model, rate=3e-2, steps=20)
+    assert not symmetry(what_trains(model)["vectors"], what_trains(model)["vectors"] - start)
+
+
+def test_a_start_at_zero_is_what_would_keep_keys_alike(tiny_model: Path) -> None:
+    model = build("prefix", tiny_model)
+    encoder = model.prompt_encoder["default"]
+    torch.nn.init.zeros_(encoder.embedding.weight)
+    start = what_trains(model)["vectors"]
+    train_a_little(model, rate=3e-2, steps=3)
+    assert symmetry(what_trains(model)["vectors"], what_trains(model)["vectors"] - start) == "equal rows"
+
+
+@pytest.mark.parametrize("name", ["oft", "boft"])
+def test_rotations_stay_rotations_however_far_they_turn(name: str, tiny_model: Path) -> None:
+    model = build(name, tiny_model)
+    train_a_little(model, rate=1e-1, steps=20)
+    turns = [turn.double() for turn in rotations(name, model)]  # (k, b, b) each
+    assert max(float((turn - torch.eye(turn.shape[-1])).abs().max()) for turn in turns) > 0.5
+    for turn in turns:
+        assert torch.allclose(turn @ turn.transpose(-2, -1), torch.eye(turn.shape[-1]).double(), atol=1e-4)
+
+
+def rotations(name: str, model: Any) -> list[torch.Tensor]:
+    """The rotation of every layer, block by block, as the library makes it from what trains."""
+    found = []
+    for layer in model.modules():
+        if name == "oft" and hasattr(layer, "_cayley_batch") and hasattr(layer, "use_cayley_neumann"):
+            found.append(layer._cayley_batch(layer.weight, layer.block_size, layer.use_cayley_neumann))
+        elif name == "boft" and hasattr(layer, "boft_R"):
+            part = layer.boft_R["default"]  # (factors, k, b, b)
+            found.append(layer.cayley_batch(part.flatten(0, 1)))
+    return [turn.detach() for turn in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "scaling", "spread"), [("houlsby", 1.0, 0.01), ("pfeiffer", 1.0, 0.02), ("parallel", 4.0, 0.0)]
+)
+def test_adapters_start_as_their_papers_say(name: str, scaling: float, spread: float, tiny_model: Path) -> None:
+    model = build(name, tiny_model)
+    nets = [module for module in model.modules() if type(module).__name__ == "Bottleneck"]
+    for net in nets:
+        assert net.scaling == scaling and not net.down.bias.any() and not net.up.bias.any()
+        assert float(net.up.weight.detach().abs().max()) <= 2 * spread  # cut off at two deviations, or zero
+    down = torch.cat([net.down.weight.detach().flatten() for net in nets])
+    kaiming = 1 / math.sqrt(3 * D)  # standard deviation of Kaiming's uniform start for D inputs
+    assert float(down.std()) == pytest.approx(0.88 * spread if spread else kaiming, rel=0.1)
 
 
 def test_adapter_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from peft.utils import ModulesToSaveWrapper
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
+from peft_studio.methods.rates import Kind
 from peft_studio.tasks.base import Row
 from peft_studio.training.adapter_files import save_adapter
 from peft_studio.training.estimates.estimate import attach_to_shapes
@@ -71,7 +72,8 @@ class Case:
     def train(self) -> tuple[float, float]:
         """First and last loss of a few steps with the method's own optimizer and hooks."""
         self.model.train()
-        rate = min(1e-2, self.method.learning_rate)
+        kind: Kind = "classification" if self.labels else "generation"
+        rate = min(3e-3 if self.labels else 1e-2, self.method.rates[kind].rate)
         if self.method.optimizer is not None:
             optimizer = self.method.optimizer(self.model, self.params, rate, 0.0)
         else:

@@ -1,6 +1,7 @@
 """Recommended learning rates of nano models, read from ``rates.json``: ``tests/benchmarks/bench_rates.py`` writes it.
 
-Each was measured for itself: on ``bistro`` for what writes, on ``reviews`` for what classifies.
+Measured on ``bistro`` for what writes, on ``reviews`` for what classifies; an entry says what is known of it, and a
+rate that was not measured says where it is from.
 """
 
 import json
@@ -24,8 +25,10 @@ class Rate(BaseModel):
         loss: Validation loss that it reached, the mean over seeds in nats; None when it was not measured.
         steps: Optimizer steps of that measurement; 0 when it was not measured.
         seeds: Of the measurement.
+        tried: How many rates it compared.
         model: What it was measured on.
         task: The rows that it was measured on.
+        note: What else has to be said of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -34,16 +37,21 @@ class Rate(BaseModel):
     loss: float | None = Field(None, gt=0)
     steps: int = Field(0, ge=0)
     seeds: int = Field(0, ge=0)
+    tried: int = Field(0, ge=0)
     model: str = ""
     task: str = ""
+    note: str = ""
 
     @property
     def origin(self) -> str:
         """How it was found, as a phrase."""
+        told = f"; {self.note}" if self.note else ""
         if self.loss is None:
-            return "not measured"
+            return f"not measured{told}"
         seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
-        return f"{self.model} on {self.task}, {self.steps} steps, {seeds}: validation loss {self.loss:.3f}"
+        rates = "no other rate tried" if self.tried == 1 else f"the best of {self.tried} rates"
+        measured = f"{self.model} on {self.task}, {self.steps} steps, {seeds}, {rates}"
+        return f"{measured}: validation loss {self.loss:.3f}{told}"
 
 
 Rates = Mapping[Kind, Rate]
