@@ -121,9 +121,13 @@ def _add_hub(models: argparse.ArgumentParser, data: argparse.ArgumentParser) -> 
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.cli.follow import Follower
     from peft_studio.cli.launchers import take_up
+    from peft_studio.config.advice import advice
     from peft_studio.config.presets import parse_preset
+    from peft_studio.config.resolved_run import resolve
 
     config, manager = parse_preset(options.preset, options.set), open_manager(settings)
+    for warning in advice(resolve(config)):
+        print(f"warning: {warning}", file=sys.stderr)
     paths, hand = take_up(manager, config, options.name, options.priority)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()

@@ -168,6 +168,7 @@ class _Session:
             model={"id": self.config.model.id, "fingerprint": self.base_fingerprint},
             data={
                 "id": self.task.name,
+                "kind": self.task.kind,
                 "fingerprint": self.identity.data,
                 "rows": len(train.encoded.examples),
                 "cut": train.encoded.cut,
