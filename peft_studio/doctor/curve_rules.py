@@ -203,8 +203,10 @@ def unchanged(evidence: Evidence) -> Finding | None:
         return None
     # A warm-up once began with a rate of 0, so that a run of one step trained nothing.
     cold_start = evidence.warmup >= evidence.steps.count
-    why = f"The warm-up of {evidence.warmup:,} steps leaves the first one a learning rate of 0" if cold_start else (
-        f"Steps may be too short to change anything: this run has {compared_rate(evidence)}"
+    why = (
+        f"The warm-up of {evidence.warmup:,} steps leaves the first one a learning rate of 0"
+        if cold_start
+        else (f"Steps may be too short to change anything: this run has {compared_rate(evidence)}")
     )
     return Finding(
         "unchanged", "problem", None, "Training has changed nothing",
