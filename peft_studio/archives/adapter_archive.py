@@ -6,7 +6,7 @@ Torch-free: the web process packs it from files. Nothing in it names a folder of
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +39,9 @@ class TrainedRun:
     steps: int
     tuner_import: str
     task_type: str = "CAUSAL_LM"
+    best: tuple[int, float] | None = None
+    saved_step: object = None
+    tokenizers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> RunConfig:
@@ -104,8 +107,9 @@ def _read(paths: RunPaths) -> TrainedRun:
     task_type = str(adapter.get("task_type") or "CAUSAL_LM")
     steps = step if isinstance(step, int) else 0
     return TrainedRun(
-        paths.id, title, resolved, started, progress.metrics, summary, steps, tuner_import(adapter), task_type
-    )
+        paths.id, title, resolved, started, progress.metrics, summary, steps, tuner_import(adapter), task_type,
+        progress.best, progress.latest.get("saved", {}).get("step"), progress.tokenizers,
+    )  # fmt: skip
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -172,7 +176,7 @@ def model_card(run: TrainedRun) -> str:
         f"{_count(run.started.get('total_params'))}\n"
         f"- Data: {task.description} {_count(run.started.get('data', {}).get('rows'))} training rows, fingerprint "
         f"`{run.started.get('data', {}).get('fingerprint', 'unknown')}`",
-        "## Metrics\n\n" + _table(run.metrics),
+        "## Metrics\n\n" + _figures(run),
         "Names that begin with `base/` are the base model's own figures. Test answers are decoded greedily.",
         "## Load it\n\n" + _loading(run),
         "## Repeat it\n\n" + _repeating(run),
@@ -222,6 +226,18 @@ def _listing(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items()) or "defaults"
 
 
+def _figures(run: TrainedRun) -> str:
+    """The table of metrics, what is special about them in words below it."""
+    words = []
+    if run.best is not None:
+        step, loss = run.best
+        words.append(f"**Best validation loss: {loss:.4g}**, at step {step:,}.")
+    if isinstance(run.saved_step, int):
+        words.append(f"The adapter has the weights of step {run.saved_step:,}; `eval/loss` is theirs.")
+    words += [f"`test/{name}` was computed with the tokenizer *{used}*." for name, used in run.tokenizers.items()]
+    return "\n\n".join(filter(None, (_table(run.metrics), " ".join(words))))
+
+
 def _table(metrics: Mapping[str, float]) -> str:
     rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()))
     return f"| metric | value |\n| --- | --- |\n{rows}" if rows else "None were recorded."
@@ -243,7 +259,10 @@ def _facts(run: TrainedRun) -> dict[str, Any]:
     kept = ("versions", "device", "threads", "seed", "data", "trainable_params", "total_params", "max_steps")
     facts = {key: run.started[key] for key in kept if key in run.started}
     model = {**run.started.get("model", {}), "id": run.base[0]}
-    return {"run": run.id, "model": model, **facts, "summary": dict(run.summary), "metrics": run.metrics}
+    step, loss = run.best or (None, None)
+    best = {"best_eval_loss": loss, "best_step": step, "saved_step": run.saved_step}
+    best["tokenizers"] = dict(run.tokenizers)
+    return {"run": run.id, "model": model, **facts, "summary": dict(run.summary), "metrics": run.metrics, **best}
 
 
 def _jsonl(rows: Sequence[Row]) -> str:

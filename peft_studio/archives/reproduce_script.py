@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from string import Template
 from typing import Any
 
+from peft_studio.config.sections import TrainingConfig
+
 _SCRIPT = Template('''"""Repeats the run $title in plain transformers and peft.
 
     pip install $requirements
@@ -26,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 $tuner_import
 HERE = Path(__file__).resolve().parent
 BASE = $base
-STEPS, BATCH_SIZE, SEED, MAX_LENGTH = $steps, $batch_size, $seed, $max_length
+STEPS, WARMUP, BATCH_SIZE, SEED, MAX_LENGTH = $steps, $warmup, $batch_size, $seed, $max_length
 
 
 def read(name, tokenizer):
@@ -69,8 +71,21 @@ def batches(lengths):
         yield from chunk
 
 
+def rate_factor(step):
+    """Learning rate over its peak, after so many steps."""
+    if step < WARMUP:
+        return (step + 1) / (WARMUP + 1)
+    done = min(1.0, (step - WARMUP) / max(1, STEPS - WARMUP))
+    return $falling
+
+
 class RunTrainer(Trainer):
     """The stock Trainer over the run's batches."""
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """The library's schedule, but for a first step whose learning rate is not 0."""
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, rate_factor)
+        return self.lr_scheduler
 
     def get_train_dataloader(self):
         order = list(batches([len(ids) for ids, _ in self.train_dataset]))
@@ -106,8 +121,6 @@ def main():
         max_steps=STEPS,
         per_device_train_batch_size=BATCH_SIZE,
         learning_rate=$learning_rate,
-        lr_scheduler_type="$scheduler",
-        warmup_steps=$warmup_steps,
         weight_decay=$weight_decay,
         max_grad_norm=$max_grad_norm,
         optim="adamw_torch_fused",
@@ -186,8 +199,8 @@ def reproduce_script(
         max_length=max_length,
         megabatch=megabatch,
         learning_rate=repr(training["learning_rate"]),
-        scheduler="constant_with_warmup" if training["scheduler"] == "constant" else training["scheduler"],
-        warmup_steps=training["warmup_steps"],
+        falling=_FALLING[training["scheduler"]],
+        warmup=TrainingConfig.model_validate(training).warmup_of(training["max_steps"]),
         weight_decay=training["weight_decay"],
         max_grad_norm=training["max_grad_norm"],
         recorded=repr(recorded),
@@ -197,4 +210,6 @@ def reproduce_script(
     return script
 
 
+_FALLING = {"linear": "1 - done", "cosine": "(1 + math.cos(math.pi * done)) / 2", "constant": "1.0"}
+"""What follows the warm-up, as `TrainingConfig.rate_factor` has it."""
 _REQUIRED = ("torch", "transformers", "peft", "accelerate")

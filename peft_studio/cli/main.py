@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.cli import listings, run_commands, storage_commands
-from peft_studio.cli.printing import Command, open_manager, print_json, print_table
+from peft_studio.cli.printing import Command, open_manager, print_json, print_notes, print_table, speak_any_terminal
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
@@ -21,6 +21,7 @@ EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
 _RESULT = (
     "status", "reason", "trainable_params", "total_params", "adapter_bytes", "peak_memory_bytes", "seconds", "metrics",
+    "best_eval_loss", "best_step", "saved_step", "tokenizers",
 )  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         from peft_studio.pretraining.command import main as pretrain
 
         return int(pretrain(list(argv[1:])) or 0)
+    speak_any_terminal()
     options = _parser().parse_args(argv)
     try:
         command: Command = options.command
@@ -121,9 +123,13 @@ def _add_hub(models: argparse.ArgumentParser, data: argparse.ArgumentParser) -> 
 def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.cli.follow import Follower
     from peft_studio.cli.launchers import take_up
+    from peft_studio.config.advice import advice
     from peft_studio.config.presets import parse_preset
+    from peft_studio.config.resolved_run import resolve
 
     config, manager = parse_preset(options.preset, options.set), open_manager(settings)
+    for warning in advice(resolve(config)):
+        print(f"warning: {warning}", file=sys.stderr)
     paths, hand = take_up(manager, config, options.name, options.priority)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
@@ -131,8 +137,11 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
         told = {name: getattr(info, name) for name in _RESULT}
         print_json({"run_id": info.id, "run_dir": str(paths.root), **told})
     else:
-        print_table([(name, f"{value:.4f}") for name, value in sorted(info.metrics.items())])
+        told = {**info.metrics, **({} if info.best_eval_loss is None else {"best eval/loss": info.best_eval_loss})}
+        marks = {f"test/{name}": f"tokenizer {used}" for name, used in info.tokenizers.items()}
+        print_table([(name, f"{value:.4f}", marks.get(name)) for name, value in sorted(told.items())])
         print(f"{info.status}: {info.id}")
+    print_notes(manager.library.notes(info.id))
     if info.status == "failed":
         print(f"error: {info.reason}", file=sys.stderr)
         return EXIT_FAILED
@@ -207,17 +216,24 @@ def _runs(options: argparse.Namespace, settings: Settings) -> int:
     if options.json:
         print_json([run.to_dict() for run in runs])
     else:
-        rows = [(run.id, run.status, run.method, run.model, run.step, run.eval_loss) for run in runs]
-        print_table([("run", "status", "method", "model", "step", "eval/loss"), *rows])
+        rows = [(run.id, run.status, run.method, run.model, run.step, run.best_eval_loss) for run in runs]
+        print_table([("run", "status", "method", "model", "step", "best eval/loss"), *rows])
     return 0
 
 
 def _metrics(options: argparse.Namespace, settings: Settings) -> int:
-    values = list(open_manager(settings).library.metrics(options.run))
+    library = open_manager(settings).library
+    values, info = list(library.metrics(options.run)), library.info(options.run)
     if options.json:
         print_json(values)
-    else:
-        print_table([(item["step"], item["name"], item["value"]) for item in values])
+        return 0
+    marks = {(info.saved_step, "eval/loss"): "saved", (info.best_step, "eval/loss"): "best"}
+    marks |= {(None, f"test/{name}"): f"tokenizer {used}" for name, used in info.tokenizers.items()}
+    print_table([
+        (step, name, value, marks.get((step, name)) or marks.get((None, name)))
+        for step, name, value in (item.values() for item in values)
+    ])  # fmt: skip
+    print_notes(library.notes(options.run))
     return 0
 
 

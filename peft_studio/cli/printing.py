@@ -1,7 +1,11 @@
 """What commands share: a manager, and how they print: one JSON value as the last line, or a table for people."""
 
 import argparse
+import codecs
+import io
 import json
+import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +26,34 @@ def open_manager(settings: Settings) -> "JobManager":
     return JobManager(settings)
 
 
+def speak_any_terminal() -> None:
+    """Lets a terminal that lacks a character show the nearest one, or a question mark, instead of failing."""
+
+    def nearest(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        lacking = unicodedata.normalize("NFKD", error.object[error.start : error.end])
+        return "".join(char if char.isascii() else "?" for char in lacking), error.end
+
+    codecs.register_error("nearest", nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="nearest")
+
+
 def print_json(value: Any) -> None:
-    """Prints one line of JSON."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    """Prints one line of JSON, in ASCII where the terminal has no more."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, allow_nan=False)
+    print(text, flush=True)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Prints what a run had to say that did not end it."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def print_table(rows: Sequence[Sequence[Any]]) -> None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from peft_studio.config.run_config import RunConfig
+from peft_studio.config.run_config import RunConfig, recommended_rate
 from peft_studio.methods import Method, get_method
 from peft_studio.models.catalog import ModelCard, find_card, resolve_model
 from peft_studio.models.layouts import Layout, layout_for
@@ -36,6 +36,15 @@ class ResolvedRun:
             DataError: A file cannot be used; the message names file, row and column.
         """
         return task_of(self.config.task)
+
+    @cached_property
+    def recommended_rate(self) -> float:
+        """The learning rate that the form recommends for this method, model and task.
+
+        Raises:
+            DataError: See ``task``.
+        """
+        return recommended_rate(self.method.name, self.config.model.id, kind=self.task.kind)
 
     @cached_property
     def source(self) -> str:

@@ -112,6 +112,15 @@ class TaskConfig(Section):
         return self
 
 
+def _steps_or_share(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ConfigError(
+            f"training.warmup_steps = {value!r} is neither a share of the run (below 1) nor a whole number of steps.",
+            "training.warmup_steps",
+        )
+    return int(value) if value.is_integer() else value
+
+
 class TrainingConfig(Section):
     """How to train. ``learning_rate`` is always set: the method's recommendation fills it in when not given."""
 
@@ -128,9 +137,10 @@ class TrainingConfig(Section):
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same machine: same losses.")
     scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="How the learning rate falls.")
-    warmup_steps: int = Field(
-        10, ge=0, le=100_000, description="Steps over which the learning rate rises to its peak."
-    )
+    warmup_steps: Annotated[float, AfterValidator(_steps_or_share)] = Field(
+        0.03, ge=0, le=100_000, title="Warm-up",
+        description="How long the learning rate rises to its peak: below 1 a share of the run, from 1 on steps.",
+    )  # fmt: skip
     optimizer: Literal["adamw", "adafactor", "sgd"] = Field(
         "adamw", description="Update rule; a method with an optimizer of its own keeps that."
     )
@@ -160,6 +170,24 @@ class TrainingConfig(Section):
     def steps_for(self, rows: int) -> int:
         """Optimizer steps of a run on so many training rows."""
         return math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)) or self.max_steps
+
+    def warmup_of(self, steps: int) -> int:
+        """Steps of a run of so many over which the learning rate rises, before the first at its peak."""
+        return round(self.warmup_steps * steps) if self.warmup_steps < 1 else int(self.warmup_steps)
+
+    def rate_factor(self, step: int, steps: int) -> float:
+        """Learning rate over its peak, from 0 to 1; as in transformers, but for the first step, whose rate is not 0.
+
+        Args:
+            step: Steps that are done.
+            steps: Of the whole run.
+        """
+        warmup = self.warmup_of(steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        falling = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2, "constant": 1.0}
+        return falling[self.scheduler]
 
 
 def _known_device(name: str) -> str:

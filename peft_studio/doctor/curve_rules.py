@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from statistics import fmean, median
 
+from peft_studio.config.advice import about_warmup
 from peft_studio.doctor.evidence import Evidence
 from peft_studio.doctor.findings import Finding, advised_rate, compared_rate, higher_rate, lower_rate, percent
 from peft_studio.runs.event_log import number
@@ -39,7 +40,7 @@ def curve_findings(evidence: Evidence) -> list[Finding]:
     found = next((finding for rule in rules if (finding := rule(evidence))), None)
     overfit = overfitted(evidence) if found is None or found.id == "rate_high" else None
     worse = worse_than_base(evidence) if found is None else None
-    return [finding for finding in (found, overfit, worse) if finding is not None]
+    return [one for one in (found, overfit, worse, unchanged(evidence) or cold(evidence)) if one is not None]
 
 
 def not_finite(evidence: Evidence) -> Finding | None:
@@ -116,9 +117,8 @@ def unstable(evidence: Evidence) -> Finding | None:
 
 def norm_spikes(evidence: Evidence) -> list[int]:
     """Steps whose gradient is far larger than usual; none when they are only a few."""
-    warmup = number(evidence.option("warmup_steps")) or 0
     pairs = zip(evidence.steps.last, evidence.steps.norm, strict=True)
-    after = [(step, norm) for step, norm in pairs if step > warmup and norm == norm]
+    after = [(step, norm) for step, norm in pairs if step > evidence.warmup and norm == norm]
     if len(after) < ENOUGH_STEPS:
         return []
     usual = median(norm for _, norm in after)
@@ -139,7 +139,7 @@ def too_flat(evidence: Evidence) -> Finding | None:
             "rate_low", "warning", None, "The loss hardly falls: the learning rate is too low",
             f"{seen}. This run has {compared_rate(evidence)}.", "Use a higher learning rate.", higher_rate(evidence),
         )  # fmt: skip
-    planned = number(evidence.started.get("max_steps")) or number(evidence.option("max_steps")) or 0
+    planned = evidence.planned
     if not evidence.is_over and evidence.steps.count < planned / 2:
         return None  # some tasks begin slowly
     return Finding(
@@ -182,6 +182,37 @@ def overfitted(evidence: Evidence) -> Finding | None:
         "Nothing: early stopping keeps the best weights." if kept
         else "Stop early and keep the best weights; more rows, or a smaller rank, help too.",
         {} if kept else {"training.early_stopping": 2},
+    )  # fmt: skip
+
+
+def cold(evidence: Evidence) -> Finding | None:
+    """The warm-up is as long as the run, or longer."""
+    words = about_warmup(evidence.warmup, evidence.planned, number(evidence.option("learning_rate")) or 0.0)
+    if not evidence.planned or not words:
+        return None
+    return Finding(
+        "warmup_long", "warning", None, "The learning rate never reaches its peak",
+        words, "Use a shorter warm-up, or train for more steps.", {"training.warmup_steps": 0.03},
+    )  # fmt: skip
+
+
+def unchanged(evidence: Evidence) -> Finding | None:
+    """After training, validation loss is to the last digit what it was before."""
+    base = evidence.metrics.get("base/eval/loss")
+    if not evidence.steps.count or not evidence.evals or evidence.evals[-1][1] != base:
+        return None
+    # A warm-up once began with a rate of 0, so that a run of one step trained nothing.
+    cold_start = evidence.warmup >= evidence.steps.count
+    why = (
+        f"The warm-up of {evidence.warmup:,} steps leaves the first one a learning rate of 0"
+        if cold_start
+        else (f"Steps may be too short to change anything: this run has {compared_rate(evidence)}")
+    )
+    return Finding(
+        "unchanged", "problem", None, "Training has changed nothing",
+        f"After {evidence.steps.count:,} steps, validation loss is {base:.6g}, exactly what it was before. {why}.",
+        "Use a shorter warm-up, or train for more steps." if cold_start else "Use a higher learning rate.",
+        {"training.warmup_steps": 0.03} if cold_start else higher_rate(evidence),
     )  # fmt: skip
 
 

@@ -198,6 +198,17 @@ class Evidence:
         return number(data.get(name)) if isinstance(data, Mapping) else None
 
     @property
+    def planned(self) -> int:
+        """Optimizer steps that the run was to make; 0 when nobody knows."""
+        return whole(self.started.get("max_steps")) or whole(self.option("max_steps")) or 0
+
+    @property
+    def warmup(self) -> int:
+        """Steps over which its learning rate was to rise."""
+        asked = number(self.option("warmup_steps")) or 0
+        return round(asked * self.planned) if asked < 1 else int(asked)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing will be added."""
         return Status(self.status).is_final

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from peft_studio.config.advice import beside
 from peft_studio.config.run_config import TrainingConfig, recommended_rate
 from peft_studio.doctor.evidence import Evidence
 from peft_studio.methods import METHODS
@@ -65,7 +66,9 @@ def advised_rate(evidence: Evidence) -> float | None:
     method, model, task = (part if isinstance(part, Mapping) else {} for part in parts)
     if method.get("name") not in METHODS:
         return None
-    told = (str(value or "") for value in (model.get("id"), task.get("id"), task.get("kind")))
+    data = evidence.started.get("data")  # a kind that was guessed stands nowhere else
+    kind = task.get("kind") or (data.get("kind") if isinstance(data, Mapping) else "")
+    told = (str(value or "") for value in (model.get("id"), task.get("id"), kind))
     return recommended_rate(method["name"], *told)
 
 
@@ -91,13 +94,8 @@ def compared_rate(evidence: Evidence) -> str:
     rate, recommended = number(evidence.option("learning_rate")), advised_rate(evidence)
     if rate is None or not recommended:
         return "the learning rate of this run"
-    factor = rate / recommended
-    if 0.5 < factor < 2:
-        return f"the learning rate {rate:g}, which is about what is recommended here"
-    many = factor if factor > 1 else 1 / factor
-    times = f"{many:,.0f}" if many >= 10 else f"{many:.2g}"
-    compared = f"{times} times" if factor > 1 else f"1/{times} of"
-    return f"the learning rate {rate:g}, {compared} the {recommended:g} that is recommended here"
+    words = beside(rate, recommended)
+    return f"the learning rate {rate:g}, {'which is ' if words.startswith('about') else ''}{words}"
 
 
 def rounded(value: float) -> float:

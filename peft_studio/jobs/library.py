@@ -48,6 +48,11 @@ class RunLibrary:
         with self._index.folds.reading(self._store.paths(run_id), RunProgress) as fold:
             return fold.part(RunProgress).latest.get(kind, {})
 
+    def notes(self, run_id: str) -> Sequence[str]:
+        """What a run had to say that did not end it, such as that it computes on a slower way."""
+        with self._index.folds.reading(self._store.paths(run_id), RunProgress) as fold:
+            return list(dict.fromkeys(fold.part(RunProgress).notes))
+
     def findings(self, run_id: str) -> tuple[Finding, ...]:
         """What the doctor says about a run, as far as it has come; see `doctor.diagnose`."""
         status = self._index.get(run_id).status

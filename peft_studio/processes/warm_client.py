@@ -36,6 +36,7 @@ def child_environment(threads: int) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": search_path(os.environ),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8:replace",  # of a log file, whatever the terminal can show
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         # Libraries that start a thread when imported would make the server unsafe to fork.

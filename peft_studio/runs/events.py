@@ -19,7 +19,8 @@ Kind = Literal[
 """The closed set of kinds, with their fields (besides ``v``, ``kind``, ``t`` = seconds since the epoch):
 
 - ``started``: ``pid``, ``process_start``, ``versions``, ``device``, ``threads``, ``seed``, ``model``, ``data``,
-  ``trainable_params``, ``total_params``, ``max_steps``
+  ``trainable_params``, ``total_params``, ``max_steps``, ``work`` (estimated, in tokens that a model reads:
+  one ``validation``, the answers to ``test`` rows and those of the base, ``base/test``)
 - ``resumed``: ``step``, ``tokens``, ``elapsed`` of the checkpoint, and ``from``, the step that this process goes on
   from; comes right after ``started``. Later steps that are in the log already come again: the last one counts
 - ``stage``: ``name``, a phrase for people such as "reading data"
@@ -27,8 +28,10 @@ Kind = Literal[
 - ``step``: ``step`` (from 1), ``loss`` (null when not finite), ``lr``, ``grad_norm``, ``tokens`` (seen so far, without
   padding), ``elapsed`` (seconds of training so far)
 - ``eval``: ``step``, ``tokens``, ``elapsed``, ``metrics`` (names such as ``eval/loss``, ``test/bleu``,
-  ``base/eval/loss``, ``base/test/bleu``)
-- ``saved``: ``path`` (relative to the run), ``bytes``, ``step`` whose weights they are
+  ``base/eval/loss``, ``base/test/bleu``), ``tokenizers`` (those of test metrics that have one, such as
+  ``{"bleu": "zh"}``)
+- ``saved``: ``path`` (relative to the run), ``bytes``, ``step`` whose weights they are, and their ``metrics`` where
+  they are not the latest: ``eval/loss``, ``eval/perplexity``
 - ``finished`` / ``stopped`` / ``paused``: ``step``, ``summary`` (``seconds``, ``steps_per_second``,
   ``tokens_per_second``, ``peak_memory_bytes``)
 - ``failed``: ``error`` (class name), ``message`` (words for people)

@@ -10,7 +10,10 @@ from typing import Any
 from peft_studio.runs.event_log import Event, Piece, number, parse_events, whole
 
 ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
+MAX_NOTES = 20
 RECENT_STEPS = 64  # steps that the current speed is taken from
+BACKWARD = 2.0  # what a token costs in training over what it costs in an evaluation, until one was measured
+AFTER_TRAINING = ("saving the adapter", "answering the test rows")  # stages
 
 
 class RunProgress:
@@ -21,6 +24,8 @@ class RunProgress:
             ``trainable_params``, ``total_params``, ``stage``, ``bytes``, ``peak_memory_bytes``; as the log has them.
         metrics: The latest value of every metric.
         evals: Step and validation loss of every evaluation, in order.
+        notes: What it had to say that did not end it, at most ``MAX_NOTES``.
+        tokenizers: What texts were scored with, by metrics such as ``bleu``.
         latest: The latest event of each kind that is no step, evaluation or stage; of these, the last one comes last.
         summary: What the worker summed up at the end; empty again when another one goes on.
         step: Optimizer steps done. Steps that come again after an interruption do not set it back.
@@ -36,6 +41,8 @@ class RunProgress:
         self.facts: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         self.evals: list[tuple[int, float]] = []
+        self.tokenizers: dict[str, str] = {}
+        self.notes: list[str] = []
         self.latest: dict[str, Event] = {}
         self.summary: dict[str, Any] = {}
         self.step = 0
@@ -47,6 +54,8 @@ class RunProgress:
         self._idle = 0.0  # seconds in which no process worked on the run
         self._last_work = 0.0  # time of the latest event that is not a stage
         self._first_stage = -math.inf  # time of the first stage since then; before it, of none
+        self._eval_seconds: float | None = None  # that the process's latest evaluation took
+        self._answered: set[str] = set()  # whose answers to the test rows it has: "test", "base/test"
         self._recent: deque[bytes | Event] = deque(maxlen=RECENT_STEPS)  # steps of that process
 
     def read(self, piece: Piece) -> None:
@@ -61,14 +70,8 @@ class RunProgress:
             self._recent.extend(stretch[-RECENT_STEPS:])
 
     def _take(self, event: Event) -> None:
-        time_ = number(event.get("t"))
-        if time_ is not None:
-            self._first_time = min(self._first_time, time_)
-            self._latest_time = max(self._latest_time, time_)
-            if event["kind"] not in ("stage", "started"):
-                self._last_work = max(self._last_work, time_)
-            elif event["kind"] == "stage" and self._first_stage < self._last_work:
-                self._first_stage = time_
+        time_, before = number(event.get("t")), self._latest_time
+        self._take_time(event["kind"], time_)
         if "peak_memory_bytes" in event:
             self.facts["peak_memory_bytes"] = event["peak_memory_bytes"]
         match event["kind"]:
@@ -80,19 +83,47 @@ class RunProgress:
                 self.facts["stage"] = event.get("name")
             case "eval" if isinstance(event.get("metrics"), dict):
                 self._take_metrics(whole(event.get("step")), event["metrics"])
+                self._take_duration(event, (time_ or 0.0) - before)
+            case "note" if len(self.notes) < MAX_NOTES:
+                self.notes.append(str(event.get("message", "")))
             case "saved":
                 self.facts["bytes"] = event.get("bytes")
+                self._take_metrics(None, event.get("metrics"))  # of weights that are not the latest
             case "finished" | "stopped" | "paused" if isinstance(event.get("summary"), dict):
                 self.summary = event["summary"]
         if event["kind"] not in ("step", "eval", "stage"):
             self.latest.pop(event["kind"], None)
             self.latest[event["kind"]] = event
 
-    def _take_metrics(self, step: int | None, metrics: dict[str, Any]) -> None:
-        values = {name: found for name, value in metrics.items() if (found := number(value)) is not None}
+    def _take_time(self, kind: str, time_: float | None) -> None:
+        if time_ is None:
+            return
+        self._first_time = min(self._first_time, time_)
+        self._latest_time = max(self._latest_time, time_)
+        if kind not in ("stage", "started"):
+            self._last_work = max(self._last_work, time_)
+        elif kind == "stage" and self._first_stage < self._last_work:
+            self._first_stage = time_
+
+    def _take_metrics(self, step: int | None, metrics: object) -> None:
+        items = metrics.items() if isinstance(metrics, dict) else ()
+        values = {name: found for name, value in items if (found := number(value)) is not None}
         self.metrics |= values
         if step is not None and "eval/loss" in values:
             self.evals.append((step, values["eval/loss"]))
+
+    def _take_duration(self, event: Event, seconds: float) -> None:
+        if "eval/loss" in event["metrics"] and 0 < seconds < ODD_PAUSE:
+            self._eval_seconds = seconds
+        self._answered |= {prefix for name in event["metrics"] if (prefix := name.rpartition("/")[0]).endswith("test")}
+        used = event.get("tokenizers")
+        if isinstance(used, dict):
+            self.tokenizers |= {str(name): str(value) for name, value in used.items()}
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and loss of the evaluation with the lowest validation loss."""
+        return min(self.evals, key=lambda item: item[1], default=None)
 
     def _start(self, event: Event, time_: float) -> None:
         """A process begins, perhaps where another one has ended."""
@@ -104,6 +135,7 @@ class RunProgress:
         self._last_work = max(self._last_work, time_)
         self.summary = {}
         self._at, self._first_step = 0, None
+        self._eval_seconds, self._answered = None, set()
         self._recent.clear()
 
     def _take_step(self, event: Event, time_: float) -> None:
@@ -133,17 +165,43 @@ class RunProgress:
         span = elapsed_1 - elapsed_0
         return (step_1 - step_0) / span, (tokens_1 - tokens_0) / span
 
-    def eta(self, max_steps: int | None) -> float | None:
-        """Seconds to the last step at the run's average pace, in which its evaluations have their share."""
+    def eta(self, max_steps: int | None, eval_every: int | None = None) -> float | None:
+        """Seconds until the run is over, which makes so many steps and an evaluation now and then; None if unknown.
+
+        Steps go on at the run's average pace, in which evaluations have their share once there was one. Answering the
+        test rows is counted in evaluations: the worker has told how much work either is.
+        """
         if max_steps is None or self._first_step is None or self._at <= self._first_step[1]:
             return None
-        wall = self._last_step_time - self._first_step[0]
+        steps = 0 if self.facts.get("stage") in AFTER_TRAINING else max(0, max_steps - self._at)
+        left = steps * self._pace() + self._work_beside(math.ceil(steps / (eval_every or 1)))
+        since = time.time() - (self._last_step_time if steps else self._latest_time)
+        left -= since if 0 < since < ODD_PAUSE else 0.0
+        return left if left > 0 else None
+
+    def _pace(self) -> float:
+        """Seconds for a step."""
+        first_time, first_step = self._first_step or (0.0, 0)
+        wall = self._last_step_time - first_time
         trained = self._elapsed - self._first_elapsed
         if not 0.5 * trained <= wall <= 100 * trained + ODD_PAUSE:  # the clock was set meanwhile
             wall = trained
-        pace = wall / (self._at - self._first_step[1])
-        since = time.time() - self._last_step_time
-        return max(0.0, (max_steps - self._at) * pace - (since if 0 < since < ODD_PAUSE else 0.0))
+        return wall / max(1, self._at - first_step)
+
+    def _work_beside(self, evaluations: int) -> float:
+        """Seconds for evaluations, if no pace tells of them yet, and for the answers that are still to come."""
+        told = self.latest.get("started", {}).get("work")
+        work = {name: number(size) or 0.0 for name, size in told.items()} if isinstance(told, dict) else {}
+        validation, speed = work.get("validation", 0.0), self.speed()[1]
+        if self._eval_seconds is not None and validation:
+            each = self._eval_seconds / validation
+        elif speed:
+            each = 1 / (BACKWARD * speed)
+        else:
+            return 0.0
+        ahead = 0 if self._eval_seconds is not None else evaluations
+        answers = sum(work.get(name, 0.0) for name in ("test", "base/test") if name not in self._answered)
+        return each * (ahead * validation + answers)
 
 
 def _parsed_step(steps: Iterable[bytes | Event]) -> list[Event]:

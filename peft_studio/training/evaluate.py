@@ -91,6 +91,24 @@ def measure_answers(
     return TestResult(dict(task.score(rows, answers)), answers)
 
 
+WRITING = 4  # what a token costs that is written, one step for each, over one that is read
+
+
+def work_of(examples: Sequence[EncodedExample], rows: int, classifies: bool, base_is_known: bool) -> dict[str, int]:
+    """About how much work evaluations and answers are, in tokens that a model reads.
+
+    Args:
+        examples: The validation rows.
+        rows: Test rows to answer, about as long as those.
+        classifies: Whether an answer takes no more than reading.
+        base_is_known: Whether the base model's answers need not be made.
+    """
+    read = sum(len(example.ids) for example in examples)
+    written = 0 if classifies else WRITING * max(example.targets for example in examples) * len(examples)
+    answers = (read + written) * rows // len(examples)
+    return {"validation": read, "test": answers, "base/test": 0 if base_is_known or classifies else answers}
+
+
 def longest_answer(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row]) -> int:
     """How many new tokens to allow: a quarter more than the longest target of these (training) rows, and the end."""
     targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_scheduler, set_seed
+from transformers import set_seed
 from transformers.trainer_pt_utils import get_parameter_names
 
 from peft_studio.config.resolved_run import ResolvedRun
@@ -58,8 +58,7 @@ def optimizer_of(run: ResolvedRun, model: Model, fused: bool = True) -> Optimize
 
 def scheduler_of(training: TrainingConfig, optimizer: Optimizer) -> LambdaLR:
     """How the learning rate moves over a run's steps."""
-    name = training.scheduler if training.scheduler != "constant" else "constant_with_warmup"
-    return get_scheduler(name, optimizer, training.warmup_steps, training.max_steps)
+    return LambdaLR(optimizer, lambda step: training.rate_factor(step, training.max_steps))
 
 
 class TrainingLoop:

@@ -17,6 +17,7 @@ from peft_studio.config.sections import TrainingConfig
 from peft_studio.errors import NonFiniteLossError
 from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks.base import Row, some_rows
+from peft_studio.tasks.metrics import tokenizers_for
 from peft_studio.training import Model, evaluate, provenance
 from peft_studio.training.adapter_files import write_adapter
 from peft_studio.training.checkpoints.checkpoint import RunIdentity
@@ -119,6 +120,8 @@ class _Session:
         steps = config.training.steps_for(len(rows))
         self.model = self.resumable.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
+        self._tokenizers: dict[str, str] = {}
+        self._best: tuple[int, float] | None = None  # step and validation loss of weights that were put back
 
     def _sample(self, base: Model) -> list[dict[str, Any]]:
         """Training batches for a method that looks at data before it starts; none for others."""
@@ -158,7 +161,9 @@ class _Session:
     def announce(self, threads: int) -> None:
         """Emits ``started`` with everything that identifies the run's figures."""
         trainable, total = count_parameters(self.model)
-        train = self.training_rows
+        train, validation = self.training_rows, self.validation_rows
+        tests = min(len(self.task.load("test")), self.config.training.eval_rows)
+        known = bool(self._base_figures(validation.rows, max_length=self.max_length).load())
         self.emit(
             "started",
             versions=provenance.versions(),
@@ -168,6 +173,7 @@ class _Session:
             model={"id": self.config.model.id, "fingerprint": self.base_fingerprint},
             data={
                 "id": self.task.name,
+                "kind": self.task.kind,
                 "fingerprint": self.identity.data,
                 "rows": len(train.encoded.examples),
                 "cut": train.encoded.cut,
@@ -177,6 +183,7 @@ class _Session:
             trainable_params=trainable,
             total_params=total,
             max_steps=self.resumable.plan.steps,
+            work=evaluate.work_of(validation.encoded.examples, tests, self.form.classifies, known),
         )
         self.resumable.announce()
 
@@ -188,7 +195,7 @@ class _Session:
         self.emit("stage", name="training")
         if self.resumable.has_steps_left(callback):
             self._run_steps(training, callback, checkpointer)
-        self.resumable.early_stopping.restore(self.model)
+        self._best = self.resumable.early_stopping.restore(self.model)
         self._trained = (callback.step, callback.tokens, round(callback.elapsed, 4))
         return callback
 
@@ -218,7 +225,7 @@ class _Session:
         if found is None:
             return None
         self.emit("eval", step=step, tokens=tokens, elapsed=round(elapsed, 4), metrics=found.metrics("eval"))
-        return self.resumable.early_stopping.update(self.model, found.loss)
+        return self.resumable.early_stopping.update(self.model, step, found.loss)
 
     @cached_property
     def base_loss(self) -> Loss | None:
@@ -243,7 +250,9 @@ class _Session:
         self.model.eval()
         write_adapter(self.model, self.paths)
         size = (self.paths.adapter / "adapter_model.safetensors").stat().st_size
-        found = {"path": self.paths.adapter.name, "step": step, "bytes": size}
+        found: dict[str, Any] = {"path": self.paths.adapter.name, "step": step, "bytes": size}
+        if self._best:
+            found |= {"step": self._best[0], "metrics": Loss(self._best[1], 0).metrics("eval")}
         if not is_spread(self.model):
             found["check"] = {"rows": CHECK_ROWS, "max_difference": self._reload_difference()}
         self.emit("saved", **found)
@@ -257,6 +266,7 @@ class _Session:
         """Answers the test rows, writes the predictions and emits the metrics; False when stopped."""
         self.emit("stage", name="answering the test rows")
         rows = some_rows(self.task.load("test"), self.config.training.eval_rows)
+        self._tokenizers = tokenizers_for([row.references for row in rows])
         longest = evaluate.longest_answer(self.tokenizer, self.training_rows.rows)
         limit = max(1, min(longest, room_for(self.model, 1)))
         found = self._answers(self.model, rows, limit)
@@ -276,10 +286,13 @@ class _Session:
     def _emit_test(self, prefix: str, result: TestResult) -> None:
         metrics = {f"{prefix}/{name}": value for name, value in result.metrics.items()}
         step, tokens, elapsed = self._trained if prefix == "test" else (0, 0, 0.0)
-        self.emit("eval", step=step, tokens=tokens, elapsed=elapsed, metrics=metrics)
+        used = {name: value for name, value in self._tokenizers.items() if name in result.metrics}
+        self.emit("eval", step=step, tokens=tokens, elapsed=elapsed, metrics=metrics, tokenizers=used)
 
     def _base_answers(self, rows: Sequence[Row], limit: int) -> TestResult | None:
         if self.form.classifies:
             return evaluate.always_most_frequent(self.task, self.training_rows.rows, rows)
         kept = self._base_figures(rows, task=self.task.name, max_new_tokens=limit)
-        return kept.of(self.model, lambda base: self._answers(base, rows, limit), TestResult)
+        found = kept.of(self.model, lambda base: self._answers(base, rows, limit), TestResult)
+        # Answers stay what they were; an older version may have scored them otherwise.
+        return replace(found, metrics=dict(self.task.score(rows, found.answers))) if found else None

@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
 from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, generate, learn, train
 from peft_studio.ui.context import Studio
+from peft_studio.ui.http import LocalNamesOnly
 from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, STYLES, island
 from peft_studio.ui.theme import make_theme
@@ -64,7 +66,8 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
     demo._queue.sleep_when_free = 0.02
     demo._queue.progress_update_sleep_when_free = 0.1
     demo.launch(
-        server_name=settings.host, server_port=settings.port, app_kwargs={"routes": all_routes(manager)},
+        server_name=settings.host, server_port=settings.port,
+        app_kwargs={"routes": all_routes(manager), "middleware": [Middleware(LocalNamesOnly)]},
         prevent_thread_lock=True, show_error=True, quiet=True, max_file_size=MAX_BYTES, state_session_capacity=500,
         theme=make_theme(), css_paths=list(STYLES), head=HEAD, footer_links=[],
         run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,

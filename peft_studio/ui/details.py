@@ -32,7 +32,8 @@ def run_details(info: RunInfo, paths: RunPaths, saved: Mapping[str, Any]) -> dic
     classifies = _CLASSIFIES in info.metrics
     return {
         "id": info.id,
-        "metrics": test_metrics(info.metrics),
+        "metrics": test_metrics(info.metrics, info.tokenizers),
+        "validation": validation(info),
         "base": "always answering with the most frequent label" if classifies else "the base model",
         "check": self_check(saved),
         "confusion": confusion(paths, info.task) if classifies else None,
@@ -59,10 +60,23 @@ def memory(info: RunInfo, paths: RunPaths) -> dict[str, Any] | None:
     }
 
 
-def test_metrics(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The test metrics by name, each with what it is compared with."""
+def validation(info: RunInfo) -> dict[str, Any] | None:
+    """Validation losses: ``best`` (of ``best_step``), ``saved`` (of ``saved_step``) and ``base``; None without any."""
+    if info.best_eval_loss is None:
+        return None
+    found = {"best": info.best_eval_loss, "best_step": info.best_step, "base": info.metrics.get("base/eval/loss")}
+    return found if info.saved_step is None else {**found, "saved": info.eval_loss, "saved_step": info.saved_step}
+
+
+def test_metrics(metrics: Mapping[str, float], tokenizers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The test metrics by name, each with what it is compared with and the tokenizer that it was scored with."""
     return [
-        {"name": name.removeprefix("test/"), "value": value, "base": metrics.get(f"base/{name}")}
+        {
+            "name": (short := name.removeprefix("test/")),
+            "value": value,
+            "base": metrics.get(f"base/{name}"),
+            **({"tokenizer": tokenizers[short]} if short in tokenizers else {}),
+        }
         for name, value in metrics.items()
         if name.startswith("test/")
     ]

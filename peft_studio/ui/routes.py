@@ -36,6 +36,7 @@ _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 CSV_FIELDS = (
     "id", "title", "method", "model", "task", "status", "learning_rate", "step", "trainable_params", "total_params",
     "trainable_share", "adapter_bytes", "peak_memory_bytes", "seconds", "steps_per_second", "tokens_per_second",
+    "best_eval_loss", "best_step", "saved_step",
 )  # fmt: skip
 
 
@@ -124,7 +125,7 @@ class _Api:
         library = self._manager.library
         saved = library.latest_event(run_id, "saved")
         details = run_details(library.info(run_id), self._manager.store.paths(run_id), saved)
-        return {**details, "findings": self._findings(run_id)}
+        return {**details, "findings": self._findings(run_id), "notes": library.notes(run_id)}
 
     def findings(self, request: Request) -> object:
         """What the doctor says about several runs: ``?runs=id,id``; unknown runs are left out."""
@@ -214,10 +215,12 @@ def plain(info: RunInfo) -> dict[str, Any]:
 def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:
     """Header and rows, in the order of the runs; a value that is not known is an empty cell."""
     metrics = sorted({name for info in infos for name in info.metrics})
-    yield [*CSV_FIELDS, *metrics]
+    scored = sorted({name for info in infos for name in info.tokenizers})
+    yield [*CSV_FIELDS, *metrics, *(f"tokenizer/{name}" for name in scored)]
     for info in infos:
         values = [getattr(info, name) for name in CSV_FIELDS]
-        yield [safe_cell(value) for value in (*values, *(info.metrics.get(name) for name in metrics))]
+        values += [info.metrics.get(name) for name in metrics] + [info.tokenizers.get(name) for name in scored]
+        yield list(map(safe_cell, values))
 
 
 def safe_cell(value: Any) -> Any:

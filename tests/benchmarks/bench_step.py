@@ -114,7 +114,7 @@ def bare(model: Any, config: Any, examples: Any, form: Any, turns: Turns) -> flo
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, max_steps=training.max_steps, learning_rate=training.learning_rate,
-            per_device_train_batch_size=training.batch_size, warmup_steps=training.warmup_steps, seed=training.seed,
+            per_device_train_batch_size=training.batch_size, warmup_steps=0, seed=training.seed,
             logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, remove_unused_columns=False,
         )  # fmt: skip
         trainer = BareTrainer(model, arguments, train_dataset=examples, callbacks=[turns])
@@ -158,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     be_quiet()
-    config = parse_config({"method": {"name": "lora"}, "training": {"max_steps": options.steps}})
+    config = parse_config({"method": {"name": "lora"}, "training": {"max_steps": options.steps, "warmup_steps": 0}})
     _, tokenizer = load_base(config.model.id)
     form = Continuation(tokenizer)
     examples = form.encode(get_task(config.task.id).load("train"), 256).examples

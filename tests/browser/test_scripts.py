@@ -153,7 +153,7 @@ def test_comparison(blank: Page) -> None:
         {"id": "b", "title": "IA3", "name": "mine", "seconds": None},
         {"id": "c", "title": "BitFit", "seconds": 0, "metrics": {"test/other": 1, "test/bleu": 30}},
     ]
-    assert call(blank, "comparison", "metricsOf", runs) == ["eval/loss", "test/bleu", "test/other"]
+    assert call(blank, "comparison", "metricsOf", runs) == ["eval/best", "eval/loss", "test/bleu", "test/other"]
     assert call(blank, "comparison", "metricsOf", []) == []
 
     def order(key: str, down: bool) -> str:

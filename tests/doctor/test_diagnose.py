@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from job_kit import make_config
 
-from peft_studio.config.run_config import parse_config
+from peft_studio.config.run_config import parse_config, recommended_rate
 from peft_studio.doctor.diagnose import Finding, diagnose
 from peft_studio.doctor.evidence import MAX_BUCKETS, Evidence, StepFigures, read_evidence
+from peft_studio.doctor.findings import advised_rate
 from peft_studio.errors import NonFiniteLossError
 from peft_studio.runs.events import EventWriter
 from peft_studio.runs.fold import RunFold
@@ -147,6 +148,33 @@ def test_worse_than_the_base() -> None:
     evals = ((100, 2.95), (200, 2.9))
     found = only(diagnose(evidence(curve(falling), evals=evals, metrics={"base/eval/loss": 2.7})), "worse_than_base")
     assert found.step == 200 and "2.7" in found.cause
+
+
+@pytest.mark.parametrize(("warmup", "steps", "long"), [(10, 2, True), (2, 2, True), (1, 2, False), (0.03, 2, False)])
+def test_a_warm_up_that_does_not_end(warmup: float, steps: int, long: bool) -> None:
+    started, training = {"max_steps": steps}, {"warmup_steps": warmup, "learning_rate": RATE}
+    found = diagnose(evidence([2.0] * steps, started=started, training=training))
+    assert ids(found) == (["warmup_long"] if long else [])
+    if long:
+        assert found[0].change == "warm-up 0.03" and f"within the {steps} of this run" in found[0].cause
+
+
+def test_a_run_that_changed_nothing() -> None:
+    same = {"evals": ((1, 3.5),), "metrics": {"base/eval/loss": 3.5}}
+    one = evidence([3.6], started={"max_steps": 1}, training={"warmup_steps": 10}, **same)
+    assert only(diagnose(one), "unchanged").severity == "problem"
+    tiny = evidence([3.6], started={"max_steps": 1}, training={"learning_rate": 1e-9}, **same)
+    assert only(diagnose(tiny), "unchanged").settings == {"training.learning_rate": RATE}
+
+
+def test_the_yardstick_is_the_rate_of_the_form() -> None:
+    config = {
+        "model": {"id": "nano-lm"}, "method": {"name": "lora"}, "task": {"id": "custom", "kind": None},
+        "training": {"learning_rate": 0.003},
+    }  # fmt: skip
+    guessed = Evidence(config=config, started={"data": {"kind": "classification"}})
+    assert advised_rate(guessed) == recommended_rate("lora", "nano-lm", kind="classification")
+    assert advised_rate(guessed) != advised_rate(Evidence(config=config))
 
 
 def facts(**data: Any) -> Evidence:

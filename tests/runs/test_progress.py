@@ -50,8 +50,44 @@ def test_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.speed() == (pytest.approx(10), pytest.approx(50))
     assert progress.eta(200) == pytest.approx(100 * 0.19, rel=0.01)  # half of the time goes to evaluations
     assert progress.eta(None) is None
-    assert progress.eta(50) == 0.0
+    assert progress.eta(50) is None  # nobody knows what is left after the last step
     assert progress.seconds() == pytest.approx(20)
+
+
+def test_time_left_counts_evaluations_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    lines = log(30)
+    told = {"work": {"validation": 100, "test": 500, "base/test": 500}}
+    lines[1] = json.dumps({**json.loads(lines[1]), **told}).encode()
+    progress = RunProgress()
+    progress.read(piece(lines[:7]))  # five steps of five tokens, a tenth of a second each
+    token = 0.1 / 5 / 2  # read, not trained on
+    ahead = 25 * 0.1 + 3 * 100 * token + 1000 * token
+    assert progress.eta(30, 10) == pytest.approx(ahead, rel=0.01)
+    progress.read(piece(lines[7:]))  # an evaluation takes a second, so the answers take ten
+    assert progress.eta(30, 10) == pytest.approx(10, rel=0.01)
+    rest: list[dict] = [
+        {"kind": "stage", "t": 106.0, "name": "answering the test rows"},
+        {"kind": "eval", "t": 111.0, "step": 30, "metrics": {"test/bleu": 9.0}, "tokenizers": {"bleu": "zh"}},
+    ]
+    progress.read(piece([json.dumps({"v": 1, **event}).encode() for event in rest]))
+    assert progress.eta(30, 10) == pytest.approx(5, rel=0.01) and progress.tokenizers == {"bleu": "zh"}
+    assert progress.eta(900, 10) == pytest.approx(5, rel=0.01)  # ended early
+    monkeypatch.setattr("time.time", lambda: 117.0)
+    assert progress.eta(30, 10) is None  # it takes longer than was thought; certainly not no time
+
+
+def test_the_figure_is_that_of_the_saved_weights() -> None:
+    progress = RunProgress()
+    losses = {10: 2.0, 20: 1.5, 30: 1.8}
+    events: list[dict] = [{"kind": "eval", "step": step, "metrics": {"eval/loss": x}} for step, x in losses.items()]
+    read = [json.dumps({"v": 1, "t": 1.0, **event}).encode() for event in events]
+    progress.read(piece(read))
+    assert (progress.metrics, progress.best) == ({"eval/loss": 1.8}, (20, 1.5))
+    saved = {"v": 1, "kind": "saved", "t": 2.0, "step": 20, "bytes": 9, "metrics": {"eval/loss": 1.5}}
+    progress.read(piece([json.dumps(saved).encode(), b'{"v":1,"kind":"note","t":2.0,"message":"slower"}']))
+    assert (progress.metrics, progress.best, len(progress.evals)) == ({"eval/loss": 1.5}, (20, 1.5), 3)
+    assert progress.notes == ["slower"]
 
 
 def test_odd_events_are_survived() -> None:

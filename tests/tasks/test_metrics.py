@@ -1,5 +1,9 @@
 """Metrics against the public libraries themselves, and against counting by hand."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import sacrebleu
 import sklearn.metrics
@@ -48,6 +52,71 @@ def test_what_cannot_be_scored() -> None:
 
 def test_percent() -> None:
     assert metrics.percent([True, False, True, True]) == 75.0
+
+
+HALVES = {
+    "zh": ("院子里有两只小鸟在唱歌。", "院子里有三只小猫在睡觉。"),
+    "ja": ("にわに小鳥が二羽いる。", "にわに子猫が三匹いる。"),
+    "ko": ("마당에 작은 새가 두 마리 있다.", "마당에 작은 고양이가 세 마리 있다."),
+    "th": ("ในสวนมีนกสองตัว", "ในสวนมีแมวสามตัว"),
+    "lo": ("ໃນສວນມີນົກສອງໂຕ", "ໃນສວນມີແມວສາມໂຕ"),
+    "km": ("ក្នុងសួនមានបក្សីពីរក្បាល", "ក្នុងសួនមានឆ្មាបីក្បាល"),
+    "my": ("ဥယျာဉ်ထဲတွင်ငှက်နှစ်ကောင်ရှိသည်", "ဥယျာဉ်ထဲတွင်ကြောင်သုံးကောင်ရှိသည်"),
+    "bo": ("སྡུམ་རའི་ནང་བྱ་གཉིས་འདུག", "སྡུམ་རའི་ནང་ཞི་མི་གསུམ་འདུག"),
+}
+
+
+@pytest.mark.parametrize("language", HALVES)
+def test_half_right_answers_in_scripts_without_spaces(language: str) -> None:
+    reference, answer = HALVES[language]
+    found = metrics.corpus_scores([[reference]], [answer]) | metrics.rouge_scores([[reference]], [answer])
+    assert all(20 < value < 90 for value in found.values()), found
+    right = metrics.corpus_scores([[reference]], [reference]) | metrics.rouge_scores([[reference]], [reference])
+    assert all(value == pytest.approx(100) for value in right.values()), right
+
+
+@pytest.mark.parametrize(
+    ("text", "bleu", "rouge"),
+    [
+        ("院子里有 two 只小鸟", "zh", "char"),
+        ("The dish 麻婆豆腐 is served with rice and a pot of tea", "13a", "default"),
+        ("Le café est fermé le dimanche", "13a", "default"),
+        ("Во дворе поют две птицы", "13a", "words"),
+        ("आँगन में दो चिड़ियाँ गाती हैं", "13a", "words"),
+        ("def add(a, b): return a + b", "13a", "default"),
+        ("12 + 30 = 42", "13a", "default"),
+        ("", "13a", "default"),
+    ],
+)
+def test_the_script_of_the_references_chooses_the_tokenizer(text: str, bleu: str, rouge: str) -> None:
+    assert metrics.tokenizers_for([[text]]) == {"bleu": bleu} | dict.fromkeys(("rouge1", "rouge2", "rougeL"), rouge)
+
+
+def test_analysers_are_used_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "has_modules", lambda *_names: True)
+    assert [metrics.tokenizers_for([[HALVES[name][0]]])["bleu"] for name in ("ja", "ko", "th", "zh")] == [
+        "ja-mecab", "ko-mecab", "char", "zh",
+    ]  # fmt: skip
+
+
+def test_words_of_every_script_stay_whole() -> None:
+    tokens = metrics.AllScripts().tokenize("Ёлка, मैं_हूँ; 2小鸟 naïve مَدرسة")
+    assert tokens == ["ёлка", "मैं", "हूँ", "2", "小", "鸟", "naïve", "مَدرسة"]
+
+
+@pytest.mark.parametrize("language", ["zh", "th", "en"])
+def test_bleu_and_chrf_are_those_of_the_command(language: str, tmp_path: Path) -> None:
+    pairs = {**HALVES, "en": ("Two birds sing in the yard, loudly.", "Three cats sleep in the yard.")}
+    lines = list(zip(*(pairs[language], pairs[language][::-1], (pairs[language][0],) * 2), strict=True))
+    for name, texts in zip(("reference", "answer"), lines, strict=True):
+        (tmp_path / name).write_text("\n".join(texts) + "\n", encoding="utf-8")
+    references, answers = [[text] for text in lines[0]], lines[1]
+    used = metrics.tokenizers_for(references)["bleu"]
+    argv = ["reference", "-i", "answer", "-m", "bleu", "chrf", "-tok", used, "-b", "-w", "6", "-f", "text"]
+    command = [sys.executable, "-m", "sacrebleu", *argv]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    figures = [float(word) for word in done.stdout.split()]
+    assert list(metrics.corpus_scores(references, answers).values()) == pytest.approx(figures, abs=1e-6)
 
 
 def test_rouge_equals_the_library() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from peft_studio.config.advice import advice
 from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import ModelError
@@ -85,7 +86,7 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
         **figures,
         "full": full,
         "map": facts.map,
-        "warnings": find_warnings(config, figures, lengths.prompt + lengths.answer),
+        "warnings": [*advice(run), *find_warnings(config, figures, lengths.prompt + lengths.answer)],
     }
 
 

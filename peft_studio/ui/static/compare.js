@@ -1,7 +1,7 @@
 // The comparison: a sortable table of runs, and a scatter of what they reach against what they cost.
 
 import { colourOf } from "./colours.js";
-import { COSTS, metricsOf, sorted, titleOfMetric, valueOf } from "./comparison.js";
+import { BEST, COSTS, metricsOf, sorted, titleOfMetric, valueOf } from "./comparison.js";
 import { cardHead, dot, el, linkButton, scrollBox, spacer, token, whenShown } from "./dom.js";
 import { on } from "./events.js";
 import { decimal, integer } from "./format.js";
@@ -14,6 +14,7 @@ const ROWS = 100; // at first
 const MORE_ROWS = 200; // when asked for
 const NAMED_POINTS = 60; // of a scatter; more names would cover each other
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
+const PLAIN = new Set([undefined, "13a", "default"]); // tokenizers that go without saying
 const view = { sort: "created", down: true, only: false, x: "trainable_params", y: "", log: true };
 
 function cellOf(run, key) {
@@ -23,9 +24,12 @@ function cellOf(run, key) {
   if (key === "status") return el("td", {}, el("span", { class: `ps-pill ${run.status}` }, run.status));
   if (COSTS[key]) return el("td", {}, COSTS[key].format(run[key]));
   const digits = key.startsWith("test") ? 1 : 3;
-  const base = run.metrics?.[`base/${key}`];
-  return el("td", {},
-    decimal(run.metrics?.[key], digits),
+  const base = run.metrics?.[key === BEST ? "base/eval/loss" : `base/${key}`];
+  const value = decimal(valueOf(run, key), digits);
+  const tokenizer = run.tokenizers?.[key.replace("test/", "")];
+  return el("td", { title: tokenizer ? `Tokenizer: ${tokenizer}` : null },
+    key === BEST ? el("b", {}, value) : value,
+    !PLAIN.has(tokenizer) && el("small", {}, `tok: ${tokenizer}`),
     base != null && el("small", {}, `base ${decimal(base, digits)}`));
 }
 

@@ -1,6 +1,7 @@
 // What runs are compared by: costs, metrics, and their order.
 
 import { bytes, duration, integer, percent } from "./format.js";
+import { METRICS, sentenceCase } from "./text.js";
 
 /** @type {Object<string, {title: string, format: function(?number): string}>} By the name of a run's figure. */
 export const COSTS = {
@@ -11,19 +12,18 @@ export const COSTS = {
   adapter_bytes: { title: "Adapter file", format: bytes },
 };
 
+/** What stands in a row beside a run's metrics: its lowest validation loss. */
+export const BEST = "eval/best";
+
+const VALIDATION = { [BEST]: "Best val. loss", "eval/loss": "Val. loss, saved", "eval/perplexity": "Val. perplexity" };
 // In the order in which they are shown; other metrics come after them.
-const METRICS = {
-  "eval/loss": "Val. loss",
-  "eval/perplexity": "Val. perplexity",
-  "test/bleu": "BLEU",
-  "test/chrf": "chrF",
-  "test/slot_accuracy": "Slots %",
-  "test/slots_exact": "All slots %",
-  "test/name_accuracy": "Names %",
-};
+const ORDER = [...Object.keys(VALIDATION), ...Object.keys(METRICS).map((name) => `test/${name}`)];
 
 /** @param {string} metric */
-export const titleOfMetric = (metric) => METRICS[metric] || metric;
+export function titleOfMetric(metric) {
+  const name = metric.slice(metric.indexOf("/") + 1);
+  return VALIDATION[metric] || METRICS[name] || sentenceCase(name);
+}
 
 /**
  * The metrics of validation and test that any of the runs has.
@@ -32,8 +32,8 @@ export const titleOfMetric = (metric) => METRICS[metric] || metric;
  */
 export function metricsOf(runs) {
   const names = new Set(runs.flatMap((run) => Object.keys(run.metrics || {})));
-  const order = Object.keys(METRICS);
-  const rank = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
+  if (names.has("eval/loss")) names.add(BEST);
+  const rank = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
   return [...names].filter((name) => /^(eval|test)\//.test(name)).sort((a, b) => rank(a) - rank(b));
 }
 
@@ -44,6 +44,7 @@ export function metricsOf(runs) {
  * @returns {?(number|string)}
  */
 export function valueOf(run, key) {
+  if (key === BEST) return run.best_eval_loss;
   if (key.includes("/")) return run.metrics?.[key];
   return key === "title" ? run.name || run.title : run[key];
 }

@@ -7,21 +7,31 @@ import { decimal, integer, upperBound } from "./format.js";
 import { confusionTable, ranksTable } from "./matrices.js";
 import { memoryBars } from "./memory.js";
 import { titleOf } from "./run_store.js";
-import { sentenceCase } from "./text.js";
+import { METRICS, sentenceCase } from "./text.js";
 
-const METRICS = {
-  bleu: "BLEU", chrf: "chrF", rouge1: "ROUGE-1", rouge2: "ROUGE-2", rougeL: "ROUGE-L", macro_f1: "Macro F1",
-};
 const UNREADABLE = "The details cannot be read. The run may have been deleted, or the app has stopped.";
 
 function section(title, note, ...parts) {
   return el("section", {}, el("h3", {}, title), note && el("p", { class: "ps-note" }, note), ...parts);
 }
 
+/** The lowest validation loss, and what the saved weights have if they are others. */
+function validationSection({ best, best_step: step, base, saved, saved_step: savedStep }) {
+  const kept = savedStep != null && savedStep !== step && saved != null
+    && ` The adapter has the weights of step ${integer(savedStep)}: ${decimal(saved)}.`;
+  return section("Validation loss", null, el("p", { class: "ps-note" },
+    el("b", {}, decimal(best)), ` at step ${integer(step)}, the best.`,
+    base != null && ` Before training: ${decimal(base)}.`,
+    kept));
+}
+
+const notesSection = (notes) =>
+  section("Notes", null, ...notes.map((text) => el("p", { class: "ps-note" }, text)));
+
 function testSection(data) {
   if (!data.metrics.length) return section("Test", "This run has not answered the test rows.");
-  const rows = data.metrics.map(({ name, value, base }) => el("tr", {},
-    el("th", { scope: "row" }, METRICS[name] || sentenceCase(name)),
+  const rows = data.metrics.map(({ name, value, base, tokenizer }) => el("tr", {},
+    el("th", { scope: "row" }, METRICS[name] || sentenceCase(name), tokenizer && el("small", {}, `tok: ${tokenizer}`)),
     el("td", {}, decimal(value, 1)),
     el("td", {}, decimal(base, 1))));
   const table = el("table", { class: "ps-table" },
@@ -62,9 +72,11 @@ function sections(run, data) {
   return [
     findingSection(run, data.findings),
     el("div", {},
+      data.validation && validationSection(data.validation),
       testSection(data),
       data.memory && memorySection(data.memory),
-      data.check && checkSection(data.check)),
+      data.check && checkSection(data.check),
+      data.notes.length > 0 && notesSection(data.notes)),
     el("div", {},
       data.confusion && confusionSection(data.confusion),
       data.ranks && ranksSection(data.ranks)),

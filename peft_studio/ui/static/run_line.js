@@ -116,8 +116,9 @@ export function runLine(run, host) {
   const colour = colourOf(run.id);
   const facts = factsOf(run);
   const steps = run.max_steps ? `${integer(run.step)} / ${integer(run.max_steps)}` : integer(run.step);
-  const evaluated = run.eval_loss == null ? "train loss" : `val ${decimal(run.eval_loss)}`;
-  const number = (value, note) => el("div", { class: "num" }, el("b", {}, value), el("span", {}, note));
+  const best = run.best_eval_loss;
+  const loss = best == null ? [decimal(run.loss), "train loss"] : [decimal(best), `train ${decimal(run.loss)}`];
+  const number = (value, note, title) => el("div", { class: "num", title }, el("b", {}, value), el("span", {}, note));
   return el("div", { class: `ps-run ${run.status}`, "data-run": run.id },
     el("input", {
       type: "checkbox", "aria-label": `Show ${title} in the chart`, checked: store.selected.has(run.id),
@@ -129,7 +130,7 @@ export function runLine(run, host) {
       bar(run.max_steps ? run.step / run.max_steps : 0, colour),
       el("span", { title: facts }, facts)),
     number(steps, "step"),
-    number(decimal(run.loss), evaluated),
+    number(...loss, best == null ? null : `Best validation loss, at step ${integer(run.best_step)}`),
     el("span", { class: `ps-pill ${run.status}` }, run.status),
     buttons(run, title, host),
     run.status !== "queued" && run.reason && el("p", { class: "why" }, run.reason));

@@ -61,6 +61,12 @@ export function addressSelecting(href, ids) {
   return url.href.replaceAll("%2C", ",");
 }
 
+/** Titles of metrics, as papers write them. */
+export const METRICS = {
+  bleu: "BLEU", chrf: "chrF", rouge1: "ROUGE-1", rouge2: "ROUGE-2", rougeL: "ROUGE-L", macro_f1: "Macro F1",
+  slot_accuracy: "Slots %", slots_exact: "All slots %", name_accuracy: "Names %", accuracy: "Accuracy %",
+};
+
 /**
  * A name of a metric as words: `slot_accuracy` is `Slot accuracy`.
  * @param {string} name

@@ -14,6 +14,7 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS, get_method
 from peft_studio.tasks import batching
 from peft_studio.tasks.base import Row
+from peft_studio.training.checkpoints.training_state import set_schedule
 from peft_studio.training.fast import kernels
 from peft_studio.training.fast import llama as fast_decoder
 from peft_studio.training.fast.frozen_weights import LowPrecision, frozen_matrices, fused_lora
@@ -274,7 +275,16 @@ def test_steps_are_those_of_the_stock_trainer(
         mask = (torch.arange(batch["labels"].shape[1]) < torch.tensor([[len(row.ids)] for row in rows])).long()
         return {"input_ids": batch["input_ids"], "labels": batch["labels"], "attention_mask": mask}
 
-    trainer = Trainer(model, arguments, train_dataset=examples, data_collator=padded)
+    class FromTheSecondRate(Trainer):
+        """Our first step has a rate, too: the schedule is the library's for one step more, from its second on."""
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            library = super().create_scheduler(num_training_steps + 1, optimizer)
+            set_schedule(library, 1)
+            return library
+
+    arguments.warmup_steps += 1
+    trainer = FromTheSecondRate(model, arguments, train_dataset=examples, data_collator=padded)
     trainer.train()
     theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert ours == pytest.approx(theirs, rel=1e-4)

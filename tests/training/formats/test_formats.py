@@ -187,6 +187,9 @@ def test_early_stopping_keeps_the_best_weights(
     losses = found(events, "eval/loss")
     assert len(steps) == len(losses) < 40
     assert losses[-1] >= min(losses[:-1])
+    (saved,) = [event for event in events if event["kind"] == "saved"]
+    best = losses.index(min(losses))
+    assert (saved["step"], saved["metrics"]["eval/loss"]) == (best + 1, losses[best])
 
 
 @pytest.mark.parametrize(
