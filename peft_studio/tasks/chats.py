@@ -47,7 +47,7 @@ def parse_turns(cell: str | Sequence[str]) -> list[Turn]:
     Raises:
         BadChatError: It holds something else.
     """
-    text = cell if isinstance(cell, str) else json.dumps(list(cell))
+    text = _text(cell)
     if _SPOKEN.match(text.lstrip(" ") if text.startswith(" ") else text):
         return list(_transcript(text))
     try:
@@ -65,8 +65,7 @@ def parse_turns(cell: str | Sequence[str]) -> list[Turn]:
 
 def looks_like_chat(cell: str | Sequence[str]) -> bool:
     """Whether a cell holds turns with their speakers."""
-    if not isinstance(cell, str):
-        return False
+    cell = _text(cell)
     head = cell.lstrip()
     if _SPOKEN.match(cell):
         return len(_SPOKEN.findall(cell)) > 1
@@ -84,7 +83,7 @@ def history_turns(cell: str | Sequence[str]) -> list[Turn]:
     Raises:
         BadChatError: The cell holds something else.
     """
-    text = cell if isinstance(cell, str) else json.dumps(list(cell))
+    text = _text(cell)
     if not text.strip():
         return []
     try:
@@ -98,6 +97,13 @@ def history_turns(cell: str | Sequence[str]) -> list[Turn]:
             raise BadChatError(f"{_short(text)}, where pairs of texts are expected")
         return [turn for asked, said in value for turn in (("user", asked), ("assistant", said))]
     return parse_turns(text)
+
+
+def _text(cell: str | Sequence[str]) -> str:
+    """A cell as text; in a column where any is a list, all are, so that a text is a list of one."""
+    if isinstance(cell, str):
+        return cell
+    return cell[0] if len(cell) == 1 else json.dumps(list(cell))
 
 
 def _transcript(text: str) -> Iterator[Turn]:

@@ -88,8 +88,8 @@ def _notes(config: RunConfig, train: EncodedRows) -> dict[str, Any]:
     notes = []
     if train.altered:
         notes = [
-            f"In {train.altered:,} of {len(train.examples):,} training rows this tokenizer cannot write the answer as it "
-            "stands: it changes spaces, line breaks or capitals, or lacks some characters."
+            f"In {train.altered:,} of {len(train.examples):,} training rows this tokenizer cannot write the answer as "
+            "it stands: it changes spaces, line breaks or capitals, or lacks some characters."
         ]
     if config.task.id != CUSTOM:
         return {"skipped": {}, "notes": notes}

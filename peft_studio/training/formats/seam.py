@@ -93,7 +93,7 @@ class Seam:
             return found, 0
         bare = self._bare(texts)
         nothing: list[list[int]] = [[]] * len(texts)
-        return self._best(nothing, texts, found, lambda row: iter([[*self.lead, *bare[row], *self.tail]]))
+        return self._best(nothing, texts, found, lambda row: iter([self._once([*self.lead, *bare[row], *self.tail])]))
 
     def _best(
         self,
