@@ -266,5 +266,9 @@ def _facts(run: TrainedRun) -> dict[str, Any]:
 
 
 def _jsonl(rows: Sequence[Row]) -> str:
-    lines = (json.dumps({"prompt": row.prompt, "target": row.target}, ensure_ascii=False) for row in rows)
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{json.dumps(_plain(row), ensure_ascii=False)}\n" for row in rows)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    chat = {"turns": row.chat.turns, "all_turns": row.chat.all_turns} if row.chat else {}
+    return {"prompt": row.prompt, "target": row.target, **chat}

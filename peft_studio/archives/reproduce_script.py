@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from string import Template
 from typing import Any
 
+from peft_studio.archives.reproduce_tokens import READING
 from peft_studio.config.sections import TrainingConfig
 
 _SCRIPT = Template('''"""Repeats the run $title in plain transformers and peft.
@@ -31,29 +32,7 @@ BASE = $base
 STEPS, WARMUP, BATCH_SIZE, SEED, MAX_LENGTH = $steps, $warmup, $batch_size, $seed, $max_length
 
 
-def read(name, tokenizer):
-    """Rows as (token ids, length of the prompt); prompts that are too long are cut on the left."""
-    rows = [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
-    start, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    for row in rows:
-        prompt = tokenizer(row["prompt"])["input_ids"]
-        prompt = prompt[:-1] if len(prompt) > 1 and prompt[-1] == eos else prompt
-        prompt = prompt or [eos if start is None else start]
-        target = tokenizer(row["target"], add_special_tokens=False)["input_ids"]
-        room = MAX_LENGTH - len(target) - 1
-        if room > 0 and target:
-            yield prompt[-room:] + target + [eos], len(prompt[-room:])
-
-
-def collate(rows):
-    """Pads on the right to the longest row; only target tokens are labelled."""
-    width = max(len(ids) for ids, _ in rows)
-    pad = [width - len(ids) for ids, _ in rows]
-    return {
-        "input_ids": torch.tensor([ids + [0] * n for (ids, _), n in zip(rows, pad)]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * n for (ids, _), n in zip(rows, pad)]),
-        "labels": torch.tensor([[-100] * cut + ids[cut:] + [-100] * n for (ids, cut), n in zip(rows, pad)]),
-    }
+$reading
 
 
 def batches(lengths):
@@ -204,9 +183,10 @@ def reproduce_script(
         weight_decay=training["weight_decay"],
         max_grad_norm=training["max_grad_norm"],
         recorded=repr(recorded),
+        reading=READING,
     )
     if where == "catalogue":
-        script = script.replace("\n\ndef read(", f"{_FIND}\n\ndef read(", 1)
+        script = script.replace("\n\nclass Seam:", f"{_FIND}\n\nclass Seam:", 1)
     return script
 
 

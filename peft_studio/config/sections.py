@@ -97,10 +97,17 @@ class TaskConfig(Section):
     target_column: ColumnName = Field("", description="What it should answer; guessed when not given.")
     references_column: ColumnName = Field("", description="More accepted answers, for the metrics.")
     template: str = Field("", max_length=10_000, description="The prompt, with {column} in place of a column's text.")
+    chat_column: ColumnName = Field("", description="Whole conversations: OpenAI's messages, ShareGPT's turns.")
+    history_column: ColumnName = Field("", description="Turns before the input, which makes each row a chat.")
+    system_column: ColumnName = Field("", description="What a model is told first, which makes each row a chat.")
+    loss_on: Literal["assistant", "all"] = Field(
+        "assistant", description="Turns of a chat that the loss is taken on: the assistant's, or all."
+    )
 
     @model_validator(mode="after")
     def _files_where_they_belong(self) -> "TaskConfig":
-        given = [name for name in type(self).model_fields if name != "id" and getattr(self, name)]
+        fields = type(self).model_fields
+        given = [name for name, field in fields.items() if name != "id" and getattr(self, name) != field.default]
         if self.id == CUSTOM and not self.train_file:
             raise ConfigError(
                 "task.id = 'custom' needs task.train_file, a file with the training rows.", "task.train_file"

@@ -9,6 +9,23 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
+Role = Literal["system", "user", "assistant", "tool"]
+"""Who speaks in a chat."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation that a model is to lead.
+
+    Attributes:
+        turns: Role and text of each turn, in order; the last one is the assistant's.
+        all_turns: Whether the loss is taken on all turns, and not on the assistant's only.
+    """
+
+    turns: tuple[tuple[Role, str], ...]
+    all_turns: bool = False
+
+
 @dataclass(frozen=True)
 class Row:
     """One example.
@@ -19,12 +36,15 @@ class Row:
             classification, the name of the right class.
         references: All acceptable answers, for metrics; holds at least ``target``.
         slots: Attribute values that the answer must state, by attribute name; empty when the task has none.
+        chat: The whole conversation, of which ``target`` is the last turn; how the turns before it are put to a model
+            is for the model's template to say. None for a row that is no chat.
     """
 
     prompt: str
     target: str
     references: tuple[str, ...] = ()
     slots: Mapping[str, str] = field(default_factory=dict)
+    chat: Chat | None = None
 
 
 def some_rows(rows: Sequence[Row], count: int) -> Sequence[Row]:
@@ -48,6 +68,8 @@ class Task:
         labels: Class names of a classification task.
         reads_library: Whether the rows come from Python's standard library, which takes some seconds to read.
         realised: ``(slots, text) -> attribute -> stated?`` for tasks whose rows have slots.
+        chats: Whether the rows are conversations.
+        notes: What people should know of the files that it was made from, as sentences.
     """
 
     name: str
@@ -61,3 +83,5 @@ class Task:
     labels: tuple[str, ...] = ()
     reads_library: bool = False
     realised: Callable[[Mapping[str, str], str], dict[str, bool]] | None = None
+    chats: bool = False
+    notes: tuple[str, ...] = ()

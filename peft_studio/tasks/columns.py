@@ -1,62 +1,35 @@
-"""Guesses which column of a table plays which part, and fills prompt templates from its rows."""
+"""Guesses which column of a table plays which part."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from peft_studio.errors import DataError, did_you_mean
+from peft_studio.errors import DataError
 from peft_studio.tasks.base import TaskKind
-from peft_studio.tasks.tables import Cell, Table
+from peft_studio.tasks.chats import BadChatError, looks_like_chat, parse_turns
+from peft_studio.tasks.reading.column_names import (
+    BOOLEAN_STARTS,
+    CHATS,
+    HISTORIES,
+    INPUTS,
+    LABELS,
+    PREFERRED,
+    REFERENCES,
+    SYSTEMS,
+    TARGETS,
+    WEAK_LABELS,
+    WEAK_TARGETS,
+    first,
+    plain,
+)
+from peft_studio.tasks.reading.contents import are_numbers, is_boolean, is_idle, is_label
+from peft_studio.tasks.reading.labels import MAX_LABELS, folded
+from peft_studio.tasks.reading.templates import pair_template
+from peft_studio.tasks.tables import Table
 
-MAX_LABELS = 200
 _SAMPLE = 2000
-_LABEL_LENGTH = 80
-"""Longest text that still passes for a class name."""
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-# In order of preference: when several occur in one table, the first is taken.
-_INPUTS = _names(
-    "instruction meaning_representation mr nl buggy source src input input_text inputs prompt dialogue dialog "
-    "conversation document article text sentence sentence1 premise question1 question query utterance review tweet "
-    "post passage content body abstract diff patch code func function snippet source_code method email message "
-    "comment description context title headline "
-    "指令 提示 提示词 输入 源文 原文 文章 正文 文本 句子 问题 提问 题目 评论 评价 内容 对话 短信 消息 代码 标题 上下文"
-)
-_LABELS = _names(
-    "label labels class classes intent sentiment emotion emotions polarity stance is_spam spam gold gold_label "
-    "label_text y 标签 类别 分类 意图 情感 情绪 极性"
-)
-_TARGETS = _names(
-    "target tgt output output_text outputs completion response human_reference ref fixed highlights summary tldr "
-    "answer answers docstring reply translation commit_message msg reference references "
-    "目标 输出 回答 答案 答复 回复 译文 翻译 摘要 总结 概要 参考 注释 描述"
-)
-_WEAK_LABELS = _names("category topic type rating stars score 类型 主题 评分 星级")
-"""Often mere notes beside the real target, so names of targets go first."""
-_WEAK_TARGETS = _names("title headline message comment description abstract code 标题 代码")
-_REFERENCES = _names(
-    "references refs human_references reference_texts all_references targets reference 参考答案 参考文本 参考译文 参考"
-)
-_IDLE = _names(
-    "id idx index uid uuid guid key no row row_id split url link path date time timestamp language lang source_id "
-    "编号 序号 索引 日期 时间 链接 语言"
-)
-_PAIRS = {
-    "instruction": _names("input"),
-    "指令": _names("输入"),
-    "premise": _names("hypothesis"),
-    "sentence1": _names("sentence2"),
-    "question1": _names("question2"),
-    "question": _names("context passage paragraph sentence"),
-    "问题": _names("上下文 背景"),
-}
-"""Columns that belong into the prompt together with the input."""
-
-_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_CHATS_SEEN = 50
+"""Rows that are looked at to tell whether a column holds conversations."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +43,10 @@ class Guess:
         kind: ``generation`` or ``classification``.
         reason: Why, in one or two sentences.
         template: A prompt template, where the input seems to be spread over two columns; empty otherwise.
+        chat_column: Whole conversations; then there may be no input and no target.
+        history_column: What was said before the input; empty when there is no such column.
+        system_column: What a model is told before all else; empty when there is no such column.
+        notes: What a person should know of it, as sentences: which answers of pairs are left out, and doubts.
     """
 
     input_column: str
@@ -78,6 +55,10 @@ class Guess:
     kind: TaskKind
     reason: str
     template: str = ""
+    chat_column: str = ""
+    history_column: str = ""
+    system_column: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def guess(table: Table, kind: TaskKind | None = None) -> Guess:
@@ -90,16 +71,133 @@ def guess(table: Table, kind: TaskKind | None = None) -> Guess:
     Raises:
         DataError: Fewer than two columns hold anything.
     """
-    filled = {key: texts for key in table.columns if (texts := _texts(table, key))}
+    names = {key: plain(key) for key in table.columns}
+    pair = _preference(names)
+    apart = {key for key in names if is_rejected(names[key]) or (pair and key not in pair and _of_pair(names[key]))}
+    if kind != "classification" and (chat := _chat(table, names, pair, apart)):
+        return chat
+    filled = {key: texts for key in table.columns if key not in table.faults and (texts := _texts(table, key))}
     if len(filled) < 2:
+        raise DataError(_too_few(table, filled))
+    found = _pair(names, filled, pair, apart) if pair else _by_name(names, filled, apart, kind)
+    return found if found.kind == "classification" else _with_turns_before(table, names, found)
+
+
+def _too_few(table: Table, filled: Mapping[str, object]) -> str:
+    others = "".join(f" The column {key!r} holds {what}." for key, (_, what) in list(table.faults.items())[:3])
+    return (
+        f"{table.name} has {len(filled)} column{'' if len(filled) == 1 else 's'} with values "
+        f"({', '.join(filled) or 'none'}). At least two are needed: one with inputs, one with targets.{others}"
+    )
+
+
+def _preference(names: Mapping[str, str]) -> tuple[str, str] | None:
+    """The columns with the better and the worse of two answers, if there are such."""
+    keys = {name: key for key, name in names.items()}
+    for better, worse in PREFERRED:
+        if better in keys and worse in keys:
+            return keys[better], keys[worse]
+    spelled = [(key, keys.get(name.replace("chosen", "rejected"))) for name, key in keys.items() if "chosen" in name]
+    return next(((key, other) for key, other in spelled if other), None)
+
+
+def is_rejected(name: str) -> bool:
+    """Whether a column, by its plain name, holds what people did not prefer."""
+    return "rejected" in name or "dispreferred" in name
+
+
+def _of_pair(name: str) -> bool:
+    """Whether a column says something about the answers of a pair, such as their scores."""
+    return is_rejected(name) or "chosen" in name or "preferred" in name or name.endswith(("_j", "_k"))
+
+
+def _left_out(pair: tuple[str, str]) -> str:
+    return f"Of each pair, the answer in {pair[0]!r} is trained on; {pair[1]!r} is left out."
+
+
+def _chat(
+    table: Table, names: Mapping[str, str], pair: tuple[str, str] | None, apart: Collection[str]
+) -> Guess | None:
+    """What a table of conversations holds; None if it holds none."""
+    chats = [key for key in table.columns if key not in apart and key not in (pair or ())[1:] and _talks(table, key)]
+    if pair and pair[0] not in chats:
+        return None
+    if not chats:
+        return None
+    column = pair[0] if pair else first({key: names[key] for key in chats}, CHATS) or chats[0]
+    if not pair and names[column] == "prompt":
+        found = [key for key in chats if names[key] in ("completion", "response", "answer")]
+        column = found[0] if found else column
+    before, after = "", ""
+    ends = [turns[-1][0] for turns in _sampled_turns(table, column) if turns]
+    starts = [next((role for role, _ in turns if role != "system"), "") for turns in _sampled_turns(table, column)]
+    others = {
+        key: name for key, name in names.items() if key != column and key not in apart and key not in (pair or ())
+    }
+    if starts.count("assistant") * 2 > len(starts):
+        before = first(others, ("prompt", "question", "instruction", "input", "context"))
+    if ends and ends.count("user") == len(ends):
+        after = first(others, TARGETS)
+    system = first(others, SYSTEMS)
+    reason = f"Chats {column!r}: turns with their speakers."
+    notes = (_left_out(pair),) if pair else ()
+    return Guess(before, after, "", "generation", reason, "", column, "", system, notes)
+
+
+def _sampled_turns(table: Table, column: str) -> list[Sequence[tuple[str, str]]]:
+    found: list[Sequence[tuple[str, str]]] = []
+    for row in table.rows[:_CHATS_SEEN]:
+        with contextlib.suppress(BadChatError):
+            found.append(parse_turns(row[column]))
+    return found
+
+
+def _talks(table: Table, column: str) -> bool:
+    """Whether most of a column's first cells are conversations."""
+    cells = [row[column] for row in table.rows[:_CHATS_SEEN] if row[column]]
+    return bool(cells) and sum(map(looks_like_chat, cells)) * 2 > len(cells)
+
+
+def _pair(
+    names: Mapping[str, str], filled: Mapping[str, list[str]], pair: tuple[str, str], apart: Collection[str]
+) -> Guess:
+    """Of two answers, the better one is the target."""
+    better, worse = pair
+    rest = {key: names[key] for key in filled if key not in (better, worse) and key not in apart}
+    useful = {key: name for key, name in rest.items() if not is_idle(name, filled[key])} or rest
+    if not useful or better not in filled:
         raise DataError(
-            f"{table.name} has {len(filled)} column{'' if len(filled) == 1 else 's'} with values "
-            f"({', '.join(filled) or 'none'}). At least two are needed: one with inputs, one with targets."
+            f"The columns {better!r} and {worse!r} hold pairs of answers, but no column holds what they answer. "
+            "Add one, or make each answer a whole dialogue of Human: and Assistant: turns."
         )
-    names = {key: _plain(key) for key in filled}
-    useful = [key for key in filled if names[key] not in _IDLE]
-    pool = useful if len(useful) > 1 else list(filled)
-    references = _first({key: names[key] for key in pool}, _REFERENCES) if len(pool) > 2 else ""
+    source, why = _input(useful, filled)
+    reason = f"Input {source!r}: {why}. Target {better!r}: the better one of a pair of answers."
+    template = pair_template(source, {key: name for key, name in useful.items() if key != source}, "generation")
+    return Guess(source, better, "", "generation", reason, template, notes=(_left_out(pair),))
+
+
+def _with_turns_before(table: Table, names: Mapping[str, str], found: Guess) -> Guess:
+    """A guess with the columns of what was said before the input, if any row has such."""
+    used = (found.input_column, found.target_column, found.references_column)
+    free = {
+        key: name for key, name in names.items() if key not in used and any(row[key] for row in table.rows[:_SAMPLE])
+    }
+    history, system = first(free, HISTORIES), first(free, SYSTEMS)
+    if not history and not system:
+        return found
+    told = " and ".join(repr(key) for key in (history, system) if key)
+    reason = f"{found.reason} With {told}, each row is a chat."
+    return replace(found, history_column=history, system_column=system, reason=reason)
+
+
+def _by_name(
+    names: Mapping[str, str], filled: Mapping[str, list[str]], apart: Collection[str], kind: TaskKind | None
+) -> Guess:
+    allowed = [key for key in filled if key not in apart]
+    allowed = allowed if len(allowed) > 1 else list(filled)
+    useful = [key for key in allowed if not is_idle(names[key], filled[key])]
+    pool = useful if len(useful) > 1 else allowed
+    references = first({key: names[key] for key in pool}, REFERENCES) if len(pool) > 2 else ""
     pool = [key for key in pool if key != references]
     target, why_target = _target({key: names[key] for key in pool}, filled)
     rest = {key: names[key] for key in pool if key != target}
@@ -107,18 +205,41 @@ def guess(table: Table, kind: TaskKind | None = None) -> Guess:
     if not target:
         target, why_target = _remaining({key: name for key, name in rest.items() if key != source}, filled)
     reason = f"Input {source!r}: {why_source}. Target {target!r}: {why_target}."
+    notes = _doubts({key: names[key] for key in pool}, source, target, why_target, filled)
     if kind is None:
-        kind = "classification" if _is_label(names[target], filled[target]) else "generation"
+        kind = "classification" if is_label(names[target], filled[target]) else "generation"
         reason += f" {_why_kind(kind, filled[target])}"
-    return Guess(
-        source, target, references if kind == "generation" else "", kind, reason, _pair_template(source, rest, kind)
-    )
+    template, judged = pair_template(source, rest, kind), _judged(names, target, filled)
+    if judged and kind == "classification":
+        template = f"{{{source}}}\n{{{judged}}}"
+    return Guess(source, target, references if kind == "generation" else "", kind, reason, template, notes=notes)
 
 
-def _plain(name: str) -> str:
-    """``humanReference``, ``Human Reference`` and ``human-reference`` are all ``human_reference``."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"\W+", "_", parted).strip("_").lower()
+def _judged(names: Mapping[str, str], target: str, filled: Mapping[str, list[str]]) -> str:
+    """The answer that a column of yes and no judges, as in sets of single preferences."""
+    answers = {key: name for key, name in names.items() if key != target and name in ("completion", "response")}
+    return first(answers, ("completion", "response")) if is_boolean(filled[target]) else ""
+
+
+def _doubts(
+    names: Mapping[str, str], source: str, target: str, why: str, filled: Mapping[str, list[str]]
+) -> tuple[str, ...]:
+    """What makes a guess doubtful, as questions."""
+    rivals = [key for key in names if key not in (source, target)]
+    if _judged(names, target, filled):
+        return (
+            f"Is it {target!r} that the model should learn to tell? If it says which answers people liked, keep only "
+            "the liked rows in the file and choose the answer as target.",
+        )
+    named = [key for key in rivals if names[key] in LABELS or names[key] in TARGETS]
+    if named:
+        return (f"Is {target!r} what the model should answer, and not {' or '.join(map(repr, named[:3]))}?",)
+    if rivals and why != "by its name":
+        others = ", ".join(map(repr, rivals[:3]))
+        return (f"Is {target!r} what the model should answer? No column's name says so. There are also {others}.",)
+    if names[target] in LABELS and are_numbers(filled[target]) and len(set(filled[target])) > MAX_LABELS:
+        return (f"{target!r} holds many different numbers. The model would write them as texts. Is that meant?",)
+    return ()
 
 
 def _texts(table: Table, column: str) -> list[str]:
@@ -128,29 +249,24 @@ def _texts(table: Table, column: str) -> list[str]:
     return [text.strip() for text in firsts if text.strip()]
 
 
-def _first(names: Mapping[str, str], wanted: Sequence[str]) -> str:
-    ranked = {name: rank for rank, name in enumerate(wanted)}
-    known = [key for key in names if names[key] in ranked]
-    return min(known, key=lambda key: ranked[names[key]], default="")
-
-
 def _target(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
-    for wanted in (_LABELS, _TARGETS, _WEAK_LABELS):
-        if found := _first(names, wanted):
+    asks = [key for key in names if names[key].startswith(BOOLEAN_STARTS) and is_label("", filled[key])]
+    for wanted in (LABELS, TARGETS, [names[key] for key in asks], WEAK_LABELS):
+        if found := first(names, wanted):
             return found, "by its name"
-    if _first(names, _INPUTS):
+    if first(names, INPUTS):
         return "", ""  # the target is what the input leaves over
     return _few_values(names, filled)
 
 
 def _input(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
-    if found := _first(names, _INPUTS):
+    if found := first(names, INPUTS):
         return found, "by its name"
     return _longest(names, filled)
 
 
 def _remaining(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
-    if found := _first(names, _WEAK_TARGETS):
+    if found := first(names, WEAK_TARGETS):
         return found, "by its name"
     if len(names) == 1:
         return next(iter(names)), "the only other column"
@@ -159,7 +275,7 @@ def _remaining(names: Mapping[str, str], filled: Mapping[str, list[str]]) -> tup
 
 
 def _few_values(names: Iterable[str], filled: Mapping[str, list[str]]) -> tuple[str, str]:
-    short = [key for key in names if _is_label("", filled[key])]
+    short = [key for key in names if is_label("", filled[key])]
     if not short:
         return "", ""
     return min(short, key=lambda key: len(set(filled[key]))), "few different short values"
@@ -170,82 +286,7 @@ def _longest(names: Iterable[str], filled: Mapping[str, list[str]]) -> tuple[str
     return longest, "the longest texts of the remaining columns"
 
 
-def _is_label(name: str, texts: Sequence[str]) -> bool:
-    """Whether values look like class names: short and often repeated; a name that says so needs less repetition."""
-    named = name in (*_LABELS, *_WEAK_LABELS)
-    least, most = (1, len(texts) // 2) if named else (2, len(texts) // 5)
-    return least <= len(set(texts)) <= min(MAX_LABELS, most) and max(map(len, texts)) <= _LABEL_LENGTH
-
-
 def _why_kind(kind: TaskKind, texts: Sequence[str]) -> str:
     if kind == "classification":
-        return f"Its values are few ({len(set(texts))}) and short, so this is classification."
+        return f"Its values are few ({len(set(map(folded, texts)))}) and short, so this is classification."
     return "Its values are mostly different or long, so this is generation."
-
-
-def _pair_template(source: str, names: Mapping[str, str], kind: TaskKind) -> str:
-    other = _first(names, _PAIRS.get(_plain(source), ()))
-    if not other or "{" in source + other or "}" in source + other:
-        return ""
-    first, second = (other, source) if _plain(source) in ("question", "问题") else (source, other)
-    return f"{{{first}}}\n{{{second}}}" + ("\n" if kind == "generation" else "")
-
-
-def fill(template: str, record: Mapping[str, Cell]) -> str:
-    """Puts a row's values into a template.
-
-    Args:
-        template: Text with ``{column}`` where a value belongs; ``{{`` and ``}}`` stand for braces.
-        record: Values by column; a list of texts is joined with commas.
-
-    Raises:
-        DataError: The template is malformed or names a column that the record does not have.
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        if match.group() in ("{{", "}}"):
-            return match.group()[0]
-        value = record[_column(match, template, record)]
-        return value if isinstance(value, str) else ", ".join(value)
-
-    return _TOKEN.sub(replace, template)
-
-
-def placeholders(template: str, columns: Iterable[str]) -> list[str]:
-    """The columns that a template uses, in order of first use.
-
-    Raises:
-        DataError: The template is malformed or names a column that is not among ``columns``.
-    """
-    known = dict.fromkeys(columns, "")
-    tokens = [match for match in _TOKEN.finditer(template) if match.group() not in ("{{", "}}")]
-    return list(dict.fromkeys(_column(match, template, known) for match in tokens))
-
-
-def _column(match: re.Match[str], template: str, known: Mapping[str, Cell]) -> str:
-    name = match.group(1)
-    if name is None:
-        raise DataError(
-            f"The template {template!r} has a lone {match.group()!r} at character {match.start() + 1}. "
-            "Write {column} for a value, {{ and }} for braces."
-        )
-    for column in (name, name.strip()):
-        if column in known:
-            return column
-    raise DataError(
-        f"The template {template!r} names the column {name!r}, which is not there. {did_you_mean(name, known)}"
-    )
-
-
-def label_of(cell: Cell) -> str | None:
-    """The class that a cell names: empty when it names none, ``None`` when it names several."""
-    if isinstance(cell, str):
-        return cell.strip()
-    return None if len(cell) > 1 else "".join(cell).strip()
-
-
-def ordered_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Distinct labels in the order of their numbers: integers by value, anything else by alphabet."""
-    distinct = set(labels)
-    whole = all(re.fullmatch(r"[+-]?[0-9]{1,18}", label) for label in distinct)
-    return tuple(sorted(distinct, key=lambda label: (int(label) if whole else 0, label)))

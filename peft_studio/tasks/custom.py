@@ -16,7 +16,8 @@ from peft_studio.errors import DataError
 from peft_studio.tasks.base import SPLITS, Row, Split, Task
 from peft_studio.tasks.columns import Guess, guess
 from peft_studio.tasks.reading.arrow import ArrowRows, rows_to_arrow, table_from_arrow, table_to_arrow
-from peft_studio.tasks.reading.examples import CustomData, make_rows
+from peft_studio.tasks.reading.custom_data import CustomData
+from peft_studio.tasks.reading.examples import make_rows
 from peft_studio.tasks.reading.table_cache import Facts, Found, find
 from peft_studio.tasks.tables import Table, check_file, read_table
 
@@ -32,11 +33,13 @@ class TableFacts:
         columns: Column names, in the file's order.
         guess: What the columns seem to be; None when fewer than two hold anything.
         fault: Why there is no guess.
+        notes: What people should know of how the file was read, as sentences.
     """
 
     columns: tuple[str, ...]
     guess: Guess | None
     fault: str = ""
+    notes: tuple[str, ...] = ()
 
     def guessed(self) -> Guess:
         """What the columns seem to be.
@@ -62,6 +65,8 @@ class CustomRows:
         shared: How many rows of the validation and the test file have a prompt that a training row has too; no entry
             where there are none.
         at_hand: Whether rows can be made without reading the files again.
+        reason: Why the columns were guessed as they were; empty where they were given.
+        notes: What people should know of the files, as sentences.
     """
 
     data: CustomData
@@ -71,6 +76,8 @@ class CustomRows:
     skipped: Mapping[str, int]
     shared: Mapping[Split, int]
     at_hand: bool
+    reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def make_task(data: CustomData) -> Task:
@@ -92,12 +99,14 @@ def make_task(data: CustomData) -> Task:
         name="custom",
         title=f"Your data: {Path(data.train_file).name}",
         kind=data.kind,
-        description=" ".join([f"Your own rows: {counts}.", *notes, *shared_notes(custom.shared)]),
-        template=data.template or f"{{{data.input_column}}}" + ("\n" if generation else ""),
+        description=" ".join([f"Your own rows: {counts}.", *notes, *custom.notes]),
+        template=data.template or f"{{{data.chat_column or data.input_column}}}" + ("\n" if generation else ""),
         load=custom.rows.__getitem__,
         score=metrics.score_texts if generation else partial(metrics.score_labels, labels=custom.labels),
         headline="bleu" if generation else "accuracy",
         labels=custom.labels,
+        chats=data.chats,
+        notes=custom.notes,
     )
 
 
@@ -128,7 +137,11 @@ def load_rows(data: CustomData) -> CustomRows:
         start += facts["counts"][split]
     first = Row(facts["first"]["prompt"], facts["first"]["target"])
     whole = CustomData(**facts["data"])
-    return CustomRows(whole, rows, first, tuple(facts["labels"]), facts["skipped"], facts["shared"], found.at_hand)
+    notes = (*facts["notes"], *shared_notes(facts["shared"]))
+    return CustomRows(
+        whole, rows, first, tuple(facts["labels"]), facts["skipped"], facts["shared"], found.at_hand, facts["reason"],
+        notes,
+    )  # fmt: skip
 
 
 def table_facts(path: Path) -> TableFacts:
@@ -139,7 +152,7 @@ def table_facts(path: Path) -> TableFacts:
     """
     facts = find_table(path).facts
     guessed = Guess(**facts["guess"]) if facts["guess"] else None
-    return TableFacts(tuple(facts["columns"]), guessed, facts["fault"])
+    return TableFacts(tuple(facts["columns"]), guessed, facts["fault"], tuple(facts["notes"]))
 
 
 def find_table(path: Path) -> Found:
@@ -192,6 +205,8 @@ def _make_table(path: Path) -> "tuple[Facts, pyarrow.Table]":
         "columns": table.columns,
         "encoding": table.encoding,
         "unit": table.unit,
+        "faults": table.faults,
+        "notes": table.notes,
         "guess": None,
         "fault": "",
     }
@@ -204,7 +219,7 @@ def _make_table(path: Path) -> "tuple[Facts, pyarrow.Table]":
 
 def _table(path: Path) -> Table:
     found = find_table(path)
-    return table_from_arrow(found.columns(), path, found.facts["encoding"], found.facts["unit"])
+    return table_from_arrow(found.columns(), path, found.facts)
 
 
 def _make_rows(data: CustomData) -> "tuple[Facts, pyarrow.Table]":

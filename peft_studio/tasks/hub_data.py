@@ -15,9 +15,9 @@ from typing import Any
 from peft_studio.errors import DataError, HubOfflineError, StorageError
 from peft_studio.models.hub import hub_answers
 from peft_studio.tasks.base import SPLITS, Split
-from peft_studio.tasks.columns import placeholders
 from peft_studio.tasks.custom import CustomData, load_rows, table_facts
 from peft_studio.tasks.hub_catalogue import HubData, find_data
+from peft_studio.tasks.reading.templates import placeholders
 from peft_studio.tasks.tables import MAX_BYTES
 
 MOST_ROWS: dict[Split, int] = {"train": 20_000, "validation": 2_000, "test": 2_000}

@@ -1,21 +1,25 @@
 """Reads a table of the user's: CSV, TSV, JSON, JSON Lines or Parquet, with errors that say where the trouble is.
 
+A column that nobody needs may hold anything: what no cell can hold is noted beside the table, and refused only where
+the column plays a part.
+
 Pickle-type files are never opened, since reading one runs whatever code it holds. Texts, CSV and JSON are read by
 Python's own parsers: a library that guesses types would turn ``007`` into 7 and ``NA`` into nothing, and would not say
 in which line and column a file is at fault.
 """
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import DataError
 from peft_studio.tasks.encodings import decode
-from peft_studio.tasks.reading.parquet import parquet_file
-from peft_studio.tasks.reading.text_formats import Record, check_names, read_delimited, read_json, read_json_lines
+from peft_studio.tasks.reading.parquet import Unread, parquet_file
+from peft_studio.tasks.reading.text_formats import Record, TextRows, check_names, read_text
 
 MAX_BYTES = 200_000_000
 MAX_ROWS = 200_000
@@ -23,6 +27,9 @@ MAX_ROWS = 200_000
 Cell = str | tuple[str, ...]
 """A text, or several of them, such as the references of a row."""
 
+_TEXT_FORMATS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")
+_VECTOR = 8
+"""So many numbers with a point in one cell are an embedding or the like, and no labels."""
 _HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")
 _RUNS_CODE = "is a pickle-type file. Such files can run code when they are read, so they are never opened."
 _REFUSED = {
@@ -42,6 +49,9 @@ class Table:
         encoding: Encoding of a text file, or ``parquet``.
         numbers: For each row its line or record in the file, counted from 1.
         unit: What ``numbers`` counts: ``line``, ``record`` or ``row``.
+        faults: For columns with values that no cell can hold, the first such row and what is in it. Nested values are
+            in the rows as JSON.
+        notes: What people should know of how the file was read.
     """
 
     path: Path
@@ -50,6 +60,8 @@ class Table:
     encoding: str
     numbers: list[int]
     unit: str
+    faults: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -60,24 +72,45 @@ class Table:
         """Where a row is, for messages: ``train.csv, line 7``."""
         return f"{self.name}, {self.unit} {self.numbers[index]}"
 
+    def require(self, column: str) -> None:
+        """Makes sure that a column that plays a part holds nothing but texts.
+
+        Raises:
+            DataError: It holds something else; the message says where.
+        """
+        if fault := self.faults.get(column):
+            row, what = fault
+            raise DataError(
+                f"{self.place(row)}, column {column!r} holds {what}. Allowed: a text, a number or a list of texts."
+            )
+
 
 class _BadCellError(ValueError):
-    """A value that no cell can hold; says what it is."""
+    """A value that no cell can hold; says what it is.
+
+    Args:
+        what: Its kind, for messages.
+        stand_in: What is put in its place.
+    """
+
+    def __init__(self, what: str, stand_in: str = "") -> None:
+        super().__init__(what)
+        self.stand_in = stand_in
 
 
 def read_table(path: Path) -> Table:
     """Reads a file by its suffix.
 
     Args:
-        path: A .csv, .tsv, .json, .jsonl, .ndjson or .parquet file.
+        path: A .csv, .tsv, .txt, .json, .jsonl, .ndjson or .parquet file.
 
     Raises:
-        DataError: The file cannot be read, is too large, or holds something other than rows of texts.
+        DataError: The file cannot be read, is too large, or holds something other than rows.
     """
     check_file(path)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return _table(path, _checked_parquet(path), "parquet", "row")
+        return _table(path, TextRows(_checked_parquet(path), "row", []), "parquet")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -85,8 +118,7 @@ def read_table(path: Path) -> Table:
     text, encoding = decode(data, path.name)
     if not text.strip():
         raise DataError(f"{path.name} is empty. It must hold at least one row.")
-    unit, read = _TEXT_FORMATS[suffix]
-    return _table(path, read(text, path.name), encoding, unit)
+    return _table(path, read_text(text, suffix, path.name), encoding)
 
 
 def check_file(path: Path) -> None:
@@ -133,11 +165,12 @@ def _check_count(count: int, name: str) -> None:
         raise DataError(f"{name} has more than {MAX_ROWS:,} rows, which is the most allowed. Take a sample of it.")
 
 
-def _table(path: Path, records: Iterable[Record], encoding: str, unit: str) -> Table:
+def _table(path: Path, found: TextRows, encoding: str) -> Table:
     rows: list[dict[str, Cell]] = []
     numbers: list[int] = []
     columns: dict[str, None] = {}
-    for number, record in records:
+    faults: dict[str, tuple[int, str]] = {}
+    for number, record in found.records:
         _check_count(len(rows) + 1, path.name)
         if not record.keys() <= columns.keys():
             columns |= dict.fromkeys(record)
@@ -147,10 +180,8 @@ def _table(path: Path, records: Iterable[Record], encoding: str, unit: str) -> T
                 try:
                     record[key] = _cell(value)
                 except _BadCellError as error:
-                    raise DataError(
-                        f"{path.name}, {unit} {number}, column {key!r} holds {error}. Allowed: a text, a number or a "
-                        "list of texts."
-                    ) from None
+                    record[key] = error.stand_in
+                    faults.setdefault(key, (len(rows), str(error)))
         rows.append(record)
         numbers.append(number)
     if not rows:
@@ -159,31 +190,28 @@ def _table(path: Path, records: Iterable[Record], encoding: str, unit: str) -> T
         raise DataError(f"{path.name} has no columns: every record is empty.")
     if any(len(row) < len(columns) for row in rows):
         rows = [{key: row.get(key, "") for key in columns} for row in rows]
-    return Table(path, tuple(columns), rows, encoding, numbers, unit)
+    return Table(path, tuple(columns), rows, encoding, numbers, found.unit, faults, tuple(found.notes))
 
 
 def _cell(value: Any) -> Cell:
-    if isinstance(value, list) and not any(isinstance(part, list) for part in value):
+    if isinstance(value, list) and not any(isinstance(part, list | dict | bytes) for part in value):
+        if len(value) >= _VECTOR and all(isinstance(part, float) for part in value):
+            raise _BadCellError("a list of numbers")
         texts = map(_cell, value)
         return tuple(text for text in texts if text and isinstance(text, str))
-    if isinstance(value, bytes | dict | list):
-        raise _BadCellError("bytes" if isinstance(value, bytes) else "a nested object or list")
+    if isinstance(value, bytes | Unread):
+        raise _BadCellError("bytes" if isinstance(value, bytes) else value.what)
+    if isinstance(value, dict | list):
+        nested = json.dumps(value, ensure_ascii=False, default=_text)
+        raise _BadCellError("a nested object or list", _HALF_CHARACTER.sub("\ufffd", nested))
     text = _text(value)
     if _HALF_CHARACTER.search(text):
-        raise _BadCellError("half of a two-part character (a lone surrogate)")
+        halved = "half of a two-part character (a lone surrogate)"
+        raise _BadCellError(halved, _HALF_CHARACTER.sub("\ufffd", text))
     return text
 
 
 def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or isinstance(value, bytes) or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_TEXT_FORMATS: dict[str, tuple[str, Callable[[str, str], Iterator[Record]]]] = {
-    ".csv": ("line", read_delimited),
-    ".tsv": ("line", read_delimited),
-    ".json": ("record", read_json),
-    ".jsonl": ("line", read_json_lines),
-    ".ndjson": ("line", read_json_lines),
-}

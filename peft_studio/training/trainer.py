@@ -28,7 +28,7 @@ from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.evaluate import BaseFigures, Loss, TestResult
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
-from peft_studio.training.formats.rows import EncodedRows
+from peft_studio.training.formats.rows import EncodedRows, without_marks
 from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
@@ -265,7 +265,7 @@ class _Session:
     def test(self) -> bool:
         """Answers the test rows, writes the predictions and emits the metrics; False when stopped."""
         self.emit("stage", name="answering the test rows")
-        rows = some_rows(self.task.load("test"), self.config.training.eval_rows)
+        rows = without_marks(some_rows(self.task.load("test"), self.config.training.eval_rows), self.tokenizer)
         self._tokenizers = tokenizers_for([row.references for row in rows])
         longest = evaluate.longest_answer(self.tokenizer, self.training_rows.rows)
         limit = max(1, min(longest, room_for(self.model, 1)))

@@ -268,3 +268,92 @@ def test_on_a_space_only_uploads_can_be_read(tmp_path: Path, monkeypatch: pytest
     assert make_task(CustomData(kind="classification", train_file=str(upload))).labels == ("a", "b")
     with pytest.raises(DataError, match="only uploaded files"):
         make_task(CustomData(kind="classification", train_file=str(elsewhere)))
+
+
+def test_one_label_that_is_written_in_several_ways_is_one(tmp_path: Path) -> None:
+    values = [1, 1.0, "1", 0, 0.0, " 0"] * 8
+    train = put(tmp_path / "t.jsonl", [{"text": f"t{at}", "label": value} for at, value in enumerate(values)])
+    found = load_rows(CustomData("classification", train))
+    assert found.labels == ("0", "1")
+    assert {row.target for split in SPLITS for row in found.rows[split]} == {"0", "1"}
+    assert any("taken as one: 1 (also 1.0)" in note for note in found.notes)
+
+
+def test_labels_of_the_test_file_may_be_written_otherwise(tmp_path: Path) -> None:
+    train = put(tmp_path / "t.jsonl", [{"text": f"t{at}", "label": f"{at % 2}.0"} for at in range(40)])
+    test = put(tmp_path / "s.jsonl", [{"text": "u", "label": 0}, {"text": "v", "label": "1"}])
+    found = load_rows(CustomData("classification", train, test_file=test))
+    assert found.labels == ("0.0", "1.0") and [row.target for row in found.rows["test"]] == ["0.0", "1.0"]
+    truths = put(
+        tmp_path / "b.jsonl", [{"text": f"t{at}", "label": [True, "True", False, "false"][at % 4]} for at in range(40)]
+    )
+    assert load_rows(CustomData("classification", truths)).labels == ("false", "true")
+
+
+def test_pairs_train_on_the_better_answer_and_say_so(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{at}", "chosen": f"yes {at}", "rejected": f"no, no, no {at}"} for at in range(30)]
+    task = make_task(CustomData("generation", put(tmp_path / "t.jsonl", rows)))
+    assert all(row.target.startswith("yes") for split in SPLITS for row in task.load(split))
+    assert any("'rejected' is left out" in note for note in task.notes) and "'rejected'" in task.description
+    named = load_rows(CustomData("generation", str(tmp_path / "t.jsonl"), "", "", "prompt", "rejected"))
+    assert "did not prefer" in named.notes[0]
+
+
+def test_columns_that_play_no_part_may_hold_anything(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{at}", "completion": f"c{at}", "meta": {"n": at}, "v": [0.5] * 9} for at in range(30)]
+    train = put(tmp_path / "t.jsonl", rows)
+    for columns in ({}, {"input_column": "prompt", "target_column": "completion"}):
+        assert load_rows(CustomData("generation", train, **columns)).first.prompt == "p0\n"
+    refuse(CustomData("generation", train, input_column="meta", target_column="prompt"), "t.jsonl, line 1", "'meta'")
+    refuse(
+        CustomData("generation", train, template="{meta} {prompt}"), "t.jsonl, line 1, column 'meta' holds a nested"
+    )
+
+
+def chat(*texts: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts)]
+
+
+def test_chats_become_rows(tmp_path: Path) -> None:
+    rows = [{"messages": chat(f"q{at}", "a", "and?", f"b{at}"), "id": at} for at in range(20)]
+    task = make_task(CustomData("generation", put(tmp_path / "t.jsonl", rows)))
+    assert task.chats
+    row = task.load("train")[0]
+    assert row.chat is not None and [role for role, _ in row.chat.turns] == ["user", "assistant"] * 2
+    assert row.target == row.chat.turns[-1][1] and row.prompt.endswith("User:\nand?\nAssistant:\n")
+    texts = [{"messages": json.dumps(row["messages"])} for row in rows]  # as CSV files hold them
+    again = make_task(CustomData("generation", put(tmp_path / "u.jsonl", texts), loss_on="all"))
+    assert [row.chat and row.chat.turns for row in again.load("test")] == [
+        row.chat and row.chat.turns for row in task.load("test")
+    ]
+    assert again.load("test")[0].chat.all_turns  # type: ignore[union-attr]
+
+
+def test_instructions_with_a_history_are_chats(tmp_path: Path) -> None:
+    rows = [
+        {
+            "instruction": f"i{at}",
+            "input": "",
+            "output": "o",
+            "system": "s" * (at % 2),
+            "history": [["q", "a"]] * (at % 3),
+        }
+        for at in range(12)
+    ]
+    task = make_task(CustomData("generation", *[put(tmp_path / "t.json", rows)] * 3))
+    turns = [row.chat.turns for row in task.load("train") if row.chat]
+    assert len(turns) == 12 and turns[0] == (("user", "i0"), ("assistant", "o"))
+    assert turns[1] == (("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "i1"), ("assistant", "o"))
+
+
+def test_bad_chats_are_told_with_file_row_and_column(tmp_path: Path) -> None:
+    good = [{"messages": chat("q", "a")}] * 5
+    for bad, told in (
+        (chat("q"), "ends with a turn of the user"),
+        ([*chat("q"), *chat("r", "a")], "two user turns in a row"),
+        (chat("q", ""), "turn 2 (assistant) is empty"),
+        ([{"role": "wizard", "content": "x"}, *chat("q", "a")], "'wizard' is unknown"),
+    ):
+        train = put(tmp_path / "t.jsonl", [*good, {"messages": bad}])
+        refuse(CustomData("generation", train), "t.jsonl, line 6, column 'messages' holds", told)
+    refuse(CustomData("generation", train, chat_column="message"), "no column 'message'", "chat column", "'messages'")

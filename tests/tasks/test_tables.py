@@ -167,7 +167,7 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("a,b\n1,2\n1,2,3\n", ["line 3", "3 cells", "2 are expected"]),
         ('a,b\n"x\ny",2\n1\n', ["line 4", "1 cells", "2 are expected"]),
         ("a,b,a\n1,2,3\n", ["two columns named 'a'"]),
-        (",a\n0,x\n", ["column 1", "no name"]),
+        (",a\nz,x\n", ["column 1", "no name"]),
         ("a,b\n", ["no rows"]),
         ('a,b\n1,"open\n2,3\n', ["line 2", "quotation mark"]),
     ],
@@ -180,13 +180,10 @@ def test_bad_csv(tmp_path: Path, text: str, parts: list[str]) -> None:
     ("name", "content", "parts"),
     [
         ("a.json", '[{"a": 1},\n {"a" 2}]', ["line 2, column 7", "not valid JSON"]),
-        ("b.json", '{"a": 1}\n{"a": 2}\n', ["line 2, column 1", ".jsonl"]),
+        ("b.json", '{"a": 1}\n{"a" 2}\n', ["line 2, column 6", "not valid JSON"]),
         ("a.jsonl", '{"a": 1}\n{"a": }\n', ["line 2, column 7", "not valid JSON"]),
         ("b.jsonl", '{"a": 1}\n\n[1, 2]\n', ["line 3", "a list", "object"]),
         ("c.json", [{"a": 1}, "text"], ["record 2", "a text", "object"]),
-        ("d.json", [{"a": 1}, {"a": {"b": 2}}], ["record 2", "column 'a'", "nested"]),
-        ("e.json", [{"a": [{"b": 2}]}], ["record 1", "column 'a'", "nested"]),
-        ("f.json", [{"a": [["b"]]}], ["record 1", "column 'a'", "nested"]),
         ("g.json", [], ["no rows"]),
         ("h.json", [{}, {}], ["no columns"]),
         ("i.json", "3", ["a number", "a list of objects"]),
@@ -195,7 +192,6 @@ def test_bad_csv(tmp_path: Path, text: str, parts: list[str]) -> None:
         ("l.json", {"train": [{"a": 1}], "test": [{"a": 2}]}, ["train, test", "file of its own"]),
         ("m.json", [{" ": 1}], ["column 1", "no name"]),
         ("n.json", "[" * 100_000, ["cannot be read"]),
-        ("o.jsonl", '{"a": "\\ud83d"}', ["line 1", "column 'a'", "surrogate"]),
     ],
 )
 def test_bad_json(tmp_path: Path, name: str, content: object, parts: list[str]) -> None:
@@ -204,10 +200,93 @@ def test_bad_json(tmp_path: Path, name: str, content: object, parts: list[str]) 
 
 def test_bad_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    for values, what in (([{"b": 1}], "nested"), ([b"\x00"], "bytes"), ([[["x"]]], "nested")):
-        pyarrow.parquet.write_table(pyarrow.table({"a": values}), path)
-        refuse(path, "row 1", "column 'a'", what)
     pyarrow.parquet.write_table(pyarrow.table([["x"], ["y"]], names=["a", "a"]), path)
     refuse(path, "two columns named 'a'")
     pyarrow.parquet.write_table(pyarrow.table({"a": pyarrow.array([], pyarrow.string())}), path)
     refuse(path, "no rows")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place", "what", "stand_in"),
+    [
+        ("d.json", [{"a": 1, "b": "x"}, {"a": {"c": [2]}, "b": "y"}], "record 2", "a nested", '{"c": [2]}'),
+        ("e.json", [{"a": [{"c": "é"}], "b": "x"}], "record 1", "a nested", '[{"c": "é"}]'),
+        ("f.json", [{"a": [["c"]], "b": "x"}], "record 1", "a nested", '[["c"]]'),
+        ("g.jsonl", '{"a": "\\ud83d", "b": "x"}', "line 1", "surrogate", "\ufffd"),
+        ("h.json", [{"a": [0.5] * 9, "b": "x"}], "record 1", "a list of numbers", ""),
+    ],
+)
+def test_what_no_cell_can_hold_is_refused_only_where_it_is_needed(
+    tmp_path: Path, name: str, content: object, place: str, what: str, stand_in: str
+) -> None:
+    table = read_table(put(tmp_path, name, content))
+    assert table.rows[-1]["a"] == stand_in and table.rows[-1]["b"] in ("x", "y")
+    table.require("b")
+    with pytest.raises(DataError, match=rf"{name}, {place}, column 'a' holds .*{what}"):
+        table.require("a")
+
+
+def test_parquet_columns_that_no_task_can_use_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.parquet"
+    image = [{"bytes": b"\x89" * 100_000, "path": "p"}] * 2
+    values = {
+        "text": ["x", "y"],
+        "image": image,
+        "raw": [b"\x00"] * 2,
+        "vector": [[0.5, 0.25]] * 2,
+        "nest": [{"b": 1}] * 2,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(values), path)
+    monkeypatch.setattr(tables, "MAX_BYTES", path.stat().st_size)
+    table = read_table(path)
+    assert [row["text"] for row in table.rows] == ["x", "y"]
+    assert {name: what for name, (_, what) in table.faults.items()} == {
+        "image": "bytes",
+        "raw": "bytes",
+        "vector": "a list of numbers",
+        "nest": "a nested object or list",
+    }
+    with pytest.raises(DataError, match="row 1, column 'image' holds bytes"):
+        table.require("image")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "unit"),
+    [
+        ("a.txt", '[{"a": "x", "b": 1}, {"a": "y", "b": 2}]', "record"),
+        ("a.jsonl", '[{"a": "x", "b": 1},\n {"a": "y", "b": 2}]\n', "record"),
+        ("a.csv", '[{"a": "x", "b": 1}, {"a": "y", "b": 2}]', "record"),
+        ("a.json", '{"a": "x", "b": 1}\n{"a": "y", "b": 2}\n', "line"),
+        ("b.json", '{\n"a": "x", "b": 1\n}\n{\n"a": "y", "b": 2}', "record"),
+        ("b.txt", '{"a": "x", "b": 1}\n{"a": "y", "b": 2}\n', "line"),
+        ("c.txt", "a\tb\nx\t1\ny\t2\n", "line"),
+        ("b.csv", "sep=;\na;b\nx;1\ny;2\n", "line"),
+        ("c.csv", "\ufeffsep=,\r\na,b\r\nx,1\r\ny,2\r\n", "line"),
+    ],
+)
+def test_contents_count_and_not_the_ending(tmp_path: Path, name: str, content: str, unit: str) -> None:
+    table = read_table(put(tmp_path, name, content))
+    assert (table.columns, table.unit, table.notes) == (("a", "b"), unit, ())
+    assert table.rows == [{"a": "x", "b": "1"}, {"a": "y", "b": "2"}]
+    assert table.numbers == ([3, 4] if "sep=" in content else [1, 2] if unit == "record" or "{" in content else [2, 3])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "1,the first text,7\n2,the second text,8\n1,a third one,9\n",
+        "positive,what a film\nnegative,what a bore\npositive,well done\n",
+        "spam,free entry\nham,on my way\nspam,call now\n",
+        "it was a long day and nobody knew what to do,ja\nanother text of some length that goes on and on,nein\n",
+    ],
+)
+def test_a_table_without_header_keeps_its_first_row_and_says_so(tmp_path: Path, content: str) -> None:
+    table = read_table(put(tmp_path, "a.csv", content))
+    assert len(table.rows) == content.count("\n") and table.numbers[0] == 1
+    assert table.columns[:2] == ("column 1", "column 2")
+    assert list(table.rows[0].values()) == content.partition("\n")[0].split(",")
+    assert "a.csv seems to have no header" in table.notes[0] and "column 1" in table.notes[0]
+
+
+def test_row_numbers_that_pandas_wrote_get_a_name(tmp_path: Path) -> None:
+    assert read_table(put(tmp_path, "a.csv", ",text\n0,x\n1,y\n")).columns == ("index", "text")

@@ -18,7 +18,7 @@ from peft_studio.errors import DataError, OutOfTimeError
 from peft_studio.machine.memory import be_first_to_go
 from peft_studio.tasks.custom import find_rows, find_table
 from peft_studio.tasks.kept_rows import use_folder
-from peft_studio.tasks.reading.examples import CustomData
+from peft_studio.tasks.reading.custom_data import CustomData
 from peft_studio.tasks.reading.reader_client import MAX_CPU_SECONDS, MAX_MEMORY
 from peft_studio.tasks.reading.table_cache import read_here
 

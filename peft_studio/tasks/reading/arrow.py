@@ -1,12 +1,13 @@
 """Tables and rows as Arrow columns, in files that any number of processes map into memory."""
 
+import json
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from peft_studio.tasks.base import Row
+from peft_studio.tasks.base import Chat, Row
 from peft_studio.tasks.tables import Cell, Table
 
 if TYPE_CHECKING:
@@ -32,19 +33,21 @@ def table_to_arrow(table: Table) -> "pyarrow.Table":
     return pyarrow.table(columns)
 
 
-def table_from_arrow(columns: "pyarrow.Table", path: Path, encoding: str, unit: str) -> Table:
-    """The table that ``table_to_arrow`` was given, read from ``path``."""
+def table_from_arrow(columns: "pyarrow.Table", path: Path, facts: Mapping[str, Any]) -> Table:
+    """The table that ``table_to_arrow`` was given, read from ``path``; ``facts`` are its other attributes."""
     names = [name for name in columns.column_names if name != _PLACES]
     cells = [
         values if isinstance(values[0], str) else list(map(tuple, values))
         for values in (columns.column(name).to_pylist() for name in names)
     ]
     rows = [dict(zip(names, values, strict=True)) for values in zip(*cells, strict=True)]
-    return Table(path, tuple(names), rows, encoding, columns.column(_PLACES).to_pylist(), unit)
+    faults = {column: (row, what) for column, (row, what) in facts["faults"].items()}
+    numbers = columns.column(_PLACES).to_pylist()
+    return Table(path, tuple(names), rows, facts["encoding"], numbers, facts["unit"], faults, tuple(facts["notes"]))
 
 
 def rows_to_arrow(rows: Sequence[Row]) -> "pyarrow.Table":
-    """Prompts, targets and references; references are null where the target is the only one."""
+    """Prompts, targets, references and chats; references are null where the target is the only one."""
     import pyarrow
 
     texts = pyarrow.large_string()
@@ -54,6 +57,7 @@ def rows_to_arrow(rows: Sequence[Row]) -> "pyarrow.Table":
             "prompt": pyarrow.array([row.prompt for row in rows], texts),
             "target": pyarrow.array([row.target for row in rows], texts),
             "references": pyarrow.array(more, pyarrow.large_list(texts)),
+            "chat": pyarrow.array([row.chat and json.dumps(astuple(row.chat)) for row in rows], texts),
         }
     )
 
@@ -127,5 +131,15 @@ class ArrowRows(Sequence[Row]):
         import pyarrow
 
         columns = self.columns().take(pyarrow.array(numbers, pyarrow.int64()))
-        values = (columns.column(name).to_pylist() for name in ("prompt", "target", "references"))
-        return [Row(prompt, target, tuple(more or (target,))) for prompt, target, more in zip(*values, strict=True)]
+        values = (columns.column(name).to_pylist() for name in ("prompt", "target", "references", "chat"))
+        return [
+            Row(prompt, target, tuple(more or (target,)), chat=_chat(chat))
+            for prompt, target, more, chat in zip(*values, strict=True)
+        ]
+
+
+def _chat(text: str | None) -> Chat | None:
+    if text is None:
+        return None
+    turns, all_turns = json.loads(text)
+    return Chat(tuple((role, said) for role, said in turns), all_turns)

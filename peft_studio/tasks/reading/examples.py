@@ -2,48 +2,40 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from peft_studio.errors import DataError, did_you_mean
-from peft_studio.tasks.base import SPLITS, Row, Split, TaskKind
-from peft_studio.tasks.columns import MAX_LABELS, fill, guess, label_of, ordered_labels, placeholders
+from peft_studio.tasks.base import SPLITS, Chat, Row, Split
+from peft_studio.tasks.chats import (
+    BadChatError,
+    Turn,
+    checked,
+    history_turns,
+    looks_like_chat,
+    parse_turns,
+    plain_text,
+)
+from peft_studio.tasks.columns import guess, is_rejected
+from peft_studio.tasks.reading.column_names import plain
+from peft_studio.tasks.reading.custom_data import CustomData
+from peft_studio.tasks.reading.labels import (
+    MAX_LABELS,
+    folded,
+    label_of,
+    name_of,
+    ordered_labels,
+    spelling_notes,
+    spellings,
+)
+from peft_studio.tasks.reading.templates import fill, placeholders
 from peft_studio.tasks.splitting import Example, merge, set_aside
 from peft_studio.tasks.tables import Cell, Table
 
 _CJK = "\u2e80"
 """From here on, characters belong to scripts that are written without spaces."""
-_Fault = Literal["an empty input", "an empty target", "more than one label"]
-
-
-@dataclass(frozen=True)
-class CustomData:
-    """Where the rows are and what their columns mean.
-
-    Attributes:
-        kind: ``generation`` or ``classification``.
-        train_file: Training rows.
-        validation_file: Validation rows; empty: set aside from the training rows.
-        test_file: Test rows; empty: set aside from the training rows.
-        input_column: What the model is given. When this and ``target_column`` are empty, all columns are guessed.
-        target_column: What it should answer: a text, a list of accepted texts, or a label.
-        references_column: More accepted answers for metrics; empty when there are none.
-        template: The prompt with ``{column}`` placeholders; empty: the input, and in generation a line break after it.
-    """
-
-    kind: TaskKind
-    train_file: str
-    validation_file: str = ""
-    test_file: str = ""
-    input_column: str = ""
-    target_column: str = ""
-    references_column: str = ""
-    template: str = ""
-
-    def file(self, split: Split) -> str:
-        """The file of a split; empty when it has none of its own."""
-        return {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}[split]
+_Fault = Literal["an empty input", "an empty target", "an empty chat", "more than one label"]
 
 
 def make_rows(data: CustomData, tables: Mapping[Split, Table]) -> tuple[dict[str, Any], list[Row]]:
@@ -55,16 +47,20 @@ def make_rows(data: CustomData, tables: Mapping[Split, Table]) -> tuple[dict[str
 
     Returns:
         ``data`` with guessed columns filled in, ``counts`` of rows by split, the ``first`` training row, ``labels``,
-        ``skipped`` rows by reason and ``shared`` prompts by split, as plain values; and the rows of all splits, one
-        split after the other.
+        ``skipped`` rows by reason, ``shared`` prompts by split, the ``reason`` of a guess, and ``notes``, sentences on
+        what people should know, as plain values; and the rows of all splits, one split after the other.
 
     Raises:
         DataError: A table cannot be used; the message names file, row and column.
     """
-    data = _resolve(data, tables["train"])
+    data, reason, notes = _resolve(data, tables["train"])
+    notes = [*dict.fromkeys(note for table in tables.values() for note in table.notes), *notes]
     skipped: Counter[str] = Counter()
     parts = {split: _examples(table, data, skipped) for split, table in tables.items()}
-    labels = _labels(parts["train"], data) if data.kind == "classification" else ()
+    labels: tuple[str, ...] = ()
+    if data.kind == "classification":
+        notes += _one_spelling(parts)
+        labels = _labels(parts["train"], data)
     for split, examples in parts.items() if labels else ():
         _check_labels(examples, labels, tables[split])
     missing = [split for split in SPLITS if split not in tables]
@@ -80,6 +76,8 @@ def make_rows(data: CustomData, tables: Mapping[Split, Table]) -> tuple[dict[str
         "labels": labels,
         "skipped": skipped,
         "shared": _shared(rows),
+        "reason": reason,
+        "notes": notes,
     }
     return facts, [row for split in SPLITS for row in rows[split]]
 
@@ -90,37 +88,49 @@ def _shared(rows: Mapping[Split, Sequence[Row]]) -> dict[Split, int]:
     return {split: count for split, count in counts.items() if count}
 
 
-def _resolve(data: CustomData, table: Table) -> CustomData:
-    """Fills in columns that were left to be guessed."""
-    if data.input_column and data.target_column:
-        return data
+def _resolve(data: CustomData, table: Table) -> tuple[CustomData, str, list[str]]:
+    """Fills in columns that were left to be guessed; says why, and what a person should know of it."""
+    if is_rejected(plain(data.target_column)):
+        notes = [f"The target {data.target_column!r} seems to hold the answers that people did not prefer."]
+    else:
+        notes = []
+    if data.chat_column or (data.input_column and data.target_column):
+        return data, "", notes
     found = guess(table, data.kind)
     source, target = found.input_column, found.target_column
-    if data.input_column:
-        return replace(data, target_column=source if target == data.input_column else target)
-    if data.target_column:
-        return replace(data, input_column=target if source == data.target_column else source)
-    return replace(
+    if data.input_column and not found.chat_column:
+        return replace(data, target_column=source if target == data.input_column else target), "", notes
+    if data.target_column and not found.chat_column:
+        return replace(data, input_column=target if source == data.target_column else source), "", notes
+    guessed = replace(
         data,
         input_column=source,
         target_column=target,
         references_column=data.references_column or found.references_column,
         template=data.template or found.template,
+        chat_column=found.chat_column,
+        history_column=data.history_column or found.history_column,
+        system_column=data.system_column or found.system_column,
     )
+    return guessed, found.reason, [*found.notes, *notes]
 
 
 def _check_columns(table: Table, data: CustomData) -> None:
-    for part in ("input", "target", "references"):
+    for part in ("input", "target", "references", "chat", "history", "system"):
         column = getattr(data, f"{part}_column")
         if column and column not in table.columns:
             hint = did_you_mean(column, table.columns)
             raise DataError(f"{table.name} has no column {column!r}, which is to be the {part} column. {hint}")
-    if data.input_column == data.target_column:
+        if column and part not in ("chat", "history") and not (part == "input" and data.chat_column):
+            table.require(column)
+    if data.input_column == data.target_column and not data.chat_column:
         raise DataError(f"Input and target are both the column {data.input_column!r}. They must be different columns.")
     try:
         used = placeholders(data.template, table.columns)
     except DataError as error:
         raise DataError(f"{table.name}: {error}") from None
+    for column in used:
+        table.require(column)
     if data.template and not used:
         columns = ", ".join(table.columns)
         raise DataError(f"The template {data.template!r} uses no column. Write {{column}} for one of: {columns}.")
@@ -131,14 +141,19 @@ def _examples(table: Table, data: CustomData, skipped: Counter[str]) -> list[Exa
     found: list[Example] = []
     faults: Counter[str] = Counter()
     for index, record in enumerate(table.rows):
-        if not "".join(record[data.input_column]).strip():
+        if not data.chat_column and not "".join(record[data.input_column]).strip():
             faults["an empty input"] += 1
             continue
-        row = _label_row(record, data) if data.kind == "classification" else _text_row(record, data)
+        if data.chats and data.kind == "generation":
+            row: Row | _Fault = _chat_row(record, data, table, index)
+        else:
+            row = _label_row(record, data) if data.kind == "classification" else _text_row(record, data)
         if isinstance(row, Row):
             found.append(Example(row, index))
         else:
             faults[row] += 1
+    if not found and data.chat_column:
+        raise DataError(f"{table.name}, column {data.chat_column!r} holds no chats: all of its cells are empty.")
     if not found:
         counts = ", ".join(f"{count:,} with {fault}" for fault, count in faults.items())
         raise DataError(
@@ -164,6 +179,40 @@ def _label_row(record: Mapping[str, Cell], data: CustomData) -> Row | _Fault:
     return Row(_prompt(record, data), label, (label,))
 
 
+def _chat_row(record: Mapping[str, Cell], data: CustomData, table: Table, index: int) -> Row | _Fault:
+    if data.chat_column and not "".join(record[data.chat_column]).strip("[]{} \n"):
+        return "an empty chat"
+    if not data.chat_column and not _answers(record[data.target_column]):
+        return "an empty target"
+    try:
+        turns = checked(_turns(record, data))
+    except BadChatError as error:
+        column = data.chat_column or data.history_column or data.system_column
+        raise DataError(f"{table.place(index)}, column {column!r} holds {error}.") from None
+    target = turns[-1][1]
+    return Row(plain_text(turns[:-1]), target, (target,), chat=Chat(turns, data.loss_on == "all"))
+
+
+def _turns(record: Mapping[str, Cell], data: CustomData) -> list[Turn]:
+    """A row's turns, from all the columns that hold some."""
+    turns: list[Turn] = []
+    if data.history_column:
+        turns += history_turns(record[data.history_column])
+    if not data.chat_column:
+        turns += [("user", _prompt(record, data).rstrip("\n")), ("assistant", _answers(record[data.target_column])[0])]
+    else:
+        turns += parse_turns(record[data.chat_column])
+        if data.input_column and next((role for role, _ in turns if role != "system"), "") == "assistant":
+            given = record[data.input_column]
+            turns = [*(parse_turns(given) if looks_like_chat(given) else [("user", "".join(given))]), *turns]
+        if data.target_column and turns and turns[-1][0] != "assistant":
+            turns += [("assistant", answer) for answer in _answers(record[data.target_column])[:1]]
+    told = "".join(record[data.system_column]) if data.system_column else ""
+    if told.strip() and turns and turns[0][0] != "system":
+        turns = [("system", told), *turns]
+    return turns
+
+
 def _text_row(record: Mapping[str, Cell], data: CustomData) -> Row | _Fault:
     targets = _answers(record[data.target_column])
     if not targets:
@@ -183,6 +232,22 @@ def _spaced(text: str, prompt: str) -> str:
     """Begins an answer with a space where one belongs: tokenizers take a word and the space before it as one."""
     joined = prompt[-1:].isspace() or text[0].isspace() or text[0] >= _CJK
     return text if joined else f" {text}"
+
+
+def _one_spelling(parts: Mapping[Split, list[Example]]) -> list[str]:
+    """Gives all spellings of a label one name; says which there were.
+
+    Args:
+        parts: Rows by split, which are changed. Those of training give the names.
+    """
+    found = spellings(each.row.target for part in parts.values() for each in part)
+    names = {fold: name_of(ways) for fold, ways in spellings(each.row.target for each in parts["train"]).items()}
+    for examples in parts.values():
+        for at, example in enumerate(examples):
+            name = names.get(folded(example.row.target), example.row.target)
+            if name != example.row.target:
+                examples[at] = replace(example, row=replace(example.row, target=name, references=(name,)))
+    return spelling_notes(found)
 
 
 def _labels(train: Sequence[Example], data: CustomData) -> tuple[str, ...]:

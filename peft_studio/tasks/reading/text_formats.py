@@ -1,57 +1,135 @@
-"""Rows of delimited and JSON texts, with errors that name the line or record."""
+"""Rows of delimited and JSON texts, with errors that name the line or record.
+
+What a file holds counts, not how its name ends: a list of objects may be in a ``.jsonl`` or ``.txt`` file, and lines
+of objects in a ``.json`` file.
+"""
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from peft_studio.errors import DataError
+from peft_studio.tasks.reading.sniffing import DELIMITERS, is_json, lacks_header, named_separator, whole_values
 
 Record = tuple[int, dict[str, Any]]
 """A row's line or record in its file, counted from 1, and its values as the file gives them."""
 
-_DELIMITERS = ",;\t|"
 _LONGEST_CELL = 2**31 - 1  # characters; files are much smaller, so a cell may be as long as its file
+_SAMPLE = 200  # rows that are looked at to tell whether the first one is a header
 
 
-def read_delimited(text: str, name: str) -> Iterator[Record]:
-    """Rows of a CSV or TSV text, by the delimiter that fits its first rows best.
+@dataclass(frozen=True)
+class TextRows:
+    """What a text file holds.
+
+    Attributes:
+        records: Its rows, read as they are asked for.
+        unit: What their numbers count: ``line`` or ``record``.
+        notes: What people should know of how it was read; complete once the first row has been read.
+    """
+
+    records: Iterator[Record]
+    unit: str
+    notes: list[str]
+
+
+def read_text(text: str, suffix: str, name: str) -> TextRows:
+    """Rows of a text file, by what it holds.
+
+    Args:
+        text: The whole file.
+        suffix: How its name ends.
+        name: Its name, for messages.
+
+    Raises:
+        DataError: From ``records``: what is wrong, and where.
+    """
+    notes: list[str] = []
+    if suffix not in (".json", ".jsonl", ".ndjson") and not is_json(text):
+        return TextRows(read_delimited(text, name, notes), "line", notes)
+    lines = (line for line in io.StringIO(text, newline=None) if line.strip())
+    first = next(lines, "")
+    by_line = suffix in (".jsonl", ".ndjson") or (first.lstrip().startswith("{") and _is_whole(first))
+    by_line = by_line and not (first.lstrip().startswith("[") and is_json(text))
+    if by_line and (suffix in (".jsonl", ".ndjson") or next(lines, "")):
+        return TextRows(read_json_lines(text, name), "line", notes)
+    return TextRows(read_json(text, name), "record", notes)
+
+
+def _is_whole(line: str) -> bool:
+    """Whether a line is a JSON value by itself."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def read_delimited(text: str, name: str, notes: list[str]) -> Iterator[Record]:
+    """Rows of a CSV or TSV text, by the delimiter that it names or that fits its first rows best.
 
     Args:
         text: The whole file.
         name: The file's name, for messages.
+        notes: Takes what people should know of how it was read.
 
     Raises:
         DataError: A row has too many or too few cells, a quotation mark is never closed, or a column has no name.
     """
     csv.field_size_limit(_LONGEST_CELL)
-    mark = _delimiter(text)
+    named, text = named_separator(text)
+    skipped = 1 if named else 0
+    mark = named or _delimiter(text)
     # Tab-separated files often hold bare quotation marks; nothing is lost by taking those literally.
     literal = mark == "\t" and not _quotes_balance(text)
     options: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if literal else {"strict": True}
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, **options)
-    header: list[str] = []
-    start = 1
+    lines = _numbered(reader, name, skipped)
+    first = next(lines, None)
+    if first is None:
+        return
+    sample = list(islice(lines, _SAMPLE))
+    header = _header(first[1], [cells for _, cells in sample], name, notes)
+    rows = chain([first] if notes else [], sample, lines)
+    for number, cells in rows:
+        if len(cells) != len(header):
+            raise DataError(
+                f"{name}, line {number} has {len(cells)} cells where {len(header)} are expected, one for each "
+                f"column of the header. Put a cell in quotation marks if it holds {mark!r} or a line break."
+            )
+        yield number, dict(zip(header, cells, strict=True))
+
+
+def _numbered(reader: Any, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """Lines that hold cells, each with the number of its first line in the file, of which some were skipped."""
+    start = skipped + 1
     try:
         for cells in reader:
-            if cells and not header:
-                header = [cell.strip() for cell in cells]
-                check_names(header, name)
-            elif cells:
-                if len(cells) != len(header):
-                    raise DataError(
-                        f"{name}, line {start} has {len(cells)} cells where {len(header)} are expected, one for each "
-                        f"column of the header. Put a cell in quotation marks if it holds {mark!r} or a line break."
-                    )
-                yield start, dict(zip(header, cells, strict=True))
-            start = reader.line_num + 1
+            if cells:
+                yield start, cells
+            start = skipped + reader.line_num + 1
     except csv.Error as error:
         raise DataError(
             f"{name}, line {start}: a quotation mark is misplaced or never closed ({error}). Within a quoted cell, "
             'write a quotation mark twice ("").'
         ) from None
+
+
+def _header(first: list[str], rows: list[list[str]], name: str, notes: list[str]) -> list[str]:
+    """The names of the columns; of a table without a header, which is then noted, those that say their places."""
+    if why := lacks_header(first, rows):
+        columns = [f"column {at}" for at in range(1, len(first) + 1)]
+        notes.append(f"{name} seems to have no header ({why}), so its first line is a row: {', '.join(columns)}.")
+        return columns
+    header = [cell.strip() for cell in first]
+    if not header[0] and len(header) > 1 and "index" not in header and all(row[0].isdecimal() for row in rows if row):
+        header[0] = "index"  # as pandas writes the numbers of its rows
+    check_names(header, name)
+    return header
 
 
 def _quotes_balance(text: str) -> bool:
@@ -65,7 +143,7 @@ def _quotes_balance(text: str) -> bool:
 
 def _delimiter(text: str) -> str:
     best, best_score = ",", (0.0, 1)
-    for mark in _DELIMITERS:
+    for mark in DELIMITERS:
         sample = list(islice(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=mark)), 50))
         width = len(sample[0])
         score = (sum(len(cells) == width for cells in sample) / len(sample), width)
@@ -97,8 +175,7 @@ def _parse(text: str, name: str, line: int = 0) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"{name}, line {line or error.lineno}, column {error.colno}"
-        hint = " If each line is an object of its own, name the file .jsonl." if error.msg == "Extra data" else ""
-        raise DataError(f"{where}: this is not valid JSON ({error.msg}).{hint}") from None
+        raise DataError(f"{where}: this is not valid JSON ({error.msg}).") from None
     except (RecursionError, ValueError) as error:
         raise DataError(f"{name}{f', line {line}' if line else ''}: this JSON cannot be read ({error}).") from None
 
@@ -121,7 +198,12 @@ def read_json(text: str, name: str) -> Iterator[Record]:
     Raises:
         DataError: It is not valid JSON, or holds something else.
     """
-    for number, record in enumerate(_records(_parse(text, name), name), 1):
+    try:
+        values = whole_values(text.strip())
+    except (ValueError, RecursionError):
+        values = []  # said below, with its place
+    rows = values if len(values) > 1 else _records(values[0] if values else _parse(text, name), name)
+    for number, record in enumerate(rows, 1):
         yield number, _object(record, f"{name}, record {number}")
 
 

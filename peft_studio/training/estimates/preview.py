@@ -6,6 +6,7 @@ training uses, so what is shown as cut is what training cuts.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from peft_studio.models.layouts import Layout
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
-from peft_studio.training.formats.rows import EncodedExample, EncodedRows
+from peft_studio.training.formats.rows import IGNORED, EncodedExample, EncodedRows
 from peft_studio.training.formats.target_logits import context_of, row_limit
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import load_config, load_tokenizer
@@ -63,7 +64,7 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
         "rows": [_show(form, row, length) for row in rows["train"][:SHOWN_ROWS]],
         "lengths": _histogram(_lengths(form, used["train"], encoded["train"]), length),
         "labels": _labels(task, rows),
-        **_notes(config),
+        **_notes(config, encoded["train"]),
     }
 
 
@@ -105,13 +106,19 @@ def _labels(task: Task, rows: Mapping[Split, Sequence[Row]]) -> dict[str, dict[s
     return {label: {split: counts[split][label] for split in SPLITS} for label in task.labels}
 
 
-def _notes(config: RunConfig) -> dict[str, Any]:
+def _notes(config: RunConfig, train: EncodedRows) -> dict[str, Any]:
+    notes = []
+    if train.altered:
+        notes = [
+            f"In {train.altered:,} of {len(train.examples):,} training rows this tokenizer cannot write the answer as "
+            "it stands: it changes spaces, line breaks or capitals, or lacks some characters."
+        ]
     if config.task.id != CUSTOM:
-        return {"skipped": {}, "notes": []}
-    from peft_studio.tasks.custom import load_rows, shared_notes
+        return {"skipped": {}, "notes": notes}
+    from peft_studio.tasks.custom import load_rows
 
     found = load_rows(custom_data(config.task))
-    return {"skipped": dict(found.skipped), "notes": shared_notes(found.shared)}
+    return {"skipped": dict(found.skipped), "notes": [*found.notes, *notes]}
 
 
 def _lengths(form: Format, rows: Sequence[Row], encoded: EncodedRows) -> list[int]:
@@ -174,9 +181,13 @@ def _encode(form: Format, row: Row, max_length: int) -> EncodedExample | None:
 
 def _parts(form: Format, whole: EncodedExample, kept: EncodedExample) -> Iterator[tuple[list[int], str]]:
     """A row's ids in order, each piece with what becomes of it."""
+    if isinstance(form, Continuation):  # which loses its beginning
+        yield whole.ids[: len(whole.ids) - len(kept.ids)], "cut"
+        for scored, places in groupby(zip(kept.ids, kept.labels, strict=True), lambda place: place[1] != IGNORED):
+            yield [token for token, _ in places], "target" if scored else "prompt"
+        return
     full, left = whole.ids[: whole.prompt_length], kept.ids[: kept.prompt_length]
-    # Continued texts lose their beginning; others lose what stands before their own end mark.
-    start = 0 if isinstance(form, Continuation) else max(len(left) - 1, 0)
+    start = max(len(left) - 1, 0)  # others lose what stands before their own end mark
     lost = len(full) - len(left)
     if not lost:
         start = len(full)

@@ -15,11 +15,13 @@ from torch.nn import functional as F
 from peft_studio.errors import DataError
 from peft_studio.models.layouts import Layout
 from peft_studio.tasks.base import Row
+from peft_studio.tasks.chats import exchanges
 from peft_studio.training import Model
 from peft_studio.training.formats import rows as data
 from peft_studio.training.formats import target_logits as loss
 from peft_studio.training.formats.greedy import cut_right, greedy_answers, pad_id
 from peft_studio.training.formats.rows import IGNORED, Batch, EncodedExample, EncodedRows, batches_by_length, pad_rows
+from peft_studio.training.formats.seam import seam_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,7 +62,7 @@ class Format(ABC):
         self, model: Model, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
     ) -> list[str] | None:
         """What a model answers, greedily: one text or label for each row; None when stopped."""
-        return greedy_answers(model, self.tokenizer, [row.prompt for row in rows], max_new_tokens, should_stop)
+        return greedy_answers(model, self.tokenizer, rows, max_new_tokens, should_stop)
 
     @abstractmethod
     def logits(self, model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -100,22 +102,23 @@ class SourceTarget(Format):
         """Tokenizes prompts and targets as two texts of at most ``max_length`` tokens each.
 
         Longer prompts are cut on the right, where summaries miss them least; rows whose target is too long or empty
-        are dropped.
+        are dropped. A chat gives one example for each of the assistant's turns.
         """
         data.require_rows(rows)
-        eos = data.end_of_text(self.tokenizer)
-        sources = self.tokenizer([row.prompt for row in rows], verbose=False)["input_ids"]
-        texts = self.tokenizer(text_target=[row.target for row in rows], verbose=False)["input_ids"]
+        eos, seam = data.end_of_text(self.tokenizer), seam_of(self.tokenizer)
+        pairs = [pair for row in rows for pair in exchanges(row)]
+        sources = seam.whole([prompt for prompt, _ in pairs])
+        texts, altered = seam.targets([target for _, target in pairs])
         targets = [ids if ids and ids[-1] == eos else [*ids, eos] for ids in texts]
         examples, cut, dropped = [], 0, 0
-        for row, source, target in zip(rows, sources, targets, strict=True):
-            if not source or not row.target or len(target) > max_length:
+        for (_, text), source, target in zip(pairs, sources, targets, strict=True):
+            if not source or not text or len(target) > max_length:
                 dropped += 1
                 continue
             cut += len(source) > max_length
             examples.append(EncodedExample(cut_right(source, max_length) + target, min(len(source), max_length)))
         why = "of the targets, " + data.shortest_needs(map(len, targets), max_length)
-        return EncodedRows(examples, cut, dropped).checked(why)
+        return EncodedRows(examples, cut, dropped, altered).checked(why)
 
     def collate(self, examples: Sequence[EncodedExample]) -> Batch:
         """``input_ids`` and ``attention_mask`` ``(B, S)``, ``labels`` ``(B, T)``."""
@@ -164,7 +167,7 @@ class Labelling(Format):
         ``prompt_length`` of an example is its whole text, and its last id the class number.
         """
         data.require_rows(rows)
-        texts = self.tokenizer([row.prompt for row in rows], verbose=False)["input_ids"]
+        texts = seam_of(self.tokenizer).whole([row.prompt for row in rows])
         numbers = {label: number for number, label in enumerate(self.labels)}
         examples, cut = [], 0
         for row, text in zip(rows, texts, strict=True):
@@ -208,7 +211,7 @@ class Labelling(Format):
     def probabilities(self, model: Model, texts: Sequence[str]) -> Tensor:
         """Probabilities ``(B, C)`` of each text's classes."""
         room = max(1, loss.context_of(model.config) - loss.virtual_tokens(model))
-        rows = [cut_right(ids, room) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
+        rows = [cut_right(ids, room) for ids in seam_of(self.tokenizer).whole(texts)]
         ids, mask = pad_rows([row or [self.padding] for row in rows], self.padding)  # (B, T); an empty text has one
         device = next(model.parameters()).device
         batch = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from peft_studio.tasks.base import Row
 from peft_studio.training import Model
-from peft_studio.training.formats.rows import encode_prompts, pad_rows
+from peft_studio.training.formats.rows import encode_prompts, pad_rows, text_of
+from peft_studio.training.formats.seam import completion_text, seam_of
 from peft_studio.training.formats.target_logits import context_of, virtual_tokens
 
 if TYPE_CHECKING:
@@ -39,28 +41,17 @@ def room_for(model: Model, prompt_tokens: int) -> int:
     return context_of(model.config) - virtual_tokens(model) - prompt_tokens
 
 
-def completion_text(tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[int], tokens: Sequence[int]) -> str:
-    """The text of new tokens as it continues the prompt.
-
-    Decoding both together keeps a leading space that some tokenizers drop at the start of a text.
-    """
-    before = tokenizer.decode(list(prompt), skip_special_tokens=True)
-    whole = tokenizer.decode([*prompt, *tokens], skip_special_tokens=True)
-    if whole.startswith(before):
-        return whole[len(before) :]
-    return tokenizer.decode(list(tokens), skip_special_tokens=True)
-
-
 def greedy_answers(
     model: Model,
     tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[str],
+    prompts: Sequence[str | Row],
     max_new_tokens: int,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str] | None:
-    """Answers prompts greedily, by a model in evaluation mode; ``should_stop`` is asked before every batch.
+    """Answers prompts, or those of rows, greedily, by a model in evaluation mode.
 
-    Prompts longer than the context less ``max_new_tokens`` are cut on the left.
+    ``should_stop`` is asked before every batch. Prompts longer than the context less ``max_new_tokens`` are cut on the
+    left.
 
     Returns:
         One answer for each prompt, in order; None when stopped.
@@ -86,14 +77,14 @@ def is_encoder_decoder(model: Model) -> bool:
 
 
 def prompt_ids(
-    model: Model, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], max_new_tokens: int
+    model: Model, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str | Row], max_new_tokens: int
 ) -> list[list[int]]:
     """Token ids of prompts as the model reads them, cut to what it can: on the left, or an encoder's on the right."""
     if not is_encoder_decoder(model):
         room = max(1, room_for(model, max_new_tokens))
         return [ids[-room:] for ids in encode_prompts(prompts, tokenizer)]
     room = max(2, room_for(model, 0))
-    return [cut_right(ids, room) for ids in tokenizer(list(prompts), verbose=False)["input_ids"]]
+    return [cut_right(ids, room) for ids in seam_of(tokenizer).whole([text_of(prompt) for prompt in prompts])]
 
 
 def cut_right(ids: list[int], length: int) -> list[int]:

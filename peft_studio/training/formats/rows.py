@@ -4,14 +4,17 @@ Rows of similar length share a batch, so that little is padding; the order is a 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from peft_studio.errors import DataError, ModelError
-from peft_studio.tasks.base import Row
+from peft_studio.tasks.base import Chat, Row
+from peft_studio.training.formats.chats import Span, encode_chat, prompt_ids_of
+from peft_studio.training.formats.seam import seam_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,15 +31,25 @@ class EncodedExample:
     Attributes:
         ids: Prompt, target and end-of-text token.
         prompt_length: How many of ``ids`` are the prompt; the loss is taken on the others.
+        unscored: Parts of the others that carry no loss, such as what a user says between two answers.
     """
 
     ids: list[int]
     prompt_length: int
+    unscored: tuple[tuple[int, int], ...] = ()
 
     @property
     def targets(self) -> int:
         """Tokens that count for the loss."""
-        return len(self.ids) - self.prompt_length
+        return len(self.ids) - self.prompt_length - sum(end - start for start, end in self.unscored)
+
+    @property
+    def labels(self) -> list[int]:
+        """The token at each position that counts for the loss, ``IGNORED`` at the others."""
+        labels = [IGNORED] * self.prompt_length + self.ids[self.prompt_length :]
+        for start, end in self.unscored:
+            labels[start:end] = [IGNORED] * (end - start)
+        return labels
 
 
 @dataclass(frozen=True)
@@ -47,11 +60,13 @@ class EncodedRows:
         examples: The usable rows, in order.
         cut: Rows whose prompt was shortened on the left.
         dropped: Rows whose target alone does not fit.
+        altered: Rows whose target this tokenizer cannot write as it stands, such as line breaks that it knows not.
     """
 
     examples: list[EncodedExample]
     cut: int
     dropped: int
+    altered: int = 0
 
     def checked(self, why: str) -> "EncodedRows":
         """These rows, or the reason why there are none.
@@ -90,23 +105,42 @@ def shortest_needs(tokens: Iterable[int], max_length: int) -> str:
     return f"the shortest needs {min(tokens, default=0)} tokens, and at most {max_length} are allowed"
 
 
-def encode_prompts(prompts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+def encode_prompts(prompts: Sequence[str | Row], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     """Tokenizes prompts as the model expects a text to begin, never with an end-of-text token behind them.
+
+    Args:
+        prompts: Texts, or rows, of which chats go by the model's chat template.
+        tokenizer: The base model's.
 
     Returns:
         Ids of each prompt; at least one each, because a model needs something to continue.
+
+    Raises:
+        DataError: The model's chat template does not take a conversation.
     """
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     start = bos if bos is not None else eos
-    encoded = tokenizer(list(prompts), verbose=False)["input_ids"]
-    trimmed = [ids[:-1] if len(ids) > 1 and ids[-1] == eos else ids for ids in encoded]
-    return [ids or [start] for ids in trimmed]
+    plain = iter(seam_of(tokenizer).prompts([text_of(prompt) for prompt in prompts if not _chat_of(prompt)]))
+    encoded = [
+        prompt_ids_of(tokenizer, chat.turns[:-1]) if (chat := _chat_of(prompt)) else next(plain) for prompt in prompts
+    ]
+    return [ids or [start] for ids in encoded]
+
+
+def text_of(prompt: str | Row) -> str:
+    """A prompt, or that of a row."""
+    return prompt if isinstance(prompt, str) else prompt.prompt
+
+
+def _chat_of(prompt: str | Row) -> Chat | None:
+    return None if isinstance(prompt, str) else prompt.chat
 
 
 def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> EncodedRows:
     """Tokenizes rows for training or for a loss.
 
-    Prompt and target are tokenized apart, so that the boundary is the same as in generation.
+    A prompt's tokens are those of the prompt alone, so that the boundary is the same as in generation, and the answer
+    is written so that both together read back as they stand; see ``seam``.
 
     Args:
         rows: The rows.
@@ -117,23 +151,53 @@ def encode_rows(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase", max_l
         ModelError: The tokenizer has no end-of-text token.
         DataError: No row can be used.
     """
-    eos = end_of_text(tokenizer)
+    end_of_text(tokenizer)
     require_rows(rows)
-    prompts = encode_prompts([row.prompt for row in rows], tokenizer)
-    # Without special tokens: a beginning-of-text token must not stand in the middle of prompt and target.
-    targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
+    whole, altered = _encode_whole(rows, tokenizer)
     examples, cut, dropped = [], 0, 0
-    for prompt, target in zip(prompts, targets, strict=True):
-        room = max_length - len(target) - 1  # for the prompt, beside the end-of-text token
-        if room < 1 or not target:
+    for row, (ids, spans) in zip(rows, whole, strict=True):
+        lost = max(0, len(ids) - max_length)  # from the left: what stands just before the answer matters most
+        least = 1 - lost if row.chat and row.chat.all_turns else 1
+        left = [(max(1, start - lost), end - lost) for start, end in spans if start - lost >= least]
+        if not left or spans[-1][1] - spans[-1][0] < 2:  # an answer of nothing but its end
             dropped += 1
             continue
-        cut += len(prompt) > room
-        kept = prompt[-room:]  # what stands just before the answer matters most
-        examples.append(EncodedExample([*kept, *target, eos], len(kept)))
-    # One token more on either side: the end, and a prompt of at least one.
-    why = shortest_needs((len(target) + 2 for target in targets), max_length)
-    return EncodedRows(examples, cut, dropped).checked(why)
+        cut += lost > 0
+        gaps = tuple((one[1], two[0]) for one, two in pairwise(left))
+        examples.append(EncodedExample(ids[lost:], left[0][0], gaps))
+    # One token more: a prompt of at least one.
+    why = shortest_needs((spans[-1][1] - spans[-1][0] + 1 for _, spans in whole), max_length)
+    return EncodedRows(examples, cut, dropped, altered).checked(why)
+
+
+def _encode_whole(
+    rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase"
+) -> tuple[list[tuple[list[int], list[Span]]], int]:
+    """All ids of each row, with the spans that the loss is taken on; and how many answers read otherwise."""
+    seam, eos = seam_of(tokenizer), tokenizer.eos_token_id
+    plain = [row for row in rows if not row.chat]
+    prompts = encode_prompts(plain, tokenizer)
+    targets, altered = seam.answers([row.prompt for row in plain], prompts, [row.target for row in plain])
+    pairs = iter(zip(prompts, targets, strict=True))
+    found = []
+    for row in rows:
+        if row.chat:
+            found.append(encode_chat(row.chat, tokenizer))
+            continue
+        prompt, target = next(pairs)
+        ended = target if target[-1:] == [eos] else [*target, eos]
+        found.append(([*prompt, *ended], [(len(prompt), len(prompt) + len(ended))]))
+    return found, altered
+
+
+def without_marks(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> list[Row]:
+    """Rows as answers are compared with them: an end-of-text mark that the data brings is never part of an answer."""
+    mark = tokenizer.eos_token or ""
+
+    def plain(text: str) -> str:
+        return text.rstrip().removesuffix(mark) if mark and text.rstrip().endswith(mark) else text
+
+    return [replace(row, target=plain(row.target), references=tuple(map(plain, row.references))) for row in rows]
 
 
 def collate(examples: Sequence[EncodedExample], pad_id: int) -> Batch:
@@ -144,7 +208,7 @@ def collate(examples: Sequence[EncodedExample], pad_id: int) -> Batch:
         ``tokens``, how many of the positions are not padding.
     """
     # A label is the token at its own position; who computes a loss compares it with the logits one position before.
-    labels = [[IGNORED] * example.prompt_length + example.ids[example.prompt_length :] for example in examples]
+    labels = [example.labels for example in examples]
     return {
         "input_ids": pad_rows([example.ids for example in examples], pad_id)[0],  # (B, T)
         "labels": pad_rows(labels, IGNORED)[0],  # (B, T)

@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from peft_studio.files import DRAFT, cache_write
 from peft_studio.tasks.base import Row
-from peft_studio.training.formats import formats
+from peft_studio.training.formats import chats, formats, seam
 from peft_studio.training.formats import greedy as decoding
 from peft_studio.training.formats import rows as data
 from peft_studio.training.formats.formats import Format
@@ -32,6 +32,7 @@ FEWEST_ROWS = 256
 """Fewer rows are tokenized as quickly as they are read."""
 MAX_BYTES = 256 * 2**20
 """What all entries may take; those that were not used for longest go first."""
+_ARRAYS = ("ids", "lengths", "prompts", "unscored")
 LEFTOVER_SECONDS = 3600.0  # a draft that is older was cut short
 
 
@@ -60,7 +61,12 @@ def _key(form: Format, rows: Sequence[Row], max_length: int) -> str | None:
         return None
     backend.no_truncation()  # what an earlier call may have left there counts for nothing
     backend.no_padding()
-    special = {"eos": tokenizer.eos_token_id, "bos": tokenizer.bos_token_id, "settings": tokenizer.init_kwargs}
+    special = {
+        "eos": tokenizer.eos_token_id,
+        "bos": tokenizer.bos_token_id,
+        "settings": tokenizer.init_kwargs,
+        "chat": tokenizer.chat_template,
+    }
     parts = [type(tokenizer).__name__, type(form).__name__, list(getattr(form, "labels", ())), max_length, special]
     digest = hashlib.sha256(_code().encode())
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
@@ -68,6 +74,8 @@ def _key(form: Format, rows: Sequence[Row], max_length: int) -> str | None:
     for row in rows:
         # The lengths keep "ab" + "c" and "a" + "bc" apart.
         digest.update(f"{len(row.prompt)} {len(row.target)} {row.prompt}{row.target}".encode(errors="surrogatepass"))
+        if row.chat:
+            digest.update(repr(row.chat).encode(errors="surrogatepass"))
     return digest.hexdigest()[:32]
 
 
@@ -75,7 +83,7 @@ def _key(form: Format, rows: Sequence[Row], max_length: int) -> str | None:
 def _code() -> str:
     """Changes with the code that makes examples and with the libraries below it."""
     digest = hashlib.sha256(f"{version('transformers')} {version('tokenizers')}".encode())
-    for module in (data, decoding, formats):
+    for module in (chats, data, decoding, formats, seam):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()
@@ -86,29 +94,36 @@ def _read(file: Path) -> EncodedRows | None:
     try:
         with safe_open(file, "numpy") as stored:
             told = stored.metadata()
-            ids, lengths, prompts = (stored.get_tensor(name) for name in ("ids", "lengths", "prompts"))
-        counts = int(told["cut"]), int(told["dropped"])
-        if told["checksum"] != _checksum(counts, ids, lengths, prompts):
+            ids, lengths, prompts, unscored = (stored.get_tensor(name) for name in _ARRAYS)
+        counts = int(told["cut"]), int(told["dropped"]), int(told["altered"])
+        if told["checksum"] != _checksum(counts, ids, lengths, prompts, unscored):
             return None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     with contextlib.suppress(OSError):
         os.utime(file)  # it was of use
     flat, ends = ids.tolist(), accumulate(lengths.tolist(), initial=0)
-    spans = zip(pairwise(ends), prompts.tolist(), strict=True)
-    return EncodedRows([EncodedExample(flat[start:end], prompt) for (start, end), prompt in spans], *counts)
+    gaps: dict[int, list[tuple[int, int]]] = {}
+    for row, start, end in unscored.tolist():
+        gaps.setdefault(row, []).append((start, end))
+    spans = enumerate(zip(pairwise(ends), prompts.tolist(), strict=True))
+    examples = [EncodedExample(flat[start:end], at, tuple(gaps.get(row, ()))) for row, ((start, end), at) in spans]
+    return EncodedRows(examples, *counts)
 
 
 def _write(file: Path, encoded: EncodedRows) -> None:
     """Keeps an entry; a disk that is full or cannot be written is no reason to fail a run."""
     examples = encoded.examples
+    gaps = [(row, *span) for row, example in enumerate(examples) for span in example.unscored]
     arrays = {
         "ids": np.concatenate([np.array(example.ids, dtype=np.int32) for example in examples]),
         "lengths": np.array([len(example.ids) for example in examples], dtype=np.int32),
         "prompts": np.array([example.prompt_length for example in examples], dtype=np.int32),
+        "unscored": np.array(gaps, dtype=np.int32).reshape(-1, 3),  # row, start and end of each
     }
-    counts = encoded.cut, encoded.dropped
-    told = {"cut": str(encoded.cut), "dropped": str(encoded.dropped), "checksum": _checksum(counts, *arrays.values())}
+    counts = encoded.cut, encoded.dropped, encoded.altered
+    told = {name: str(getattr(encoded, name)) for name in ("cut", "dropped", "altered")}
+    told["checksum"] = _checksum(counts, *arrays.values())
     content = save(arrays, told)
     if len(content) > MAX_BYTES // 2:
         return
@@ -117,7 +132,7 @@ def _write(file: Path, encoded: EncodedRows) -> None:
         _tidy(file.parent)
 
 
-def _checksum(counts: tuple[int, int], *arrays: np.ndarray) -> str:
+def _checksum(counts: tuple[int, int, int], *arrays: np.ndarray) -> str:
     digest = hashlib.sha256(repr(counts).encode())
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())

@@ -29,9 +29,11 @@ from transformers.generation.streamers import BaseStreamer
 
 from peft_studio.config.sampling import Sampling
 from peft_studio.errors import ConfigError
+from peft_studio.tasks.base import Row
 from peft_studio.training import Model
-from peft_studio.training.formats.greedy import DECODING, completion_text, is_encoder_decoder, pad_id, room_for
-from peft_studio.training.formats.rows import encode_prompts
+from peft_studio.training.formats.greedy import DECODING, is_encoder_decoder, pad_id, room_for
+from peft_studio.training.formats.rows import encode_prompts, text_of
+from peft_studio.training.formats.seam import completion_text, seam_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -121,17 +123,18 @@ class _TokenStreamer(BaseStreamer):
 
 
 def prompt_tokens(
-    model: Model, tokenizer: "PreTrainedTokenizerBase", prompt: str, max_new_tokens: int, name: str
+    model: Model, tokenizer: "PreTrainedTokenizerBase", prompt: str | Row, max_new_tokens: int, name: str
 ) -> list[int]:
-    """Token ids of a prompt, checked against a model's context.
+    """Token ids of a prompt, or of what a row asks for, checked against a model's context.
 
     Raises:
         ConfigError: The prompt is empty, or too long for the model together with the wanted tokens.
     """
-    if not prompt.strip():
+    if not text_of(prompt).strip():
         raise ConfigError("The prompt is empty. Write some text for the models to continue.", "prompt")
     apart = is_encoder_decoder(model)
-    ids = tokenizer(prompt, verbose=False)["input_ids"] if apart else encode_prompts([prompt], tokenizer)[0]
+    whole = seam_of(tokenizer).whole
+    ids = whole([text_of(prompt)])[0] if apart else encode_prompts([prompt], tokenizer)[0]
     room = room_for(model, 0 if apart else len(ids))
     if apart and len(ids) > room:
         raise ConfigError(f"The prompt has {len(ids)} tokens, but {name} reads {room} at most. Shorten it.", "prompt")
@@ -226,7 +229,7 @@ class _Writer:
 def stream_columns(
     models: Sequence[Column],
     tokenizer: "PreTrainedTokenizerBase",
-    prompt: str,
+    prompt: str | Row,
     sampling: Sampling,
     pause: Callable[[], None] = lambda: None,
     groups: Sequence[Group] | None = None,
@@ -238,7 +241,7 @@ def stream_columns(
     Args:
         models: Name and model of each column; the models share no modules (they may share parameters).
         tokenizer: The base model's.
-        prompt: The text to continue.
+        prompt: The text to continue, or a row whose chat is to be gone on with.
         sampling: The same for all columns, the seed included.
         pause: Called by each group between tokens; may block while something more urgent runs.
         groups: Which columns are written together; each alone when not given.

@@ -1,10 +1,12 @@
 """Tables and rows come back from Arrow as they were."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from peft_studio.tasks.base import Row
+from peft_studio.tasks.base import Chat, Row
 from peft_studio.tasks.reading.arrow import (
     ArrowRows,
     map_file,
@@ -19,17 +21,23 @@ ROWS = [Row(f"prompt {at}", "x" * (at % 7 + 1), ("x" * (at % 7 + 1),)) for at in
 ROWS[3] = Row("größe 🙂\n", "a\u2028b", ("a\u2028b", "c"))
 
 
+def facts_of(table: Table) -> dict[str, Any]:
+    """What is kept of a table beside its columns, as JSON gives it back."""
+    parts = {name: getattr(table, name) for name in ("encoding", "unit", "faults", "notes")}
+    return dict(json.loads(json.dumps(parts)))
+
+
 def test_a_table_comes_back(tmp_path: Path) -> None:
     rows = [{"007": "007", "b": ("x", "y"), "c": ""}, {"007": " NA ", "b": (), "c": "1e5"}]
-    table = Table(Path("t.csv"), ("007", "b", "c"), rows, "utf-8", [2, 5], "line")
+    table = Table(Path("t.csv"), ("007", "b", "c"), rows, "utf-8", [2, 5], "line", {"c": (1, "bytes")}, ("Noted.",))
     write_file(table_to_arrow(table), tmp_path / "rows.arrow")
-    again = table_from_arrow(map_file(tmp_path / "rows.arrow"), table.path, "utf-8", "line")
+    again = table_from_arrow(map_file(tmp_path / "rows.arrow"), table.path, facts_of(table))
     assert again == table and again.place(1) == "t.csv, line 5"
 
 
 def test_a_text_among_lists_is_a_list_of_one() -> None:
     table = Table(Path("t.json"), ("a",), [{"a": ("x", "y")}, {"a": "z"}, {"a": ""}], "utf-8", [1, 2, 3], "record")
-    again = table_from_arrow(table_to_arrow(table), table.path, "utf-8", "record")
+    again = table_from_arrow(table_to_arrow(table), table.path, facts_of(table))
     assert [row["a"] for row in again.rows] == [("x", "y"), ("z",), ()]
 
 
@@ -48,3 +56,10 @@ def test_the_shortest_targets_come_in_order() -> None:
     rows = ArrowRows(lambda: rows_to_arrow(ROWS), 2, 20)
     wanted = sorted((row.target for row in ROWS[2:22]), key=len)
     assert rows.shortest_targets(5) == wanted[:5] and rows.shortest_targets(99) == wanted
+
+
+def test_chats_come_back() -> None:
+    chat = Chat((("user", "hi"), ("assistant", "hello\nyou")), all_turns=True)
+    rows = [Row("User:\nhi", "hello\nyou", ("hello\nyou",), chat=chat), Row("a", "b", ("b",))]
+    columns = rows_to_arrow(rows)
+    assert list(ArrowRows(lambda: columns, 0, 2)) == rows

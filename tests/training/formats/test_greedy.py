@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from peft_studio.training.formats.greedy import completion_text, greedy_answers
+from peft_studio.training.formats.greedy import greedy_answers
 from peft_studio.training.formats.rows import encode_prompts
+from peft_studio.training.formats.seam import completion_text
 
 PROMPTS = [
     "food: Thai =>",
