@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from peft_studio.archives.model_card import model_card
+from peft_studio.archives.model_card import merged_card, model_card
 from peft_studio.archives.reproduce_script import mark_of, reproduce_script
 from peft_studio.archives.trained_run import TrainedRun, json_object, read_run
 from peft_studio.errors import DataError, InvalidStateError
@@ -66,6 +66,27 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False) -> Non
             _add_rows(archive, run, paths)
         elif run.repeats_plainly and (marks := _marks(run)):
             archive.writestr("rows.json", json.dumps(marks))
+
+
+def pack_merged(paths: RunPaths, folder: Path, difference: float, out: Path) -> None:
+    """Packs a model that ``training.merging`` has made of a run, with its card.
+
+    Args:
+        paths: The run.
+        folder: Where the model is.
+        difference: Largest difference of a logit from base and adapter.
+        out: Where the zip goes.
+
+    Raises:
+        InvalidStateError: The run has not saved an adapter.
+        OSError: The zip cannot be written.
+    """
+    run = exportable(paths)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # weights do not become smaller
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+        archive.writestr("README.md", merged_card(run, difference))
+        archive.writestr("metrics.json", _json({**_facts(run), "merged": {"max_difference": difference}}))
 
 
 def exportable(paths: RunPaths) -> TrainedRun:
