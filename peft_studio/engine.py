@@ -8,6 +8,7 @@ stops the work. Models stay in memory between requests.
     {"op": "preview", "config": {...}}                         -> see training.estimates.preview
     {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
                                                                -> {"columns": [{"name", "text", "done", ...}]}, often
+    {"op": "merge", "run": id, "folder": path}                 -> {"max_difference": number}, the model in the folder
     any error                                                  -> {"error": see errors.StudioError.to_dict}
 """
 
@@ -41,6 +42,7 @@ from peft_studio.training.estimates.preview import encode_ahead, preview
 from peft_studio.training.inference.classify import label_columns
 from peft_studio.training.inference.generate import Column, stream_columns
 from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, ModelPool, columns_of, common_variant
+from peft_studio.training.merging import merge_adapter
 from peft_studio.training.quiet import be_quiet
 
 if TYPE_CHECKING:
@@ -91,11 +93,13 @@ class Engine:
         self._pool = ModelPool()
         self._estimates: LRUCache[str, dict[str, Any]] = LRUCache(256)
         self._urgent = Urgent()
+        self._merging = threading.Lock()
         self._operations: dict[str, Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]] = {
             "ping": self._ping,
             "estimate": self._estimate,
             "preview": self._preview,
             "generate": self._generate,
+            "merge": self._merge,
         }
 
     def answer(self, request: object) -> Iterator[dict[str, Any]]:
@@ -146,6 +150,12 @@ class Engine:
         groups = self._pool.groups(columns, model, variant)
         for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way, groups):
             yield {"columns": states}
+
+    def _merge(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        run = str(request.get("run"))
+        resolved, adapter = resolve(self._store.config(run)), self._store.paths(run).adapter
+        with self._merging:  # a merge holds two copies of a model
+            yield {"max_difference": merge_adapter(resolved, adapter, Path(str(request.get("folder"))))}
 
     def _columns(self, request: Mapping[str, Any]) -> "tuple[list[Column], PreTrainedTokenizerBase, BaseVariant, str]":
         runs = [str(run) for run in request.get("runs") or []]

@@ -111,11 +111,10 @@ def encode(tokenizer, seam, row):
 '''
 
 _READ = '''
-def read(name, tokenizer):
+def read(split, files, tokenizer):
     """Rows as (token ids, labels); what is too long is cut on the left, and no answer is cut."""
-    rows = [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").split("\\n") if line]
     seam = Seam(tokenizer)
-    for row in rows:
+    for row in rows_of(split, files):
         ids, parts = (encode_chat if "turns" in row else encode)(tokenizer, seam, row)
         lost = max(0, len(ids) - MAX_LENGTH)
         least = 1 - lost if row.get("all_turns") else 1

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from peft_studio.archives.archive_checks import check_file
+from peft_studio.archives.places import without_places
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ArchiveError, ConfigError, InvalidStateError, StorageError
 from peft_studio.files import atomic_write
@@ -45,7 +46,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def pack_run(paths: RunPaths, status: str, out: Path | BinaryIO) -> None:
-    """Writes a run of this status, which must be over, into a zip.
+    """Writes a run of this status, which must be over, into a zip; folders of this machine are left out of its files.
 
     Raises:
         InvalidStateError: The run is not over, so that its files still change.
@@ -57,8 +58,13 @@ def pack_run(paths: RunPaths, status: str, out: Path | BinaryIO) -> None:
     try:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
             for name, path in _files(paths):
-                archive.write(path, name)
-                listed[name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+                told = without_places(path, name)
+                if told is None:
+                    archive.write(path, name)
+                    listed[name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+                else:
+                    archive.writestr(name, told)
+                    listed[name] = {"bytes": len(told), "sha256": hashlib.sha256(told).hexdigest()}
             manifest = {"format": FORMAT, "v": VERSION, "id": paths.id, "files": listed}
             archive.writestr(MANIFEST, json.dumps(manifest, indent=2) + "\n")
     except OSError as exc:

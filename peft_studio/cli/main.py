@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_studio.cli import listings, run_commands, storage_commands
 from peft_studio.cli.printing import Command, open_manager, print_json, print_notes, print_table, speak_any_terminal
@@ -16,6 +16,9 @@ from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
 from peft_studio.tasks.kept_rows import keeping
+
+if TYPE_CHECKING:
+    from peft_studio.runs.paths import RunPaths
 
 EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
@@ -91,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     export = add("export", _export, "Pack a run's adapter with its model card and reproduce.py.")
     export.add_argument("run", metavar="RUN_ID")
     export.add_argument("--out", type=Path, metavar="FILE", help="default: RUN_ID.zip")
+    what = export.add_mutually_exclusive_group()
+    words = "put the data's rows in: training, validation, and test rows with answers"
+    what.add_argument("--with-rows", action="store_true", help=words)
+    what.add_argument("--merged", action="store_true", help="instead, base and adapter as one model for transformers")
     run_commands.add_commands(add)
     storage_commands.add_commands(add)
     commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
@@ -241,10 +248,23 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.archives.adapter_archive import export_zip
     from peft_studio.runs.store import RunStore
 
-    out = options.out or Path(f"{options.run}.zip")
+    paths, out = RunStore(settings.runs_dir).paths(options.run), options.out or Path(f"{options.run}.zip")
     try:
-        export_zip(RunStore(settings.runs_dir).paths(options.run), out)
+        _export_merged(paths, out) if options.merged else export_zip(paths, out, rows=options.with_rows)
     except OSError as exc:
         raise StorageError(f"{out} could not be written: {exc.strerror or exc}.") from exc
     print_json({"path": str(out), "bytes": out.stat().st_size}) if options.json else print(out)
     return 0
+
+
+def _export_merged(paths: "RunPaths", out: Path) -> None:
+    import tempfile
+
+    from peft_studio.archives.adapter_archive import exportable, pack_merged
+    from peft_studio.training.merging import merge_adapter
+    from peft_studio.training.quiet import be_quiet
+
+    run = exportable(paths)
+    be_quiet()
+    with tempfile.TemporaryDirectory(prefix="merged-") as name:
+        pack_merged(paths, Path(name), merge_adapter(run.resolved, paths.adapter, Path(name)), out)

@@ -24,6 +24,7 @@ from peft_studio.runs.redact import redact
 
 START_TIMEOUT = 60.0  # seconds for the engine to open its socket, libraries included when it starts cold
 ANSWER_TIMEOUT = 120.0  # seconds between two lines of an answer; a first request may load a model
+MERGE_TIMEOUT = 900.0  # seconds to fold an adapter into its base, which reads and writes whole models
 DYING_SECONDS = 1.0  # from closing its connections to the end of the process
 MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 to 108
 
@@ -171,6 +172,20 @@ class EngineClient:
         """
         request = {"op": "generate", "model": model, "runs": list(runs), "prompt": prompt}
         return self._request({**request, "sampling": dict(sampling or {})}, ANSWER_TIMEOUT)
+
+    def merge(self, run: str, folder: Path) -> float:
+        """Writes a run's base and adapter as one model into a folder.
+
+        Returns:
+            The largest difference of a logit from base and adapter side by side.
+
+        Raises:
+            InvalidStateError: It cannot be merged.
+            ModelError: The base or the adapter cannot be loaded.
+            EngineError: The engine cannot be reached.
+        """
+        answer = self._first_line({"op": "merge", "run": run, "folder": str(folder)}, MERGE_TIMEOUT)
+        return float(answer["max_difference"])
 
     def close(self) -> None:
         """Ends the engine."""

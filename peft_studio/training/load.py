@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from peft_studio.config.preflight import check_fit
 from peft_studio.errors import ConfigError, ModelError
@@ -18,6 +17,7 @@ from peft_studio.methods import Method, Params, Site
 from peft_studio.models.catalog import resolve_model
 from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
+from peft_studio.models.linear_base import linear_everywhere
 from peft_studio.models.lsg_settings import LongText
 from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
@@ -111,25 +111,6 @@ def layout_of(model: Model) -> Layout:
     base = base_of(model)
     purpose: Purpose = "classification" if type(base).__name__.endswith("ForSequenceClassification") else "generation"
     return layout_for(base.config.model_type, purpose)
-
-
-def linear_everywhere(model: "PreTrainedModel") -> "PreTrainedModel":
-    """Turns GPT-2's transposed linear layers into ordinary ones, which all methods can handle; logits stay equal."""
-    from transformers.pytorch_utils import Conv1D
-
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, Conv1D):
-                setattr(parent, name, _as_linear(child.weight, child.bias))
-    return model
-
-
-def _as_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    inputs, outputs = weight.shape  # the other way round than nn.Linear's (d_out, d_in)
-    linear = nn.Linear(inputs, outputs, device="meta")
-    linear.weight = nn.Parameter(weight.detach().t().contiguous())  # (d_out, d_in)
-    linear.bias = nn.Parameter(bias.detach())  # (d_out,)
-    return linear
 
 
 def load_tokenizer(model_id: str) -> "PreTrainedTokenizerBase":

@@ -33,12 +33,12 @@ from peft_studio.training.formats.target_logits import context_of, row_limit, vi
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import TrainingLoop
+from peft_studio.training.outside_check import CHECK_ROWS, Question, saved_difference
 from peft_studio.training.placing import device_for, is_spread
 from peft_studio.training.quiet import be_quiet
 from peft_studio.training.step_events import StepCallback
 
 Emit = Callable[..., None]
-CHECK_ROWS = 4
 SAMPLE_BATCHES = 8  # that a method may look at before it starts
 
 
@@ -170,7 +170,7 @@ class _Session:
             device=provenance.device_of(self.model),
             threads=threads,
             seed=self.config.training.seed,
-            model={"id": self.config.model.id, "fingerprint": self.base_fingerprint},
+            model=dict(id=self.config.model.id, fingerprint=self.base_fingerprint, type=self.model.config.model_type),
             data={
                 "id": self.task.name,
                 "kind": self.task.kind,
@@ -179,6 +179,7 @@ class _Session:
                 "cut": train.encoded.cut,
                 "dropped": train.encoded.dropped,
                 "max_length": self.max_length,
+                "labels": list(self.task.labels),
             },
             trainable_params=trainable,
             total_params=total,
@@ -258,9 +259,12 @@ class _Session:
         self.emit("saved", **found)
 
     def _reload_difference(self) -> float:
-        base, _ = self._fresh_base()
-        examples = self.training_rows.encoded.examples[:CHECK_ROWS]
-        return evaluate.reload_difference(self.model, base, self.paths.adapter, self.form, examples)
+        """How far off the saved adapter is on a base that nobody has touched."""
+        asked = Question(self.model, self.form, self.training_rows.rows, self.training_rows.encoded.examples)
+        found, words = saved_difference(asked, self.paths.adapter, self._resolved, lambda: self._fresh_base()[0])
+        if words:
+            self.emit("note", message=words)
+        return found
 
     def test(self) -> bool:
         """Answers the test rows, writes the predictions and emits the metrics; False when stopped."""

@@ -139,10 +139,10 @@ class _Api:
         return [finding.to_dict() for finding in self._manager.library.findings(run_id)]
 
     def export(self, request: Request) -> object:
-        """The adapter with its card and script."""
+        """The adapter with its card and script; with ``?rows=1`` the data's rows, too."""
         paths = self._manager.store.paths(request.path_params["run_id"])
         buffer = io.BytesIO()
-        export_zip(paths, buffer)
+        export_zip(paths, buffer, rows=request.query_params.get("rows") == "1")
         headers = {"Content-Disposition": f'attachment; filename="{paths.id}.zip"'}
         return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
 

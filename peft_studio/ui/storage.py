@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import BaseRoute
 
+from peft_studio.archives.adapter_archive import exportable, pack_merged
 from peft_studio.errors import StorageError
 from peft_studio.jobs.actions import actions_on
 from peft_studio.jobs.manager import JobManager
@@ -28,6 +29,7 @@ def storage_routes(manager: JobManager) -> list[BaseRoute]:
     return [
         endpoint("/studio/storage.json", api.use),
         endpoint("/studio/archive/{run_id}.zip", api.export),
+        endpoint("/studio/merged/{run_id}.zip", api.merged, "POST"),
         endpoint(f"/studio/{take_in.name}", api.take_in, "POST", take_in.right),
     ]
 
@@ -55,6 +57,24 @@ class _Storage:
             raise
         remove = BackgroundTask(path.unlink, missing_ok=True)
         return FileResponse(path, media_type="application/zip", filename=f"run-{run_id}.zip", background=remove)
+
+    def merged(self, request: Request) -> object:
+        """Base and adapter as one model, made by the engine, in a zip of its own that goes once it is sent."""
+        paths = self._manager.store.paths(request.path_params["run_id"])
+        exportable(paths)
+        path = self._temporary()
+        try:
+            with tempfile.TemporaryDirectory(prefix="merged-", dir=self._manager.settings.cache_dir) as name:
+                difference = self._manager.engine.merge(paths.id, Path(name))
+                pack_merged(paths, Path(name), difference, path)
+        except OSError as exc:
+            path.unlink(missing_ok=True)
+            raise StorageError(f"The merged model could not be written: {exc.strerror or exc}.") from exc
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        remove = BackgroundTask(path.unlink, missing_ok=True)
+        return FileResponse(path, media_type="application/zip", filename=f"merged-{paths.id}.zip", background=remove)
 
     async def take_in(self, request: Request) -> object:
         """Takes in a packed run, which is the request's body."""

@@ -17,9 +17,10 @@ from peft_studio.archives.reproduce_script import reproduce_script
 from peft_studio.cli.main import main
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import InvalidStateError
+from peft_studio.models.opening import Opening
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.store import RunStore
-from peft_studio.tasks.batching import MEGABATCH, LengthGroupedBatches
+from peft_studio.tasks.batching import LengthGroupedBatches
 
 ROOT = Path(__file__).resolve().parents[2]
 LOAD = """
@@ -47,7 +48,7 @@ def run(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def unpacked(run: Any, tmp_path: Path) -> Path:
     """The run's export, unpacked."""
-    export_zip(RunPaths(run.folder), tmp_path / "adapter.zip")
+    export_zip(RunPaths(run.folder), tmp_path / "adapter.zip", rows=True)
     with zipfile.ZipFile(tmp_path / "adapter.zip") as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path / "adapter")
@@ -122,12 +123,12 @@ def test_the_script_makes_the_batches_of_the_run(rows: int, steps: int) -> None:
     script = reproduce_script(
         title='A "title" \\ with\nmarks',
         base=("tiny", "folder"),
-        tuner_import="",
+        opening=Opening("LORA"),
         training=training.training.model_dump(),
         max_length=256,
-        megabatch=MEGABATCH,
         versions={},
         recorded=None,
+        source={},
     )
     tree = ast.parse(script)
     (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "batches"]

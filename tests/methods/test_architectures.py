@@ -8,7 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from peft_studio.errors import ConfigError
 from peft_studio.methods import METHODS, get_method
-from peft_studio.training.load import attach, base_output, linear_everywhere
+from peft_studio.models.linear_base import linear_everywhere
+from peft_studio.training.load import attach, base_output
 
 SMALL: dict[str, dict[str, Any]] = {
     "phi3": {

@@ -61,6 +61,32 @@ export async function post(path, body) {
 }
 
 /**
+ * Asks the app for a file that it has to make first, and saves it; what it refuses is shown for a few seconds.
+ * @param {string} path
+ * @param {string} name What the file is to be called.
+ * @returns {Promise<void>}
+ */
+export async function save(path, name) {
+  let answer;
+  try {
+    answer = await fetch(addressOf(path), { method: "POST" });
+  } catch {
+    toast(AWAY);
+    return;
+  }
+  if (!answer.ok) {
+    const body = await answer.json().catch(() => ({}));
+    toast(body.error || `The app answered ${answer.status}.`);
+    return;
+  }
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+/**
  * Makes a function that does a work unless one is being done; errors wait for the next time, as when the app is away.
  * @returns {function(function(): Promise<void>): Promise<void>}
  */

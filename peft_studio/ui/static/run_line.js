@@ -1,6 +1,6 @@
 // One run in the list: what it is, how far it is, and what it may be asked.
 
-import { post } from "./api.js";
+import { post, save } from "./api.js";
 import { fill } from "./bridge.js";
 import { colourOf } from "./colours.js";
 import { openDetails } from "./details.js";
@@ -18,6 +18,8 @@ const ACTIONS = {
   hold: ["Hold", "Hold back"],
   release: ["Release", "Release"],
 };
+
+const CONTENTS = "The adapter, its card, settings, figures and script, an embedded base model; no rows of your data";
 
 /** What stands below a run's bar. */
 function factsOf(run) {
@@ -70,6 +72,26 @@ function askPriority(run, title, button) {
   form.querySelector("[aria-pressed=true]").focus();
 }
 
+/** Asks whether the data's rows are to go with an adapter, or base and adapter as one model. */
+function askExport(run, title, button) {
+  const merge = async () => {
+    merged.disabled = true;
+    await save(`studio/merged/${run.id}.zip`, `merged-${run.id}.zip`);
+    merged.disabled = false;
+  };
+  const merged = linkButton("Merged model", `Export ${title} merged into its base`, merge, {
+    title: "Base and adapter as one model for plain transformers, with its tokenizer and card",
+  });
+  const rows = el("a", {
+    class: "ps-link", href: `studio/export/${run.id}.zip?rows=1`, download: `${run.id}.zip`,
+    title: `${CONTENTS.split(";")[0]}; and your data's rows: training, validation, and test rows with answers`,
+  }, "With rows");
+  openInPlace(button, el("span", {
+    class: "ps-priority", "data-sure": "1", role: "group", "aria-label": `What to export of ${title}`,
+  }, rows, merged));
+  rows.focus();
+}
+
 /** A place in the queue, by arrows; a click on one keeps the focus on it, so that it can be pressed again. */
 function arrow(run, title, sign, action) {
   if (run.held || !run.actions.includes(action)) return null;
@@ -101,7 +123,10 @@ function buttons(run, title, host) {
     run.status !== "queued" && linkButton("Details", `Details of ${title}`, () => openDetails(run, host)),
     linkButton("Log", `Log of ${title}`, () => openLog(run, host)),
     run.adapter_bytes > 0
-      && el("a", { class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip` }, "Export"),
+      && el("a", {
+        class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip`, title: CONTENTS,
+      }, "Export"),
+    run.adapter_bytes > 0 && asking("Export more", `More ways to export ${title}`, askExport),
     !isActive(run.status) && sureButton("Delete", `Delete ${title}`, "Really delete?", () => remove(run)));
 }
 
