@@ -4,6 +4,7 @@ One JSON request line per connection; answers are JSON lines, then the connectio
 stops the work. Models stay in memory between requests.
 
     {"op": "ping"}                                             -> {"ok": true}
+    {"op": "check", "config": {...}}                           -> {"ok": true}; see training.estimates.loadable
     {"op": "estimate", "config": {...}}                        -> see training.estimates.estimate
     {"op": "preview", "config": {...}}                         -> see training.estimates.preview
     {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
@@ -37,6 +38,7 @@ from peft_studio.runs.store import RunStore
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.estimates.estimate import estimate
+from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.estimates.preview import preview
 from peft_studio.training.inference.classify import label_columns
 from peft_studio.training.inference.generate import Column, stream_columns
@@ -90,6 +92,7 @@ class Engine:
         self._urgent = Urgent()
         self._operations: dict[str, Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]] = {
             "ping": self._ping,
+            "check": self._check,
             "estimate": self._estimate,
             "preview": self._preview,
             "generate": self._generate,
@@ -115,10 +118,16 @@ class Engine:
     def _ping(self, _request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"ok": True, "pid": os.getpid()}
 
-    def _estimate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        config = parse_config(request.get("config"))
+    def _check(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         with self._urgent:
-            yield self._estimates.get(config.model_dump_json(), lambda: estimate(resolve(config)))
+            check_loadable(resolve(parse_config(request.get("config"))))
+        yield {"ok": True}
+
+    def _estimate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        run = resolve(parse_config(request.get("config")))
+        with self._urgent:
+            check_loadable(run)  # not only the first time: files may have changed
+            yield self._estimates.get(run.config.model_dump_json(), lambda: estimate(run))
 
     def _preview(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield preview(resolve(parse_config(request.get("config"))))

@@ -13,6 +13,7 @@ from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import DataError
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
+from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.formats.rows import EncodedExample, EncodedRows
 from peft_studio.training.formats.target_logits import context_of, row_limit
@@ -41,8 +42,9 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
     Raises:
         ConfigError: The model cannot do such a task.
         DataError: A file cannot be used, or no row fits.
-        ModelError: The model cannot be read.
+        ModelError: The model cannot be loaded whole.
     """
+    check_loadable(run)
     config, task = run.config, run.task
     model = load_config(config.model.id)
     layout = run.layout_of_type(model.model_type)
