@@ -4,6 +4,7 @@ One JSON request line per connection; answers are JSON lines, then the connectio
 stops the work. Models stay in memory between requests.
 
     {"op": "ping"}                                             -> {"ok": true}
+    {"op": "check", "config": {...}}                           -> {"ok": true}; see training.estimates.loadable
     {"op": "estimate", "config": {...}}                        -> see training.estimates.estimate
     {"op": "preview", "config": {...}}                         -> see training.estimates.preview
     {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
@@ -29,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from peft_studio.config.resolved_run import resolve
-from peft_studio.config.run_config import DEFAULT_MODEL, RunConfig, parse_config
+from peft_studio.config.resolved_run import ResolvedRun, resolve
+from peft_studio.config.run_config import DEFAULT_MODEL, parse_config
 from peft_studio.config.sampling import parse_sampling
 from peft_studio.errors import EngineError, StudioError, did_you_mean
 from peft_studio.methods import METHODS
@@ -38,6 +39,7 @@ from peft_studio.runs.store import RunStore
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.estimates.estimate import estimate
+from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.estimates.preview import encode_ahead, preview
 from peft_studio.training.inference.classify import label_columns
 from peft_studio.training.inference.generate import Column, stream_columns
@@ -96,6 +98,7 @@ class Engine:
         self._merging = threading.Lock()
         self._operations: dict[str, Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]] = {
             "ping": self._ping,
+            "check": self._check,
             "estimate": self._estimate,
             "preview": self._preview,
             "generate": self._generate,
@@ -122,20 +125,26 @@ class Engine:
     def _ping(self, _request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"ok": True, "pid": os.getpid()}
 
-    def _estimate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        config = parse_config(request.get("config"))
+    def _check(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         with self._urgent:
-            yield self._estimates.get(config.model_dump_json(), lambda: estimate(resolve(config)))
+            check_loadable(resolve(parse_config(request.get("config"))))
+        yield {"ok": True}
+
+    def _estimate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        run = resolve(parse_config(request.get("config")))
+        with self._urgent:
+            check_loadable(run)  # not only the first time: files may have changed
+            yield self._estimates.get(run.config.model_dump_json(), lambda: estimate(run))
         if self._ahead:
             self._ahead.cancel()
-        self._ahead = threading.Timer(CALM_SECONDS, self._encode_ahead, [config])
+        self._ahead = threading.Timer(CALM_SECONDS, self._encode_ahead, [run])
         self._ahead.daemon = True
         self._ahead.start()
 
-    def _encode_ahead(self, config: RunConfig) -> None:
+    def _encode_ahead(self, run: ResolvedRun) -> None:
         self._urgent.give_way()
         with contextlib.suppress(StudioError):  # who starts such a run is told
-            encode_ahead(resolve(config), self._cache)
+            encode_ahead(run, self._cache)
 
     def _preview(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield preview(resolve(parse_config(request.get("config"))))

@@ -1,6 +1,7 @@
 """Who trains a run of the command line: a worker of its own, a node of the cluster, or the app that is running."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,17 +11,18 @@ from typing import Protocol
 import psutil
 
 from peft_studio.config.run_config import RunConfig
-from peft_studio.errors import JobError, StorageError
+from peft_studio.errors import JobError, StorageError, error_from
 from peft_studio.files import lock_home
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.manager import JobManager
+from peft_studio.models.catalog import is_own_folder
 from peft_studio.processes.warm_client import start_process
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import NORMAL
 from peft_studio.runs.status import Status
 from peft_studio.settings import prepare_home
 
-WORKER = "peft_studio.worker"  # the module
+WORKER, CHECK = "peft_studio.worker", "peft_studio.training.estimates.loadable"  # modules
 
 
 class Hand(Protocol):
@@ -56,10 +58,12 @@ def take_up(manager: JobManager, config: RunConfig, name: str, priority: str) ->
         StudioError: The run cannot start; nothing was created then, unless it was the worker that could not start.
     """
     settings, on_cluster = manager.settings, not manager.executor.is_here
+    manager.check(config)
+    if is_own_folder(config.model.id):
+        _check_loadable(config)
     if manager.app_is_running() and (priority or on_cluster):
         run_id = manager.submit(config, name, priority or NORMAL)
         return manager.store.paths(run_id), ByApp(manager, run_id)
-    manager.check(config)
     prepare_home(settings)
     manager.keeper.check_quota(manager.library.list() if settings.quota_mb else [])
     lock = lock_home(settings.home) if on_cluster else None
@@ -69,6 +73,15 @@ def take_up(manager: JobManager, config: RunConfig, name: str, priority: str) ->
     if lock is not None:
         return paths, ByCluster(manager.executor, paths, lock)
     return paths, ByWorker(paths, settings.threads, _free_gpus(manager, paths), settings.public)
+
+
+def _check_loadable(config: RunConfig) -> None:
+    """Makes sure that a base model can be loaded whole, in a process that gives the libraries' memory back."""
+    command, text = [sys.executable, "-m", CHECK], config.model_dump_json()
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"ok": True}  # the worker meets it
+    if "ok" not in told:
+        raise error_from(told)
 
 
 def _free_gpus(manager: JobManager, paths: RunPaths) -> tuple[str, ...] | None:

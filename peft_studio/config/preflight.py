@@ -37,13 +37,14 @@ def check_run(config: RunConfig) -> None:
             "which cannot be spread over GPUs. Choose one GPU, or another method.",
             "resources.device",
         )
-    check_model(config.model.id)
-    kind = run.task.kind  # a file that cannot be used is told even where nothing is known of the model
+    source = run.source  # whether there is such a model; a file that cannot be used is told next
+    kind = run.task.kind
     layout = run.layout
+    check_model(config.model.id)
     if layout is None:
         return  # a model that is not on this machine yet
     check_fit(run.method, layout)
-    if config.task.id == CUSTOM and kind == "generation" and (Path(run.source) / "tokenizer.json").is_file():
+    if config.task.id == CUSTOM and kind == "generation" and (Path(source) / "tokenizer.json").is_file():
         _check_lengths(run, layout)
 
 

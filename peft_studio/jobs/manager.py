@@ -22,6 +22,7 @@ from peft_studio.jobs.library import RunLibrary
 from peft_studio.jobs.scheduler import Scheduler
 from peft_studio.jobs.termination import Press
 from peft_studio.machine.devices import find_devices
+from peft_studio.models.catalog import is_own_folder
 from peft_studio.processes.engine_client import EngineClient
 from peft_studio.processes.hub_fetch import Fetcher
 from peft_studio.processes.warm_client import WarmClient
@@ -156,12 +157,12 @@ class JobManager:
         return run_id
 
     def check(self, config: RunConfig) -> None:
-        """Makes sure that a run can start; see `preflight.check_run`, and `Devices.check` where runs train here.
-
-        Raises:
-            StudioError: A ModelError, DataError or ConfigError that says why not.
+        """Makes sure that a run can start, or a StudioError says why not: see `preflight.check_run`, `Devices.check`
+        where runs train here, and in an app, whose engine is at hand, `EngineClient.check`.
         """
         check_run(config)
+        if self._lock_fd is not None and is_own_folder(config.model.id):
+            self.engine.check(config.model_dump(mode="json"))
         if self.executor.is_here:
             self.devices.check(config.resources.device)
 

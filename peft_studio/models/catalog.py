@@ -11,7 +11,9 @@ from pathlib import Path
 
 from peft_studio.errors import ModelError, did_you_mean
 from peft_studio.files import tensor_header
+from peft_studio.models.folders import require_model, stamp
 from peft_studio.models.layouts import LAYOUTS, ArchitectureKind, Purpose
+from peft_studio.models.weight_files import check_weights, tensor_shapes, weight_files
 
 _SUITS: dict[ArchitectureKind, tuple[Purpose, ...]] = {
     "decoder": ("generation", "classification"),
@@ -211,16 +213,28 @@ def find_card(model_id: str) -> ModelCard | None:
     return None
 
 
-@lru_cache(maxsize=64)
 def known_params(model_id: str, otherwise: int = 1 << 40) -> int:
     """Parameters of a model as far as they are known without the network, or ``otherwise``."""
     if card := find_card(model_id):
         return card.params
     folder = Path(model_id).expanduser()
+    return _stored_params(folder, stamp(folder)) or otherwise
+
+
+@lru_cache(maxsize=64)
+def _stored_params(folder: Path, _stamp: object) -> int:
+    """Parameters in a model's folder; 0 where they cannot be counted, and whoever loads it is told why."""
     try:
-        return sum(count_stored_params(file) for file in folder.glob("*.safetensors")) or otherwise
-    except (OSError, ValueError):
-        return otherwise
+        for file in weight_files(folder):
+            check_weights(file)
+        return sum(math.prod(shape) for _, shape in tensor_shapes(folder))
+    except (OSError, ValueError, ModelError):
+        return 0
+
+
+def is_own_folder(model_id: str) -> bool:
+    """Whether a model is neither of the catalogue nor of the Hub, but a folder that somebody brought."""
+    return find_card(model_id) is None and Path(model_id).expanduser().is_dir()
 
 
 def resolve_model(model_id: str) -> str:
@@ -233,7 +247,7 @@ def resolve_model(model_id: str) -> str:
         return str(card.path) if card.path is not None else card.id
     path = Path(model_id).expanduser()
     if path.exists():
-        check_folder(path)
+        require_model(path)
         return str(path)
     looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1 or "\\" in model_id
     if looks_local:
@@ -244,19 +258,3 @@ def resolve_model(model_id: str) -> str:
             "Or give a folder, or a Hub id such as owner/name."
         )
     return model_id
-
-
-def check_folder(path: Path) -> None:
-    """Makes sure that a folder holds a model that can be loaded safely.
-
-    Raises:
-        ModelError: It does not; the message says what is missing.
-    """
-    if not path.is_dir():
-        raise ModelError(f"{str(path)!r} is a file. A model is a folder with config.json and safetensors weights.")
-    if not (path / "config.json").is_file():
-        raise ModelError(f"The folder {str(path)!r} is not a model: it has no config.json.")
-    if not any(path.glob("*.safetensors")):
-        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
-        found = f" It holds {pickled[0]}, which is a pickle and may run code when read." if pickled else ""
-        raise ModelError(f"The folder {str(path)!r} has no .safetensors weights.{found} Convert it to safetensors.")

@@ -1,8 +1,11 @@
 """Refuses a model that this machine cannot hold, before a job starts."""
 
+from pathlib import Path
+
 from peft_studio.errors import ModelError
 from peft_studio.machine.memory import memory_limit
-from peft_studio.models.catalog import known_params, resolve_model
+from peft_studio.models.catalog import is_own_folder, known_params, resolve_model
+from peft_studio.models.folders import sound_folder
 
 WEIGHT_BYTES = 4
 """Weights are loaded with 32 bits each, whatever the file holds."""
@@ -42,7 +45,7 @@ def refuse_too_large(params: int, available_bytes: int, model_id: str) -> None:
 
 
 def check_model(model_id: str, available_bytes: int = 0) -> str:
-    """Resolves a model and makes sure that it fits, as far as its size is known without the network.
+    """Resolves a model and makes sure that it is whole and fits, as far as that is known without the network.
 
     Args:
         model_id: Catalogue name, folder or Hub id.
@@ -52,9 +55,11 @@ def check_model(model_id: str, available_bytes: int = 0) -> str:
         What ``from_pretrained`` takes.
 
     Raises:
-        ModelError: There is no such model, or it is too large.
+        ModelError: There is no such model, its folder is damaged, or it is too large.
     """
     source = resolve_model(model_id)
+    if is_own_folder(model_id):
+        sound_folder(Path(source))
     if params := known_params(model_id, otherwise=0):
         refuse_too_large(params, available_bytes or memory_limit(), model_id)
     return source

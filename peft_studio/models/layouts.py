@@ -214,6 +214,17 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
+def known_layout(model_type: str) -> Layout:
+    """The layout of an architecture, whatever it is to be used for.
+
+    Raises:
+        ModelError: The architecture is not one we know the inside of.
+    """
+    if model_type not in LAYOUTS:
+        raise ModelError(f"Models of type {model_type!r} are not supported. {did_you_mean(model_type, LAYOUTS)}")
+    return LAYOUTS[model_type]
+
+
 def layout_for(model_type: str, purpose: Purpose = "generation") -> Layout:
     """The layout of an architecture, for a purpose.
 
@@ -221,9 +232,7 @@ def layout_for(model_type: str, purpose: Purpose = "generation") -> Layout:
         ModelError: The architecture is not one we know the inside of.
         ConfigError: It cannot serve this purpose.
     """
-    if model_type not in LAYOUTS:
-        raise ModelError(f"Models of type {model_type!r} are not supported. {did_you_mean(model_type, LAYOUTS)}")
-    layout = LAYOUTS[model_type]
+    layout = known_layout(model_type)
     if purpose == "generation" and layout.kind == "encoder":
         raise ConfigError(
             f"A model of type {model_type!r} is an encoder: it cannot write text. Choose a classification task, or a "

@@ -143,6 +143,14 @@ class EngineClient:
         """
         return self._ask({"op": "estimate", "config": dict(config)}, timeout)
 
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Makes sure that a run's base model can be loaded whole.
+
+        Raises:
+            StudioError: As from `estimate`.
+        """
+        self._ask({"op": "check", "config": dict(config)}, ANSWER_TIMEOUT)
+
     def preview(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What a model would read of a task, token by token, and what does not fit.
 

@@ -15,6 +15,7 @@ from peft_studio.config.preflight import check_fit
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.methods import Method, Params, Site
 from peft_studio.models.catalog import resolve_model
+from peft_studio.models.folders import refuse_code, refuse_settings, sound_folder
 from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
 from peft_studio.models.linear_base import linear_everywhere
@@ -23,6 +24,7 @@ from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.formats.greedy import pad_id
 from peft_studio.training.formats.target_logits import base_of
+from peft_studio.training.loading_report import refusal, refuse_not_numbers, refuse_unfit, refuse_vocabulary
 from peft_studio.training.quiet import known_warnings
 
 if TYPE_CHECKING:
@@ -31,21 +33,26 @@ if TYPE_CHECKING:
 
 # While transformers builds a model it changes its own and torch's global state (which weights are tied, the default
 # dtype), so two threads of the engine must not build models at the same time.
-_BUILDING = threading.RLock()
+BUILDING = threading.RLock()
 
 HEAD_SEED = 0  # layers that a checkpoint lacks are random but the same each time, so adapters need not hold them
 HUB_CHECK_SECONDS = 60
+# What was found and missed is read by us: the library only warns, and refuses even a new head of another size.
+REPORTED = {"output_loading_info": True, "ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
 
 
-def load_config(model_id: str) -> "PretrainedConfig":
-    """The model's transformers config.
+def load_config(model_id: str, labels: Sequence[str] = ()) -> "PretrainedConfig":
+    """The model's transformers config; with class names, for a classifier.
 
     Raises:
         ModelError: There is no such model, or it cannot be read.
     """
     from transformers import AutoConfig
 
-    return _from_pretrained(AutoConfig, model_id)
+    config = _from_pretrained(AutoConfig, model_id, "its config.json", **_label_names(labels))
+    refuse_code(config.to_dict(), model_id, "config.json")
+    refuse_settings(config.to_dict(), model_id)
+    return config
 
 
 def load_base(
@@ -60,21 +67,26 @@ def load_base(
         lsg: LSG attention; None leaves the model its own.
 
     Raises:
-        ModelError: There is no such model, it has no safetensors weights, or its architecture is not supported.
+        ModelError: There is no such model, it has no safetensors weights, they are not all of it, its tokenizer is not
+            its own, or its architecture is not supported.
         ConfigError: The architecture cannot do this kind of task.
     """
     loader = _loader(load_config(model_id).model_type, labels)
     with torch.random.fork_rng([]):  # layers are made on the CPU; without a list, every GPU would be started
         torch.default_generator.manual_seed(HEAD_SEED)
-        model = _from_pretrained(
+        model, report = _from_pretrained(
             loader,
             model_id,
+            "its weights",
             dtype=getattr(torch, dtype),
             use_safetensors=True,
-            attn_implementation="sdpa",
+            **REPORTED,
             **_label_names(labels),
         )
+    refuse_unfit(model_id, model, report, layout_of(model))
+    refuse_not_numbers(model_id, model)
     tokenizer = load_tokenizer(model_id)
+    refuse_vocabulary(model_id, tokenizer, model.get_input_embeddings().num_embeddings)
     model.config.pad_token_id = pad_id(tokenizer)  # classifiers of transformers ask for it
     return _with_lsg(linear_everywhere(model).eval(), lsg), tokenizer
 
@@ -121,35 +133,47 @@ def load_tokenizer(model_id: str) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    return _from_pretrained(AutoTokenizer, model_id)
+    tokenizer = _from_pretrained(AutoTokenizer, model_id, "its tokenizer")
+    refuse_code(tokenizer.init_kwargs, model_id, "tokenizer_config.json")
+    return tokenizer
 
 
 def load_meta(model_id: str, labels: Sequence[str] = (), lsg: LongText | None = None) -> "PreTrainedModel":
     """The model with parameters on the meta device: shapes only, no weights read.
 
     Raises:
+        StudioError: See ``load_shapes``.
+    """
+    model = load_shapes(model_id, labels)
+    with BUILDING, torch.device("meta"):
+        return _with_lsg(linear_everywhere(model), lsg)
+
+
+def load_shapes(model_id: str, labels: Sequence[str] = ()) -> "PreTrainedModel":
+    """Like ``load_meta``, as the library makes it.
+
+    Raises:
         ModelError: There is no such model, or its architecture is not supported.
         ConfigError: The architecture cannot do this kind of task.
     """
-    config = load_config(model_id)
+    config = load_config(model_id, labels)
     loader = _loader(config.model_type, labels)
-    for name, value in _label_names(labels).items():
-        if name != "num_labels":
-            setattr(config, name, value)
-    with _BUILDING, torch.device("meta"):
-        return _with_lsg(linear_everywhere(loader.from_config(config, dtype=torch.float32)), lsg)
+    try:
+        with BUILDING, torch.device("meta"):
+            return loader.from_config(config, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False)
+    except Exception as exc:
+        raise refusal(model_id, "its config.json", exc) from exc
 
 
-def _from_pretrained(loader: Any, model_id: str, **options: object) -> Any:
+def _from_pretrained(loader: Any, model_id: str, part: str, **options: object) -> Any:
     source = resolve_model(model_id)
+    sound_folder(Path(source))
     offline = not Path(source).is_dir() and not _hub_answers(int(time.monotonic() // HUB_CHECK_SECONDS))
     try:
-        with _BUILDING:
-            return loader.from_pretrained(source, local_files_only=offline, **options)
-    except (OSError, ValueError, KeyError) as exc:
-        told = "it is not on this machine, and the Hub cannot be reached."
-        reason = told if offline else " ".join(str(exc).split())[:400]
-        raise ModelError(f"The model {model_id!r} cannot be loaded: {reason}") from exc
+        with BUILDING:
+            return loader.from_pretrained(source, local_files_only=offline, trust_remote_code=False, **options)
+    except Exception as exc:  # whatever a library makes of files that anybody may have written
+        raise refusal(model_id, part, exc, offline) from exc
 
 
 @lru_cache(maxsize=1)
@@ -213,7 +237,7 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
     import peft_studio.methods.tuners  # noqa: F401  registers our own tuners
 
     try:
-        with _BUILDING, known_warnings():
+        with BUILDING, known_warnings():
             return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc

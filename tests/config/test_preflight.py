@@ -2,15 +2,17 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.numpy
 
 from peft_studio.cli.main import main as cli
 from peft_studio.config.preflight import check_run
 from peft_studio.config.run_config import RunConfig, parse_config
-from peft_studio.errors import StudioError
+from peft_studio.errors import ModelError, StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings, prepare_home
 
@@ -113,6 +115,33 @@ def test_the_command_line_refuses_too(tmp_path: Path, capsys: pytest.CaptureFixt
     preset = put(tmp_path / "x.yaml", json.dumps(data))
     assert cli(["train", preset, "--home", str(tmp_path / "home")], {}) == 2
     assert "has no classification head here" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_app_asks_its_engine_about_a_folder_and_no_other_model(
+    manager: JobManager, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(config: dict[str, Any]) -> None:
+        raise ModelError(f"{Path(config['model']['id']).name} lacks a layer")
+
+    monkeypatch.setattr(manager.engine, "check", refuse)
+    folder = config_of({"model": {"id": str(tiny_model)}})
+    manager.check(folder)  # no app, and no engine at hand: the command line looks itself
+    monkeypatch.setattr(manager, "_lock_fd", os.open(tiny_model, os.O_RDONLY))
+    manager.check(config_of({}))
+    with pytest.raises(ModelError, match="lacks a layer"):
+        manager.submit(folder)
+
+
+def test_the_command_line_refuses_a_folder_without_its_layers(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    safetensors.numpy.save_file({f"net.{name}": part for name, part in weights.items()}, folder / "model.safetensors")
+    preset = put(tmp_path / "x.yaml", json.dumps({"model": {"id": str(folder)}, "method": {"name": "lora"}}))
+    assert cli(["train", preset, "--home", str(tmp_path / "home")], {}) == 2
+    assert "names begin with 'net.'" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
 
 

@@ -12,13 +12,13 @@ from peft_studio.models.catalog import (
     HUB_CARDS,
     MODELS,
     SHORT_NAMES,
-    check_folder,
     count_stored_params,
     find_card,
     known_params,
     resolve_model,
 )
 from peft_studio.models.fit import RUNTIME_BYTES, bytes_needed, check_model, refuse_too_large
+from peft_studio.models.folders import check_folder
 from peft_studio.models.layouts import LAYOUTS, layout_for
 
 

@@ -25,6 +25,7 @@ from peft_studio.methods.partial import FULL
 from peft_studio.models.layouts import Layout
 from peft_studio.models.lsg_settings import LongText
 from peft_studio.tasks.base import Task
+from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.estimates.memory import BYTES, RowLengths, Weights, memory_by_purpose
 from peft_studio.training.estimates.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.estimates.safetensors_size import adapter_file_bytes
@@ -72,9 +73,10 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
         ``full`` the same figures for full fine-tuning.
 
     Raises:
-        ModelError: The model cannot be read.
+        ModelError: The model cannot be loaded whole; see ``check_loadable``.
         ConfigError: The method does not fit the model.
     """
+    check_loadable(run)
     config, task = run.config, run.task
     place = (config.model.id, task.labels, config.lsg)
     facts = _facts(place, run.method, config.method, config.training.max_steps)

@@ -16,6 +16,7 @@ from peft_studio.errors import DataError
 from peft_studio.models.layouts import Layout
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
+from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.formats.rows import IGNORED, EncodedExample, EncodedRows
 from peft_studio.training.formats.target_logits import context_of, row_limit
@@ -45,8 +46,9 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
     Raises:
         ConfigError: The model cannot do such a task.
         DataError: A file cannot be used, or no row fits.
-        ModelError: The model cannot be read.
+        ModelError: The model cannot be loaded whole.
     """
+    check_loadable(run)
     config, task = run.config, run.task
     layout, form, length = _form_of(run)
     rows = {split: task.load(split) for split in SPLITS}
