@@ -46,6 +46,11 @@ class TrainedRun:
         return self.resolved.config
 
     @property
+    def precision(self) -> str:
+        """In which it was computed; older runs say it in their config."""
+        return str(self.started.get("precision") or self.config.training.precision)
+
+    @property
     def base(self) -> tuple[str, str]:
         """Name of the base model without this machine's folders, and where it is found."""
         model, card = self.config.model.id, self.resolved.card
@@ -159,7 +164,7 @@ def model_card(run: TrainedRun) -> str:
         base_model=base if where == "hub" else None, library_name="peft", tags=["peft-studio", method.name, task.name]
     )
     parameters = run.config.method.model_dump(exclude={"name"})
-    training = run.config.training.model_dump()
+    training = {**run.config.training.model_dump(), "precision": run.precision}
     sections = [
         f"---\n{head.to_yaml()}\n---",
         f"# {' '.join(run.title.split())}",
@@ -185,8 +190,9 @@ def repeats_plainly(run: TrainedRun) -> bool:
     """Whether a stock Trainer over one text per row does the same as our loop did."""
     method, training = run.resolved.method, run.config.training
     own = (method.optimizer, method.penalty, method.after_step)
-    usual = {"epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0, "precision": "fp32"}
+    usual = {"epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0}
     plain = all(getattr(training, name) == value for name, value in usual.items())
+    plain = plain and run.precision == "fp32"
     decoder = run.task_type == "CAUSAL_LM"
     return decoder and plain and not any(own) and not (method.looks_at_data or method.changes_base)
 
@@ -236,12 +242,14 @@ def _preset(run: TrainedRun) -> str:
 
     values = run.config.model_dump(mode="json")
     values["model"]["id"] = run.base[0]
+    values["training"]["precision"] = run.precision  # what auto was on the machine that trained it
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _facts(run: TrainedRun) -> dict[str, Any]:
-    kept = ("versions", "device", "threads", "seed", "data", "trainable_params", "total_params", "max_steps")
-    facts = {key: run.started[key] for key in kept if key in run.started}
+    kept = ("versions", "device", "threads", "precision", "seed", "data", "max_steps")
+    counts = ("trainable_params", "total_params")
+    facts = {key: run.started[key] for key in (*kept, *counts) if key in run.started}
     model = {**run.started.get("model", {}), "id": run.base[0]}
     return {"run": run.id, "model": model, **facts, "summary": dict(run.summary), "metrics": run.metrics}
 
