@@ -164,12 +164,14 @@ def _preset(run: TrainedRun) -> str:
     values["model"]["id"] = run.base[0]
     for name in DATA_FILES:
         values["task"][name] = Path(values["task"][name]).name
+    values["training"]["precision"] = run.precision  # what auto was on the machine that trained it
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _facts(run: TrainedRun) -> dict[str, Any]:
-    kept = ("versions", "device", "threads", "seed", "data", "trainable_params", "total_params", "max_steps")
-    facts = {key: run.started[key] for key in kept if key in run.started}
+    kept = ("versions", "device", "threads", "precision", "seed", "data", "max_steps")
+    counts = ("trainable_params", "total_params")
+    facts = {key: run.started[key] for key in (*kept, *counts) if key in run.started}
     model = {**run.started["model"], "id": run.base[0]}
     labels = run.label_names if run.opening.labels else {}
     figures = {"check": dict(run.check), "summary": dict(run.summary), "metrics": run.metrics}

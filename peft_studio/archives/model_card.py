@@ -49,7 +49,7 @@ def _about(run: TrainedRun, library: str) -> list[str]:
     method, (base, where) = run.resolved.method, run.base
     tags = ["peft-studio", method.name, run.config.task.id]
     head = ModelCardData(base_model=base if where == HUB else None, library_name=library, tags=tags)
-    data = run.started["data"]
+    data, training = run.started["data"], {**run.config.training.model_dump(), "precision": run.precision}
     labels = f"\n- Labels, in the order of the outputs: {', '.join(map(_quoted, run.opening.labels))}"
     return [
         f"---\n{head.to_yaml()}\n---",
@@ -58,7 +58,7 @@ def _about(run: TrainedRun, library: str) -> list[str]:
         f"{method.summary}",
         f"- Method: [{method.paper.title}]({method.paper.url}), {method.paper.authors}, {method.paper.year}\n"
         f"- Parameters: {_listing(run.config.method.model_dump(exclude={'name'}))}\n"
-        f"- Training: {run.steps:,} steps done; {_listing(run.config.training.model_dump())}\n"
+        f"- Training: {run.steps:,} steps done; {_listing(training)}\n"
         f"- Trainable parameters: {_count(run.started.get('trainable_params'))} of "
         f"{_count(run.started.get('total_params'))}\n"
         f"- Data: {run.task_description} {_count(data.get('rows'))} training rows, fingerprint "

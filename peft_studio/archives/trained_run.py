@@ -43,6 +43,11 @@ class TrainedRun:
         """What was asked for."""
         return self.resolved.config
 
+    @property
+    def precision(self) -> str:
+        """In which it was computed; older runs say it in their config."""
+        return str(self.started.get("precision") or self.config.training.precision)
+
     @cached_property
     def base(self) -> tuple[str, str]:
         """Name of the base model without this machine's folders, and where it is found."""
@@ -93,10 +98,8 @@ class TrainedRun:
         """Whether a stock Trainer over one text per row does the same as our loop did."""
         method, training = self.resolved.method, self.config.training
         own = (method.optimizer, method.penalty, method.after_step)
-        usual = {
-            "epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0, "precision": "fp32",
-        }  # fmt: skip
-        plain = all(getattr(training, name) == value for name, value in usual.items())
+        usual = {"epochs": 0, "gradient_accumulation": 1, "optimizer": "adamw", "early_stopping": 0}
+        plain = all(getattr(training, name) == value for name, value in usual.items()) and self.precision == "fp32"
         decoder = self.opening.task_type == "CAUSAL_LM"
         return decoder and plain and not any(own) and not (method.looks_at_data or method.changes_base)
 

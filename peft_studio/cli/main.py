@@ -175,7 +175,7 @@ def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
     rows.append(("trainable_share", f"{found['trainable_share']:.4%}", f"{full['trainable_share']:.4%}"))
     for key, value in found["memory"].items():
         rows.append((f"memory: {key} (MB)", f"{value / 1e6:.1f}", f"{full['memory'][key] / 1e6:.1f}"))
-    print_table(rows)
+    print_table([*rows, ("precision", found["precision"]["value"], found["precision"]["why"])])
     for warning in found["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     return 0

@@ -160,9 +160,10 @@ class TrainingConfig(Section):
         description="Evaluations without a better validation loss after which training ends with the best weights; "
         "0 trains to the end.",
     )  # fmt: skip
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16 computes in 16 bits with 32-bit weights; it is fast on hardware made for it."
-    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 computes in 16 bits with 32-bit weights, fast on hardware made for it; auto takes "
+        "the faster for this model and this machine, and the run says which.",
+    )  # fmt: skip
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice instead of keeping them: less memory, more time."
     )

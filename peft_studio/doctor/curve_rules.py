@@ -51,7 +51,7 @@ def not_finite(evidence: Evidence) -> Finding | None:
     settings = lower_rate(evidence)
     if evidence.option("max_grad_norm") == 0:
         settings["training.max_grad_norm"] = 1.0
-    if evidence.option("precision") == "bf16":
+    if (evidence.started.get("precision") or evidence.option("precision")) == "bf16":
         settings["training.precision"] = "fp32"
     return Finding(
         "not_finite", "problem", step, "The loss is no longer a number",

@@ -12,6 +12,7 @@ import torch
 from peft_studio.errors import ConfigError, OutOfMemoryError
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, MPS
 from peft_studio.machine.memory import memory_limit
+from peft_studio.machine.precision import Bf16, find_bf16
 from peft_studio.training import Model
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.formats.target_logits import base_of
@@ -42,6 +43,18 @@ def device_for(wish: str = AUTO) -> torch.device:
             "resources.device",
         )
     return torch.device(kind)
+
+
+def bf16_of(wish: str = AUTO) -> Bf16:
+    """What the device that ``resources.device`` means does with 16-bit numbers.
+
+    Raises:
+        ConfigError: PyTorch finds no such device.
+    """
+    kind = device_for(wish).type
+    if kind != CUDA:
+        return find_bf16(kind)
+    return find_bf16(kind, torch.cuda.get_device_name(), torch.cuda.get_device_capability())
 
 
 def place(model: AnyModel, wish: str = AUTO) -> AnyModel:

@@ -5,13 +5,13 @@ import json
 import platform
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from peft_studio import __version__
 from peft_studio.machine.memory import peak_resident
+from peft_studio.machine.precision import processor_bf16, processor_name
 from peft_studio.tasks.base import Row
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "sacrebleu")
@@ -49,23 +49,16 @@ def fingerprint_model(model: nn.Module) -> str:
 
 
 def device_of(model: nn.Module) -> dict[str, str]:
-    """The device that trains, with its name; of a model that is spread over several, all their names."""
+    """The device that trains, with its name; of a model that is spread over several, all their names.
+
+    A processor's instructions for 16-bit numbers, which make one kind so much faster than another, stand beside it.
+    """
     devices = sorted({parameter.device for parameter in model.parameters()}, key=str)
     kind = max(device.type for device in devices)
     if kind != "cuda":
-        return {"type": kind, "name": _cpu_name()}
+        return {"type": kind, "name": processor_name(), "bf16": ", ".join(processor_bf16())}
     names = [torch.cuda.get_device_name(device) for device in devices if device.type == kind]
     return {"type": kind, "name": " + ".join(names)}
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def peak_memory_bytes() -> int:

@@ -34,9 +34,9 @@ from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import TrainingLoop
 from peft_studio.training.outside_check import CHECK_ROWS, Question, saved_difference
-from peft_studio.training.placing import device_for, is_spread
+from peft_studio.training.placing import bf16_of, device_for, is_spread
 from peft_studio.training.quiet import be_quiet
-from peft_studio.training.step_events import StepCallback
+from peft_studio.training.step_events import StepCallback, write_note
 
 Emit = Callable[..., None]
 SAMPLE_BATCHES = 8  # that a method may look at before it starts
@@ -169,6 +169,7 @@ class _Session:
             versions=provenance.versions(),
             device=provenance.device_of(self.model),
             threads=threads,
+            precision=self.resumable.precision,
             seed=self.config.training.seed,
             model=dict(id=self.config.model.id, fingerprint=self.base_fingerprint, type=self.model.config.model_type),
             data={
@@ -187,10 +188,14 @@ class _Session:
             work=evaluate.work_of(validation.encoded.examples, tests, self.form.classifies, known),
         )
         self.resumable.announce()
+        if slow := bf16_of(self.config.resources.device).warning(self.resumable.precision):
+            write_note(self.emit, slow)
 
     def train(self) -> StepCallback:
         """Runs the optimizer steps; validation losses come on the way."""
-        training = self.config.training.model_copy(update={"max_steps": self.resumable.plan.steps})
+        training = self.config.training.model_copy(
+            update={"max_steps": self.resumable.plan.steps, "precision": self.resumable.precision}
+        )
         callback = StepCallback(self.emit, self.should_stop, self.evaluate, training.eval_every)
         checkpointer = self.resumable.checkpointer(callback)
         self.emit("stage", name="training")

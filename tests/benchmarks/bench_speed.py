@@ -154,15 +154,8 @@ def ours(options: argparse.Namespace, precision: str, name: str) -> tuple[Any, i
     settings = {"max_steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.lr}
     settings |= {"seed": options.seed, "warmup_steps": 0, "precision": precision, "eval_every": 1_000_000}
     settings |= json.loads(options.set)
-    method = {"name": options.method}
-    config = parse_config(
-        {
-            "model": {"id": options.model},
-            "method": method,
-            "training": settings,
-            "resources": {"device": options.device},
-        }
-    )
+    chosen = {"model": {"id": options.model}, "method": {"name": options.method}}
+    config = parse_config({**chosen, "training": settings, "resources": {"device": options.device}})
     told = StepCallback.on_step_end
 
     def on_step_end(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -393,22 +386,8 @@ def main() -> None:
 
 def race(names: list[str], options: argparse.Namespace) -> list[Child]:
     """Lets all take turns; returns them with what came of it."""
-    given = [
-        f"--{key.replace('_', '-')}={getattr(options, key)}"
-        for key in (
-            "model",
-            "steps",
-            "turn",
-            "batch_size",
-            "lr",
-            "seed",
-            "threads",
-            "set",
-            "method",
-            "validation",
-            "device",
-        )
-    ]
+    passed = ["model", "steps", "turn", "batch_size", "lr", "seed", "threads", "set", "method", "validation", "device"]
+    given = [f"--{key.replace('_', '-')}={getattr(options, key)}" for key in passed]
     pythons = {name: options.trl_python if name.startswith("trl") else sys.executable for name in names}
     children = [Child(name, python, options.threads, given) for name, python in pythons.items()]
     for _ in range(options.steps // options.turn):

@@ -26,6 +26,7 @@ from peft_studio.training.checkpoints.early_stopping import EarlyStopping
 from peft_studio.training.checkpoints.restore import PreparedModel, StepPlan, plan_steps
 from peft_studio.training.checkpoints.training_state import load_tensors
 from peft_studio.training.formats.rows import Batch
+from peft_studio.training.placing import bf16_of
 from peft_studio.training.step_events import Emit, StepCallback, write_note
 
 if TYPE_CHECKING:
@@ -50,12 +51,14 @@ class ResumableRun:
         early_stopping: Keeps the best weights.
         base_reported: Whether the base model's validation loss is among the events.
         resumed: The checkpoint that this process goes on from.
+        precision: In which the run computes, ``fp32`` or ``bf16``: what it began with, on whatever machine it goes on.
         plan: How long the run trains.
         model: The base model with its method, after ``begin``.
     """
 
     resumed: Checkpoint | None
     plan: StepPlan
+    precision: str
     model: "PeftModel"
 
     def __init__(self, run: ResolvedRun, paths: RunPaths, emit: Emit, ask: StopRequest) -> None:
@@ -100,6 +103,7 @@ class ResumableRun:
     ) -> None:
         self.resumed = resumed
         self.plan = plan_steps(steps, self._paths.extended, resumed)
+        self.precision = self._precision(base, resumed)
         prepared = PreparedModel(base, self._run, self.plan.method_steps, lambda: batches(base), resumed)
         self.model = prepared.model
         self._changed = prepared.changed
@@ -109,6 +113,12 @@ class ResumableRun:
             self.early_stopping.load(resumed.state["best"], resumed.part("best/"), self.model.device)
             if self._is_longer():
                 self.early_stopping.reset_patience()
+
+    def _precision(self, base: "PreTrainedModel", resumed: Checkpoint | None) -> str:
+        config = self._run.config
+        if resumed is not None and "precision" in resumed.state:
+            return str(resumed.state["precision"])
+        return bf16_of(config.resources.device).precision(config.training.precision, base.num_parameters())
 
     def _is_longer(self) -> bool:
         return self.resumed is not None and self.resumed.state["max_steps"] != self.plan.steps
@@ -157,6 +167,7 @@ class ResumableRun:
             "max_steps": self.plan.steps,
             "method_steps": self.plan.method_steps,
             "cuts": list(self.plan.cuts),
+            "precision": self.precision,
             "seconds": self.seconds(),
             "base_told": self.base_reported,
             "best": best,

@@ -18,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 from peft_studio.config.advice import advice
 from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.config.run_config import RunConfig
-from peft_studio.errors import ModelError
-from peft_studio.machine.devices import CPU, MPS
+from peft_studio.errors import ConfigError, ModelError
+from peft_studio.machine.devices import ALL, CPU, CUDA, MPS
+from peft_studio.machine.precision import Bf16, find_bf16
 from peft_studio.methods.base import Method, Params
 from peft_studio.methods.partial import FULL
 from peft_studio.models.layouts import Layout
@@ -32,7 +33,7 @@ from peft_studio.training.estimates.safetensors_size import adapter_file_bytes
 from peft_studio.training.fast.frozen_weights import frozen_matrices
 from peft_studio.training.fast.llama import FastDecoder, Levers
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
-from peft_studio.training.placing import memory_of
+from peft_studio.training.placing import bf16_of, memory_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -69,15 +70,16 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
 
     Returns:
         ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
-        ``memory`` (bytes; see ``memory.memory_by_purpose``), ``tokens_per_row``, ``map``, ``warnings``, and under
-        ``full`` the same figures for full fine-tuning.
+        ``memory`` (bytes; see ``memory.memory_by_purpose``), ``tokens_per_row``, ``map``, ``warnings``, ``precision``
+        (``value`` and ``why``), and under ``full`` the same figures for full fine-tuning.
 
     Raises:
         ModelError: The model cannot be loaded whole; see ``check_loadable``.
         ConfigError: The method does not fit the model.
     """
     check_loadable(run)
-    config, task = run.config, run.task
+    arithmetic, task = _arithmetic(run.config.resources.device), run.task
+    config, precision = _with_precision(run, arithmetic)
     place = (config.model.id, task.labels, config.lsg)
     facts = _facts(place, run.method, config.method, config.training.max_steps)
     lengths = _typical_lengths(config.model.id, task)
@@ -87,20 +89,42 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
     return {
         **figures,
         "full": full,
+        "precision": precision,
         "map": facts.map,
-        "warnings": [*advice(run), *find_warnings(config, figures, lengths.prompt + lengths.answer)],
+        "warnings": [*advice(run), *find_warnings(config, figures, lengths.prompt + lengths.answer, arithmetic)],
     }
 
 
-def find_warnings(config: RunConfig, figures: dict[str, Any], typical: int) -> list[str]:
+def _arithmetic(device: str) -> Bf16:
+    """What the device does with 16-bit numbers; a GPU that is not here, but on a cluster's node, does what it says."""
+    try:
+        return bf16_of(device)
+    except ConfigError:
+        return find_bf16(device.partition(":")[0].replace(ALL, CUDA))
+
+
+def _with_precision(run: ResolvedRun, arithmetic: Bf16) -> tuple[RunConfig, dict[str, str]]:
+    """The config with the precision that the run will have, and that with the reason why."""
+    training, place = run.config.training, (run.config.model.id, run.task.labels, run.config.lsg)
+    size = _meta_base(*place).num_parameters()
+    value = arithmetic.precision(training.precision, size)
+    config = run.config.model_copy(update={"training": training.model_copy(update={"precision": value})})
+    return config, {"value": value, "why": arithmetic.reason(training.precision, size)}
+
+
+def find_warnings(
+    config: RunConfig, figures: dict[str, Any], typical: int, arithmetic: Bf16 | None = None
+) -> list[str]:
     """What a user should know before starting, as sentences; usually nothing.
 
     Args:
         config: Of the run.
         figures: Its estimate.
         typical: Tokens of a typical row.
+        arithmetic: What its device does with 16-bit numbers.
     """
-    warnings = []
+    slow = arithmetic.warning(config.training.precision) if arithmetic else ""
+    warnings = [slow] if slow else []
     longest = config.training.max_length
     if typical > longest:
         warnings.append(f"Rows have about {typical} tokens, so prompts will be cut to fit max_length = {longest}.")

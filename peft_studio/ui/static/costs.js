@@ -31,9 +31,9 @@ function figures({ full, memory, ...data }) {
 
 function memoryCard({ memory, full, ...data }) {
   const most = Math.max(totalOf(memory), totalOf(full.memory));
-  const sub = `estimate for ${data.batch_size} rows of about ${data.tokens_per_row} tokens`;
+  const sub = `estimate for ${data.batch_size} rows of about ${data.tokens_per_row} tokens, in ${data.precision.value}`;
   return el("div", { class: "ps-card ps-ledger" },
-    cardHead("Memory while training", el("span", { class: "sub" }, sub)),
+    cardHead("Memory while training", el("span", { class: "sub", title: data.precision.why }, sub)),
     ledgerBar(data.method, memory, most),
     ledgerBar("Full", full.memory, most),
     ledgerKeys(memory, full.memory));
@@ -60,7 +60,8 @@ function drawEstimate(root, data) {
     root.replaceChildren(waiting(data.hint));
     return "hint";
   }
-  root.replaceChildren(figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
+  const warnings = data.warnings.map((text) => problem(text));
+  root.replaceChildren(...warnings, figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
   return "1";
 }
 

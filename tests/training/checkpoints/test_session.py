@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from peft_studio.errors import ConfigError
+from peft_studio.machine import precision
 from peft_studio.runs.paths import RunPaths
 from peft_studio.training.checkpoints import checkpointing
 from peft_studio.training.checkpoints.checkpoint import CheckpointWriter
@@ -155,3 +156,18 @@ def test_stopping_leaves_a_checkpoint_and_an_adapter(tiny_model: Path, folder: C
     assert train(config, paths, Log(2, "stop")).events[-1]["kind"] == "stopped"
     assert (paths.adapter / "adapter_model.safetensors").is_file()
     assert min(train(config, paths).curve()) == 3
+
+
+@pytest.mark.usefixtures("untested")
+def test_a_run_keeps_the_precision_that_it_began_with(
+    tiny_model: Path, folder: Callable[[str], RunPaths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "processor_bf16", lambda: ("AMX",))
+    monkeypatch.setitem(precision.FAST_FROM, "cpu", 1)
+    config, paths = make_config(tiny_model), folder("parts")
+    first = train(config, paths, Log(3))
+    monkeypatch.setattr(precision, "processor_bf16", lambda: ())  # it goes on where bf16 is slow
+    second = train(config, paths)
+    assert [log.of("started")[0]["precision"] for log in (first, second)] == ["bf16", "bf16"]
+    assert "crawl" in second.of("note")[0]["message"] and not first.of("note")
+    assert train(config, folder("elsewhere")).of("started")[0]["precision"] == "fp32"

@@ -14,6 +14,7 @@ from torch import nn
 from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
+from peft_studio.machine import precision
 from peft_studio.methods import METHODS
 from peft_studio.models.catalog import MODELS
 from peft_studio.models.fit import RUNTIME_BYTES
@@ -162,3 +163,17 @@ def test_layers_are_made_without_numbers_in_this_thread_only() -> None:
     assert layer.weight.is_meta and layer.weight.shape == (5, 3)
     assert torch.equal(elsewhere[0], torch.ones(5))
     assert nn.Linear(3, 5).weight.abs().sum() > 0
+
+
+def test_the_precision_is_said_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "processor_bf16", lambda: ("AMX",))
+    small = figures()
+    assert small["precision"]["value"] == "fp32" and "million" in small["precision"]["why"]
+    monkeypatch.setitem(precision.FAST_FROM, "cpu", 1000)
+    large = figures()
+    assert large["precision"]["value"] == "bf16" and "AMX" in large["precision"]["why"] and not large["warnings"]
+    assert large["memory"] == figures(precision="bf16")["memory"] != small["memory"]
+    monkeypatch.setattr(precision, "processor_bf16", lambda: ())
+    assert figures()["precision"]["value"] == "fp32" and figures()["warnings"] == []
+    (warning,) = figures(precision="bf16")["warnings"]
+    assert "crawl" in warning
