@@ -261,7 +261,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
 
 def best(method: str, kind: str, results: Results) -> dict[str, Any] | None:
     """A method's entry in the table, by its last full round; None when not even the first is over."""
-    for number, turn in reversed(list(enumerate(PLACES[kind].rounds))):
+    for turn in reversed(PLACES[kind].rounds):
         found = losses(method, kind, results, turn.steps, turn.seeds)
         if len(found) < turn.rates:
             continue
