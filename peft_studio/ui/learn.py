@@ -9,6 +9,7 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.errors import StudioError
 from peft_studio.methods import METHODS, Method, get_method
 from peft_studio.methods.base import NANO_PARAMS
+from peft_studio.models.catalog import find_card, known_params
 from peft_studio.ui.context import QUIET, Studio, guard
 from peft_studio.ui.form import show_number
 from peft_studio.ui.matrix import FAMILIES, TIERS, works_on
@@ -64,16 +65,24 @@ def rates(method: Method) -> str:
         f"**Learning rate.** Nano models (up to {NANO_PARAMS // 10**6} million parameters): "
         f"{show_number(writes.rate)} where they write ({writes.origin}), {show_number(classifies.rate)} where they "
         f"classify ({classifies.origin}). {show_number(method.learning_rate_large)} for larger ones, not measured "
-        f"here. {origin}"
+        f"here. {origin} {_sizes({writes.model, classifies.model})}"
     )
+
+
+def _sizes(models: set[str]) -> str:
+    """How large the models are that rates were measured on."""
+    known = sorted(filter(find_card, models))
+    told = [f"{name} has {known_params(name) / 1e6:.1f} million parameters" for name in known]
+    return f"{'; '.join(told)}." if told else ""
 
 
 def fits(method: Method) -> str:
     """On which families of models the tests could put the method."""
     refused = [title for family, (title, _) in FAMILIES.items() if not works_on(method.name, family)]
+    which = f"The families of models in the table below, but not {', '.join(refused)}"
     if not refused:
-        return f"All {len(FAMILIES)} families of models in the table below."
-    return f"The families of models in the table below, but not {', '.join(refused)}."
+        which = f"All {len(FAMILIES)} families of models in the table below"
+    return f"{which}. The tests tried that with tiny random models: that it trains, saves and loads, not how well."
 
 
 def build(studio: Studio) -> None:

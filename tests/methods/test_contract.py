@@ -278,10 +278,18 @@ def test_entry_is_complete(name: str) -> None:
             assert info.annotation not in (int, float) or {"Ge", "Le"} <= bounded, field
 
 
-@pytest.mark.parametrize("params", [{"projection": False}, {"virtual_tokens": 5}])
-def test_no_two_keys_of_a_prefix_stay_alike(params: dict[str, Any], tiny_model: Path) -> None:
-    method = get_method("prefix")
-    model = attach(load_base(str(tiny_model))[0], method, method.params(name="prefix", **params))
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("prefix", {"projection": False}),
+        ("prefix", {"virtual_tokens": 5}),
+        ("prompt", {"start": "random"}),
+        ("prompt", {"start": "text", "text": "yes", "virtual_tokens": 12}),  # repeated until there are enough
+    ],
+)
+def test_no_two_soft_tokens_stay_alike(name: str, params: dict[str, Any], tiny_model: Path) -> None:
+    method = get_method(name)
+    model = attach(load_base(str(tiny_model))[0], method, method.params(name=name, **params))
     start = what_trains(model)["vectors"]
     train_a_little(model, rate=3e-2, steps=20)
     assert not symmetry(what_trains(model)["vectors"], what_trains(model)["vectors"] - start)
