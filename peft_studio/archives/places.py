@@ -10,7 +10,9 @@ from typing import Any
 
 _TEXTS = (".json", ".jsonl", ".log", ".md", ".txt")
 _AS_THEY_ARE = ("predictions.jsonl",)  # rows and answers, which no log of ours writes
-_PLACE = re.compile(r"""(?<![\w.:/~<])(?:~|\.{1,2}|/(?P<top>[\w.@+-]+))(?:/[^/\s"'<>|:*?\\,;()\[\]{}]+)*/(?=[^/\s"'])""")
+_PLACE = re.compile(
+    r"""(?<![\w.:/~<])(?:~|\.{1,2}|/(?P<top>[\w.@+-]+))(?:/[^/\s"'<>|:*?\\,;()\[\]{}]+)*/(?=[^/\s"'])"""
+)
 _FILES = ("train_file", "validation_file", "test_file")
 
 
@@ -31,9 +33,10 @@ def without_places(path: Path, name: str) -> bytes | None:
 
 def bare(text: str) -> str:
     """A text in which every path of this machine is its last name."""
-    for place in _known():
+    text = _PLACE.sub(lambda match: "" if match["top"] is None or _is_here(match["top"]) else match[0], text)
+    for place in _known():  # folders with names that the pattern does not take
         text = text.replace(f"{place}/", "")
-    return _PLACE.sub(lambda match: "" if match["top"] is None or _is_here(match["top"]) else match[0], text)
+    return text
 
 
 def _config(text: str) -> str:

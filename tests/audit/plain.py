@@ -171,7 +171,7 @@ def opened(folder):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     assert "peft_studio" not in sys.modules
     for name in sys.argv[2:]:
         try:
