@@ -65,7 +65,7 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False) -> Non
         if rows:
             _add_rows(archive, run, paths)
         elif run.repeats_plainly and (marks := _marks(run)):
-            archive.writestr("rows.json", json.dumps(marks))
+            archive.writestr("row_hashes.json", json.dumps(marks))
 
 
 def pack_merged(paths: RunPaths, folder: Path, difference: float, out: Path) -> None:

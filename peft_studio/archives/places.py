@@ -33,9 +33,10 @@ def without_places(path: Path, name: str) -> bytes | None:
 
 def bare(text: str) -> str:
     """A text in which every path of this machine is its last name."""
-    for place in _known():
+    text = _PLACE.sub(lambda match: "" if match["top"] is None or _is_here(match["top"]) else match[0], text)
+    for place in _known():  # folders with names that the pattern does not take
         text = text.replace(f"{place}/", "")
-    return _PLACE.sub(lambda match: "" if match["top"] is None or _is_here(match["top"]) else match[0], text)
+    return text
 
 
 def _config(text: str) -> str:

@@ -49,7 +49,7 @@ def rows_of(split, files):
         return [json.loads(line) for line in packed.read_text(encoding="utf-8").split("\n") if line]
     places = [next((p for p in (HERE / n, Path.cwd() / n, HERE.parent / n) if p.is_file()), None) for n in FILES]
     found = [Path(file) for file in files] or [place for place in places if place is not None]
-    marks = HERE / "rows.json"
+    marks = HERE / "row_hashes.json"
     if not found or not marks.is_file():
         told = " and ".join(FILES) or "them"
         raise SystemExit(f"The rows are not here. Give {told} with --rows, or export the run with its rows.")
