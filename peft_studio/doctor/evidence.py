@@ -162,6 +162,8 @@ class Evidence:
         status: ``finished`` and so on, as `Status` has it.
         started: The ``started`` event; empty before.
         failed: The ``failed`` event; empty when there is none.
+        reason: Why the run is in this state, in words; empty where the status says it all.
+        answered: The ``answered`` event, on the answers to the test rows; empty before.
         signal: The signal that ended the worker, unless somebody had asked it to stop.
         no_memory: Whether the kernel was ending processes for want of memory when it came.
         steps: The training curve.
@@ -177,6 +179,8 @@ class Evidence:
     status: str = "running"
     started: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    answered: Mapping[str, Any] = field(default_factory=dict)
     signal: int | None = None
     no_memory: bool = False
     steps: StepFigures = field(default_factory=StepFigures)
@@ -214,7 +218,7 @@ class Evidence:
         return Status(self.status).is_final
 
 
-def read_evidence(fold: RunFold, status: str) -> Evidence:
+def read_evidence(fold: RunFold, status: str, reason: str = "") -> Evidence:
     """The evidence as it is now; it must not grow while it is judged, so hold `RunFold.reading` meanwhile."""
     paths = fold.paths
     with fold.reading(StepFigures, RunProgress):  # parsed for the former, a piece costs the latter little
@@ -231,6 +235,8 @@ def read_evidence(fold: RunFold, status: str) -> Evidence:
             status=status,
             started=progress.latest.get("started", {}),
             failed=progress.latest.get("failed", {}),
+            reason=reason,
+            answered=progress.latest.get("answered", {}),
             signal=signal if isinstance(signal, int) else None,
             no_memory=exit_info.get("out_of_memory") is True,
             steps=steps,

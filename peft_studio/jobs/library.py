@@ -55,9 +55,9 @@ class RunLibrary:
 
     def findings(self, run_id: str) -> tuple[Finding, ...]:
         """What the doctor says about a run, as far as it has come; see `doctor.diagnose`."""
-        status = self._index.get(run_id).status
+        info = self._index.get(run_id)
         with self._index.folds.reading(self._store.paths(run_id), StepFigures, RunProgress) as fold:
-            return diagnose(read_evidence(fold, status))
+            return diagnose(read_evidence(fold, info.status, info.reason))
 
     def clone(self, run_id: str) -> dict[str, Any]:
         """A run's config as plain values, for "the same again with a change"; a ConfigError when it is damaged."""

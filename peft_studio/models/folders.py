@@ -11,12 +11,15 @@ from peft_studio.errors import ModelError
 from peft_studio.files import open_plain
 from peft_studio.models.layouts import known_layout
 from peft_studio.models.weight_files import (
+    INDEX,
     POINTER,
+    WEIGHTS,
     check_weights,
     other_weights,
     pointer_error,
     quantised,
     read_settings,
+    tensor_shapes,
     weight_files,
 )
 
@@ -27,6 +30,9 @@ TOKENIZERS = (
 """Files that hold a vocabulary, of which a tokenizer needs at least one."""
 SETTINGS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json")
 """Other files that the libraries read, if they are there."""
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
+          "num_decoder_layers")  # fmt: skip
+"""What configs call their number of layers."""
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a config may say that weights are stored in; they are loaded as float32."""
 
@@ -100,7 +106,20 @@ def _check_files(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
     known_layout(model_type)
     for file in weight_files(path):
         check_weights(file)
+    _check_depth(path, settings[CONFIG])
     _check_tokenizer(path)
+
+
+def _check_depth(path: Path, settings: Mapping[str, Any]) -> None:
+    """A config of a million layers would keep whoever builds them busy for ever; each has a tensor at least."""
+    tensors = sum(1 for _ in tensor_shapes(path))
+    for key in LAYERS:
+        count = settings.get(key)
+        if isinstance(count, int | float) and count > tensors:
+            raise ModelError(
+                f"config.json in {str(path)!r} tells of {count:,} layers ({key}), and the weights have {tensors:,} "
+                "tensors in all: one of the two belongs to another model."
+            )
 
 
 def _instead(path: Path) -> str:
@@ -158,6 +177,11 @@ def refuse_settings(settings: Mapping[str, Any], where: str) -> None:
             method = told.get("quant_method") if isinstance(told, dict) else None
             bits = isinstance(told, dict) and next((n for n in (4, 8) if told.get(f"load_in_{n}bit")), 0)
             raise quantised(where, f"{key} in config.json", str(method or (f"{bits} bits" if bits else "")))
+    if (other := settings.get("transformers_weights")) not in (None, WEIGHTS, INDEX):
+        raise ModelError(
+            f"config.json of {where!r} names other weights than {WEIGHTS} (transformers_weights = {other!r}), which "
+            "are not looked at here. Give the file that name, and take the entry out."
+        )
     for key in ("dtype", "torch_dtype"):
         told = settings.get(key)
         if told is not None and not (isinstance(told, str) and told.removeprefix("torch.") in (*DTYPES, "auto")):
@@ -186,7 +210,14 @@ def _check_tokenizer(folder: Path) -> None:
 def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Changes when a file of the folder does: names, sizes and times; empty for what is no folder."""
     try:
-        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+        return tuple(sorted(_state(entry) for entry in os.scandir(folder)))
     except OSError:
         return ()
-    return tuple(sorted((name, state.st_size, state.st_mtime_ns) for name, state in found))
+
+
+def _state(entry: os.DirEntry[str]) -> tuple[str, int, int]:
+    try:
+        state = entry.stat()
+    except OSError:  # a link to nowhere
+        return entry.name, -1, 0
+    return entry.name, state.st_size, state.st_mtime_ns

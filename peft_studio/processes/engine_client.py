@@ -144,12 +144,13 @@ class EngineClient:
         return self._ask({"op": "estimate", "config": dict(config)}, timeout)
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Makes sure that a run's base model can be loaded whole.
+        """Makes sure that a run's base model can be loaded whole; without an engine, the run's worker will tell.
 
         Raises:
-            StudioError: As from `estimate`.
+            StudioError: As from `estimate`, but for EngineError.
         """
-        self._ask({"op": "check", "config": dict(config)}, ANSWER_TIMEOUT)
+        with contextlib.suppress(EngineError):
+            self._ask({"op": "check", "config": dict(config)}, ANSWER_TIMEOUT)
 
     def preview(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What a model would read of a task, token by token, and what does not fit.

@@ -14,7 +14,18 @@ from typing import Any, Literal
 VERSION = 1
 
 Kind = Literal[
-    "started", "resumed", "stage", "note", "step", "eval", "saved", "finished", "stopped", "paused", "failed"
+    "started",
+    "resumed",
+    "stage",
+    "note",
+    "step",
+    "eval",
+    "saved",
+    "answered",
+    "finished",
+    "stopped",
+    "paused",
+    "failed",
 ]
 """The closed set of kinds, with their fields (besides ``v``, ``kind``, ``t`` = seconds since the epoch):
 
@@ -30,6 +41,9 @@ Kind = Literal[
 - ``eval``: ``step``, ``tokens``, ``elapsed``, ``metrics`` (names such as ``eval/loss``, ``test/bleu``,
   ``base/eval/loss``, ``base/test/bleu``), ``tokenizers`` (those of test metrics that have one, such as
   ``{"bleu": "zh"}``)
+- ``answered``: of the answers to the test rows, for models that write: ``rows``, ``limit`` (tokens), ``cut`` and
+  ``base_cut`` (how many answers of the run and of the base model were still going on there), ``long`` (right answers
+  that have as many tokens), ``end`` (the token that ends a training row)
 - ``saved``: ``path`` (relative to the run), ``bytes``, ``step`` whose weights they are, and their ``metrics`` where
   they are not the latest: ``eval/loss``, ``eval/perplexity``
 - ``finished`` / ``stopped`` / ``paused``: ``step``, ``summary`` (``seconds``, ``steps_per_second``,

@@ -70,10 +70,17 @@ def measure_loss(model: nn.Module, form: Format, batches: Sequence[dict[str, Any
 
 @dataclass(frozen=True)
 class TestResult:
-    """Answers to the test rows with their metrics (names without prefix, 0 to 100)."""
+    """Answers to the test rows.
+
+    Attributes:
+        metrics: Names without prefix, values from 0 to 100.
+        answers: In order.
+        cut: How many ran into the limit of tokens; None when that was not counted.
+    """
 
     metrics: dict[str, float]
     answers: list[str]
+    cut: int | None = None
 
 
 def measure_answers(
@@ -88,7 +95,7 @@ def measure_answers(
         model.train(was_training)
     if answers is None:
         return None
-    return TestResult(dict(task.score(rows, answers)), answers)
+    return TestResult(dict(task.score(rows, answers)), answers, answers.cut)
 
 
 WRITING = 4  # what a token costs that is written, one step for each, over one that is read
@@ -113,6 +120,16 @@ def longest_answer(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row]) ->
     """How many new tokens to allow: a quarter more than the longest target of these (training) rows, and the end."""
     targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
     return max(map(len, targets)) * 5 // 4 + 1
+
+
+def lengths_of_answers(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], limit: int, ours: TestResult, base: TestResult
+) -> dict[str, Any]:
+    """How many answers, ours, the base model's and right ones, have ``limit`` tokens; the ``answered`` event."""
+    targets = tokenizer([row.target for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
+    long = sum(len(ids) >= limit for ids in targets)
+    found = {"rows": len(rows), "limit": limit, "cut": ours.cut, "base_cut": base.cut, "long": long}
+    return {**found, "end": tokenizer.eos_token}
 
 
 def always_most_frequent(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> TestResult:

@@ -20,11 +20,10 @@ from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
 from peft_studio.models.linear_base import linear_everywhere
 from peft_studio.models.lsg_settings import LongText
-from peft_studio.training import Model
+from peft_studio.training import Model, loading_report
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.formats.greedy import pad_id
 from peft_studio.training.formats.target_logits import base_of
-from peft_studio.training.loading_report import refusal, refuse_not_numbers, refuse_unfit, refuse_vocabulary
 from peft_studio.training.quiet import known_warnings
 
 if TYPE_CHECKING:
@@ -83,10 +82,10 @@ def load_base(
             **REPORTED,
             **_label_names(labels),
         )
-    refuse_unfit(model_id, model, report, layout_of(model))
-    refuse_not_numbers(model_id, model)
+    loading_report.refuse_unfit(model_id, model, report, layout_of(model))
+    loading_report.refuse_not_numbers(model_id, model)
     tokenizer = load_tokenizer(model_id)
-    refuse_vocabulary(model_id, tokenizer, model.get_input_embeddings().num_embeddings)
+    loading_report.refuse_vocabulary(model_id, tokenizer, model.get_input_embeddings().num_embeddings)
     model.config.pad_token_id = pad_id(tokenizer)  # classifiers of transformers ask for it
     return _with_lsg(linear_everywhere(model).eval(), lsg), tokenizer
 
@@ -162,7 +161,7 @@ def load_shapes(model_id: str, labels: Sequence[str] = ()) -> "PreTrainedModel":
         with BUILDING, torch.device("meta"):
             return loader.from_config(config, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False)
     except Exception as exc:
-        raise refusal(model_id, "its config.json", exc) from exc
+        raise loading_report.refusal(model_id, "its config.json", exc) from exc
 
 
 def _from_pretrained(loader: Any, model_id: str, part: str, **options: object) -> Any:
@@ -173,7 +172,7 @@ def _from_pretrained(loader: Any, model_id: str, part: str, **options: object) -
         with BUILDING:
             return loader.from_pretrained(source, local_files_only=offline, trust_remote_code=False, **options)
     except Exception as exc:  # whatever a library makes of files that anybody may have written
-        raise refusal(model_id, part, exc, offline) from exc
+        raise loading_report.refusal(model_id, part, exc, offline) from exc
 
 
 @lru_cache(maxsize=1)
@@ -237,6 +236,7 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
     import peft_studio.methods.tuners  # noqa: F401  registers our own tuners
 
     try:
+        loading_report.refuse_foreign_adapter(folder, base, layout_of(base))
         with BUILDING, known_warnings():
             return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:

@@ -6,11 +6,13 @@ The report is the library's own, which knows of renamed keys, tied weights and s
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from peft_studio.errors import ModelError
+from peft_studio.files import tensor_header
 from peft_studio.models.folders import own_code
 from peft_studio.models.layouts import Layout
 from peft_studio.models.weight_files import shortened
@@ -134,6 +136,24 @@ def refuse_not_numbers(model_id: str, model: "PreTrainedModel") -> None:
             raise ModelError(
                 f"The weights of {model_id!r} are damaged: {name} holds NaN or infinite numbers. Copy or download the "
                 "model anew."
+            )
+
+
+def refuse_foreign_adapter(folder: Path, base: "PreTrainedModel", layout: Layout) -> None:
+    """Refuses an adapter that holds layers which the base model does not have; PEFT would drop them in silence.
+
+    Raises:
+        ModelError: It does.
+        OSError: Its weights cannot be read.
+        ValueError: They are no safetensors file.
+    """
+    depths = [len(base.get_submodule(path)) for path in layout.blocks]
+    for name in tensor_header(folder / "adapter_model.safetensors")[0]:
+        place = layout.block_of(name.removeprefix("base_model.model."))
+        if place and place[1] >= depths[place[0]]:
+            raise ModelError(
+                f"The adapter in {folder} was made for another base model: it changes block {place[1]} of "
+                f"{layout.blocks[place[0]]}, and this one has {depths[place[0]]} of them, counted from 0."
             )
 
 

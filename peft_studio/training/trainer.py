@@ -26,6 +26,7 @@ from peft_studio.training.checkpoints.session import ResumableRun, StopRequest
 from peft_studio.training.checkpoints.training_state import preserved_rng_state
 from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.evaluate import BaseFigures, Loss, TestResult
+from peft_studio.training.formats.ends import end_ids
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
 from peft_studio.training.formats.rows import EncodedRows, without_marks
@@ -152,8 +153,12 @@ class _Session:
     @cached_property
     def validation_batches(self) -> list[dict[str, Any]]:
         """The validation rows, ready for the model."""
-        vocabulary = 0 if self.form.classifies else self.model.config.vocab_size
-        return evaluation_batches(self.validation_rows.encoded.examples, self.form, vocabulary)
+        return evaluation_batches(self.validation_rows.encoded.examples, self.form, self._vocabulary)
+
+    @property
+    def _vocabulary(self) -> int:
+        """Tokens among which the model chooses; 0 of a classifier."""
+        return 0 if self.form.classifies else int(self.model.config.vocab_size)
 
     def _split(self, rows: Sequence[Row]) -> _EncodedSplit:
         return _EncodedSplit(rows, encode_once(self.form, rows, self.max_length, self._cache))
@@ -171,7 +176,12 @@ class _Session:
             threads=threads,
             precision=self.resumable.precision,
             seed=self.config.training.seed,
-            model=dict(id=self.config.model.id, fingerprint=self.base_fingerprint, type=self.model.config.model_type),
+            model={
+                "id": self.config.model.id,
+                "fingerprint": self.base_fingerprint,
+                "type": self.model.config.model_type,
+                "vocabulary": self._vocabulary,
+            },
             data={
                 "id": self.task.name,
                 "kind": self.task.kind,
@@ -287,6 +297,8 @@ class _Session:
         if base is None:
             return False
         self._emit_test("base/test", base)
+        if not self.form.classifies:
+            self.emit("answered", **evaluate.lengths_of_answers(self.tokenizer, rows, limit, found, base))
         return True
 
     def _answers(self, model: Model, rows: Sequence[Row], limit: int) -> TestResult | None:
@@ -301,7 +313,8 @@ class _Session:
     def _base_answers(self, rows: Sequence[Row], limit: int) -> TestResult | None:
         if self.form.classifies:
             return evaluate.always_most_frequent(self.task, self.training_rows.rows, rows)
-        kept = self._base_figures(rows, task=self.task.name, max_new_tokens=limit)
+        ends = end_ids(self.model, self.tokenizer)
+        kept = self._base_figures(rows, task=self.task.name, max_new_tokens=limit, ends=ends)
         found = kept.of(self.model, lambda base: self._answers(base, rows, limit), TestResult)
         # Answers stay what they were; an older version may have scored them otherwise.
         return replace(found, metrics=dict(self.task.score(rows, found.answers))) if found else None

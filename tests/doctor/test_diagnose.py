@@ -207,7 +207,72 @@ def test_memory() -> None:
     assert killed.step == 40 and "signal 9 after step 40" in killed.cause
     single = only(diagnose(evidence(failed=failed, training={"batch_size": 1})), "out_of_memory")
     assert single.settings == {"training.gradient_checkpointing": True}
-    assert diagnose(evidence(status="failed", signal=15)) == ()
+
+
+def test_a_run_that_failed_says_what_failed() -> None:
+    told = {"error": "ModelError", "message": "The weights of 'x' are cut short."}
+    found = only(diagnose(evidence(status="failed", failed=told)), "failed")
+    assert (found.severity, found.cause) == ("problem", told["message"]) and "another model" in found.fix
+    found = only(diagnose(evidence(curve(falling, 40), status="failed", reason="killed by signal 15")), "failed")
+    assert found.step == 40 and "signal 15" in found.cause
+    assert "signal 15" in only(diagnose(evidence(status="failed", signal=15)), "failed").cause
+    assert only(diagnose(evidence(status="failed")), "failed").cause
+    lost = evidence([1.0, None], status="failed", failed={"error": "NonFiniteLossError", "message": "NaN"})
+    assert ids(diagnose(lost)) == ["not_finite"]  # which says why
+    assert diagnose(evidence(curve(falling, 40), failed=told)) == ()  # it failed once, went on and finished
+
+
+def test_answers_that_do_not_end() -> None:
+    answered = {"rows": 60, "limit": 48, "cut": 45, "base_cut": 60, "long": 0, "end": "</s>"}
+    found = only(diagnose(evidence(curve(falling, 50), answered=answered)), "endless")
+    assert found.severity == "warning" and found.settings == {"training.max_steps": 150}
+    for words in (
+        "45 of 60 test answers",
+        "base model's: 60",
+        "limit of 48 tokens",
+        "right answers 0",
+        "ends with </s>",
+    ):
+        assert words in found.cause
+    for fine in ({"cut": 10}, {"long": 40}, {"rows": 8, "cut": 8}, {"cut": None}):
+        assert diagnose(evidence(curve(falling, 50), answered=answered | fine)) == ()
+
+
+def test_a_base_model_of_random_weights() -> None:
+    started = {"model": {"id": "x", "vocabulary": 512}}
+    found = only(diagnose(evidence(started=started, metrics={"base/eval/loss": 6.247})), "knows_nothing")
+    assert "6.25" in found.cause and "6.24" in found.cause
+    assert diagnose(evidence(started=started, metrics={"base/eval/loss": 3.5})) == ()
+    assert diagnose(evidence(started={"model": {"vocabulary": 0}}, metrics={"base/eval/loss": 0.7})) == ()
+
+
+def labels(accuracy: float, macro_f1: float, base: float, base_f1: float) -> dict[str, float]:
+    """Test figures of a classifier, and of always answering the commonest label."""
+    ours = {"test/accuracy": accuracy, "test/macro_f1": macro_f1}
+    return ours | {"base/test/accuracy": base, "base/test/macro_f1": base_f1}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "evals", "better"),
+    [
+        (labels(50.0, 33.0, 50.0, 33.0), (), False),
+        (labels(71.0, 70.0, 50.0, 33.0), (), True),
+        (labels(94.0, 65.0, 95.0, 48.7), (), True),
+        ({"test/bleu": 3.0, "base/test/bleu": 3.0, "test/chrf": 9.0, "base/test/chrf": 12.0}, (), False),
+        ({"test/bleu": 3.0, "base/test/bleu": 3.5, "test/chrf": 19.0, "base/test/chrf": 12.0}, (), True),
+        ({"base/eval/loss": 2.7}, ((10, 2.72), (20, 2.71)), False),
+        ({"base/eval/loss": 2.7}, ((10, 2.6), (20, 2.5)), True),
+        ({}, (), True),
+    ],
+)
+def test_a_run_that_beats_nothing(metrics: dict[str, float], evals: Any, better: bool) -> None:
+    found = diagnose(evidence(curve(falling, 20), metrics=metrics, evals=evals))
+    if better:
+        assert found == ()
+    else:
+        assert only(found, "no_better").severity == "warning" and "without training" in found[0].cause
+    running = evidence(curve(falling, 20), metrics=metrics, evals=evals, status="running", started={"max_steps": 100})
+    assert diagnose(running) == ()
 
 
 def test_the_check_after_saving() -> None:
@@ -297,7 +362,8 @@ def test_of_an_empty_folder_only_its_damage_is_told(run: RunPaths) -> None:
     assert diagnose(read_evidence(RunFold(run), "queued")) == ()
     run.config.write_text("damaged")
     write(run, curve(falling, 50))
-    assert ids(diagnose(read_evidence(RunFold(run), "failed"))) == ["damaged"]
+    found = diagnose(read_evidence(RunFold(run), "failed", "events.jsonl is gone, so nobody knows how."))
+    assert ids(found) == ["damaged", "failed"] and "nobody knows how" in found[1].cause
 
 
 def test_steps_taken_at_once_count_as_if_one_by_one() -> None:

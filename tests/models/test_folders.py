@@ -155,6 +155,8 @@ BAD: dict[str, tuple[Change, str]] = {
     "code for generation": (settings("generation_config.json", auto_map={"x": "y.Z"}), CODE),
     "code to generate": (settings("generation_config.json", custom_generate="someone/else"), CODE),
     "a folder of code": (lambda folder: (folder / "custom_generate").mkdir(), CODE),
+    "a million layers": (config(num_hidden_layers=10**6), "tells of 1,000,000 layers .num_hidden_layers."),
+    "other weights": (config(transformers_weights="other.safetensors"), "transformers_weights = 'other.safetensors'"),
     "no type": (config(model_type=None), "does not say of what type the model is"),
     "a type that is a number": (config(model_type=5), "model_type = 5"),
     "another type": (config(model_type="mamba"), "Models of type 'mamba' are not supported"),
@@ -226,6 +228,10 @@ def test_good_folders_of_other_makes_are_sound(tiny_model: Path, tmp_path: Path)
 def test_a_folder_is_looked_at_again_when_it_changes(tiny_model: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     sound_folder(folder)
-    cut("model.safetensors", 0.9)(folder)
+    (folder / "model.safetensors").rename(folder / "blob")
+    (folder / "model.safetensors").symlink_to(folder / "blob")  # as in the Hub's cache
+    (folder / "lost").symlink_to(folder / "nowhere")
+    sound_folder(folder)
+    cut("blob", 0.9)(folder)
     with pytest.raises(ModelError, match="cut short"):
         sound_folder(folder)

@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ModelError
+from peft_studio.methods import METHODS
+from peft_studio.training.adapter_files import save_adapter
 from peft_studio.training.estimates.loadable import check_loadable
-from peft_studio.training.load import load_base
+from peft_studio.training.load import attach, load_adapter, load_base
 
 LABELS = ("bad", "fair", "good")
 ENCODERS = ("bert", "roberta", "distilbert", "modernbert")
@@ -220,3 +222,16 @@ def test_a_change_in_the_folder_is_seen(families: dict[str, Path], tmp_path: Pat
     assert "names begin with 'x.'" in refused(folder)
     save_file(weights, folder / "model.safetensors")
     check(folder)
+
+
+def test_an_adapter_of_a_deeper_model_is_refused(families: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    save_adapter(attach(load_base(str(families["llama"]))[0], METHODS["lora"]), folder)
+    load_adapter(load_base(str(families["llama"]))[0], folder)
+    shallow = changed(
+        reconfigured(families["llama"], tmp_path / "one", num_hidden_layers=1),
+        tmp_path / "shallow",
+        lambda all_: {name: part for name, part in all_.items() if ".layers.1." not in name},
+    )
+    with pytest.raises(ModelError, match="made for another base model: it changes block 1 of"):
+        load_adapter(load_base(str(shallow))[0], folder)

@@ -81,6 +81,8 @@ def test_events_tell_the_whole_story(run: Callable[..., tuple[Log, RunPaths]]) -
     assert [event["step"] for event in log.of("eval")] == [0, 2, 4, 4, 0]
     (saved,) = log.of("saved")
     assert saved["check"]["max_difference"] < 1e-5
+    (answered,) = log.of("answered")
+    assert answered["rows"] == 4 and 0 <= answered["cut"] <= 4 and answered["end"] == "<eos>"
     assert saved["bytes"] == (paths.adapter / "adapter_model.safetensors").stat().st_size
     assert log.events[-1]["kind"] == "finished"
     summary = log.events[-1]["summary"]

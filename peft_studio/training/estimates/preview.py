@@ -18,7 +18,7 @@ from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
-from peft_studio.training.formats.rows import IGNORED, EncodedExample, EncodedRows
+from peft_studio.training.formats.rows import IGNORED, EncodedExample, EncodedRows, end_of_text
 from peft_studio.training.formats.target_logits import context_of, row_limit
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import load_config, load_tokenizer
@@ -40,8 +40,9 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
         ``splits`` (per split: ``rows``, ``used``, ``encoded``, ``cut``, ``dropped``), ``rows`` (the first training
         rows: ``segments`` of ``text``, ``part`` and ``tokens``, ``tokens``, ``cut``, ``dropped``, ``label``),
         ``lengths`` (histogram of training rows in tokens), ``labels`` (rows per label and split), ``skipped`` (rows
-        left out of the files, by reason), ``notes`` (sentences on the files), ``max_length``, ``task``, ``model`` and
-        ``kind`` of the format.
+        left out of the files, by reason), ``notes`` (sentences on the files), ``end`` (the ``token`` that ends an
+        answer, and how many of the ``rows`` are ``trained`` to end with it; None of a classifier), ``max_length``,
+        ``task``, ``model`` and ``kind`` of the format.
 
     Raises:
         ConfigError: The model cannot do such a task.
@@ -66,6 +67,7 @@ def preview(run: ResolvedRun) -> dict[str, Any]:
         "rows": [_show(form, row, length) for row in rows["train"][:SHOWN_ROWS]],
         "lengths": _histogram(_lengths(form, used["train"], encoded["train"]), length),
         "labels": _labels(task, rows),
+        "end": _end(form, encoded["train"]),
         **_notes(config, encoded["train"]),
     }
 
@@ -101,6 +103,14 @@ def _counts(rows: Sequence[Row], used: Sequence[Row], encoded: EncodedRows) -> d
         "cut": encoded.cut,
         "dropped": encoded.dropped,
     }
+
+
+def _end(form: Format, encoded: EncodedRows) -> dict[str, Any] | None:
+    if form.classifies:
+        return None
+    end = end_of_text(form.tokenizer)
+    trained = sum(example.ids[-1] == end for example in encoded.examples)
+    return {"token": form.tokenizer.convert_ids_to_tokens(end), "trained": trained, "rows": len(encoded.examples)}
 
 
 def _labels(task: Task, rows: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:

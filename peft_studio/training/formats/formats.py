@@ -19,7 +19,7 @@ from peft_studio.tasks.chats import exchanges
 from peft_studio.training import Model
 from peft_studio.training.formats import rows as data
 from peft_studio.training.formats import target_logits as loss
-from peft_studio.training.formats.greedy import cut_right, greedy_answers, pad_id
+from peft_studio.training.formats.greedy import Answers, cut_right, greedy_answers, pad_id
 from peft_studio.training.formats.rows import IGNORED, Batch, EncodedExample, EncodedRows, batches_by_length, pad_rows
 from peft_studio.training.formats.seam import seam_of
 
@@ -60,7 +60,7 @@ class Format(ABC):
 
     def answers(
         self, model: Model, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
-    ) -> list[str] | None:
+    ) -> Answers | None:
         """What a model answers, greedily: one text or label for each row; None when stopped."""
         return greedy_answers(model, self.tokenizer, rows, max_new_tokens, should_stop)
 
@@ -221,9 +221,9 @@ class Labelling(Format):
 
     def answers(
         self, model: Model, rows: Sequence[Row], max_new_tokens: int, should_stop: Callable[[], bool]
-    ) -> list[str] | None:
+    ) -> Answers | None:
         """The likeliest label of each row."""
-        found = [""] * len(rows)
+        found = Answers([""] * len(rows))
         order = sorted(range(len(rows)), key=lambda number: len(rows[number].prompt))
         for start in range(0, len(order), ANSWER_ROWS):
             if should_stop():

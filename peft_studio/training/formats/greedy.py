@@ -1,7 +1,7 @@
 """Greedy answers to many prompts at once, exactly as each prompt alone would be answered."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from peft_studio.tasks.base import Row
 from peft_studio.training import Model
+from peft_studio.training.formats.ends import end_ids
 from peft_studio.training.formats.rows import encode_prompts, pad_rows, text_of
 from peft_studio.training.formats.seam import completion_text, seam_of
 from peft_studio.training.formats.target_logits import context_of, virtual_tokens
@@ -31,6 +32,16 @@ DECODING = {
 """Plain greedy decoding, whatever a model's own generation settings say."""
 
 
+class Answers(list[str]):
+    """Texts that a model has written, one for each prompt.
+
+    Attributes:
+        cut: How many of them were still going on when they had as many tokens as were allowed.
+    """
+
+    cut = 0
+
+
 def pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Token for padding; any will do, because padding is never looked at."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
@@ -47,26 +58,27 @@ def greedy_answers(
     prompts: Sequence[str | Row],
     max_new_tokens: int,
     should_stop: Callable[[], bool] = lambda: False,
-) -> list[str] | None:
+) -> Answers | None:
     """Answers prompts, or those of rows, greedily, by a model in evaluation mode.
 
     ``should_stop`` is asked before every batch. Prompts longer than the context less ``max_new_tokens`` are cut on the
-    left.
+    left. An answer ends with any of the tokens of ``ends.end_ids``.
 
     Returns:
         One answer for each prompt, in order; None when stopped.
     """
     writes_apart = is_encoder_decoder(model)
     encoded = prompt_ids(model, tokenizer, prompts, max_new_tokens)
-    answers = [""] * len(prompts)
+    answers, ends = Answers([""] * len(prompts)), end_ids(model, tokenizer)
     # Padding would stand between a decoder's virtual tokens and the text, where it shifts positions.
     equal, each = virtual_tokens(model) > 0 and not writes_apart, cache_bytes(model.config)
     for rows in _groups(encoded, equal, lambda length: rows_together(each, length + max_new_tokens)):
         if should_stop():
             return None
         batch = [encoded[row] for row in rows]
-        tokens = _decode_batch(model, tokenizer, batch, max_new_tokens)
+        tokens = _decode_batch(model, tokenizer, batch, max_new_tokens, ends)
         for row, new in zip(rows, tokens, strict=True):
+            answers.cut += len(new) == max_new_tokens  # no end among them, which is not kept
             answers[row] = completion_text(tokenizer, [] if writes_apart else encoded[row], new)
     return answers
 
@@ -123,10 +135,13 @@ def _groups(
 
 
 def _decode_batch(
-    model: Model, tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Sequence[int]], max_new_tokens: int
+    model: Model,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    ends: Sequence[int],
 ) -> list[list[int]]:
-    writes_apart = is_encoder_decoder(model)
-    padding, eos = pad_id(tokenizer), tokenizer.eos_token_id
+    writes_apart, padding = is_encoder_decoder(model), pad_id(tokenizer)
     # A decoder goes on at the right end of every row, so its padding stands on the left.
     ids, mask = pad_rows(prompts, padding, left=not writes_apart)  # (B, T)
     with torch.inference_mode():
@@ -134,13 +149,13 @@ def _decode_batch(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             max_new_tokens=max_new_tokens,
-            eos_token_id=eos,
+            eos_token_id=list(ends) or None,
             pad_token_id=padding,
             **DECODING,
         )
     given = 1 if writes_apart else ids.shape[1]  # the decoder's start, or the prompt
-    return [_until(row, eos) for row in output[:, given:].tolist()]  # (B, given + new tokens) -> rows of new ones
+    return [_until(row, ends) for row in output[:, given:].tolist()]  # (B, given + new tokens) -> rows of new ones
 
 
-def _until(tokens: list[int], eos: int | None) -> list[int]:
-    return tokens[: tokens.index(eos)] if eos in tokens else tokens
+def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    return list(takewhile(lambda token: token not in ends, tokens))

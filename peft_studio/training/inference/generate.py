@@ -31,6 +31,7 @@ from peft_studio.config.sampling import Sampling
 from peft_studio.errors import ConfigError
 from peft_studio.tasks.base import Row
 from peft_studio.training import Model
+from peft_studio.training.formats.ends import end_ids
 from peft_studio.training.formats.greedy import DECODING, is_encoder_decoder, pad_id, room_for
 from peft_studio.training.formats.rows import encode_prompts, text_of
 from peft_studio.training.formats.seam import completion_text, seam_of
@@ -102,10 +103,10 @@ class _StopWhenAsked(StoppingCriteria):
 class _TokenStreamer(BaseStreamer):
     """Collects new tokens of each row as they come; the first call hands over the prompt."""
 
-    def __init__(self, rows: int, eos: int | None) -> None:
+    def __init__(self, rows: int, ends: Sequence[int]) -> None:
         self.ids: list[list[int]] = [[] for _ in range(rows)]
         self.ended: list[float | None] = [None] * rows
-        self._eos = eos
+        self._ends = frozenset(ends)
         self._prompt_seen = False
 
     def put(self, value: Tensor) -> None:
@@ -114,7 +115,7 @@ class _TokenStreamer(BaseStreamer):
             for row, token in enumerate(value.reshape(-1).tolist()):  # (B,)
                 if self.ended[row] is None:
                     self.ids[row].append(token)
-                    if token == self._eos:
+                    if token in self._ends:
                         self.ended[row] = time.perf_counter()
         self._prompt_seen = True
 
@@ -180,7 +181,8 @@ class _Writer:
         self._prompt = prompt
         self._sampling = sampling
         self._stop = stop
-        self._tokens = _TokenStreamer(len(group.names), tokenizer.eos_token_id)
+        self._ends = end_ids(group.model, tokenizer)
+        self._tokens = _TokenStreamer(len(group.names), self._ends)
         self.thread = threading.Thread(target=self._write, name=f"column-{'-'.join(group.names)}", daemon=True)
         self._begun = time.perf_counter()
         self._ended = 0.0
@@ -192,7 +194,7 @@ class _Writer:
         before = [] if is_encoder_decoder(self._group.model) else self._prompt
         for row, name in enumerate(self._group.names):
             ids, ended = list(self._tokens.ids[row]), self._tokens.ended[row]
-            kept = ids[:-1] if ids and ids[-1] == self._tokenizer.eos_token_id else ids
+            kept = ids[:-1] if ids and ids[-1] in self._ends else ids
             ended = ended if ended is not None else self._ended if over else None
             yield {
                 "name": name,
@@ -217,7 +219,7 @@ class _Writer:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=self._sampling.max_new_tokens,
-                eos_token_id=self._tokenizer.eos_token_id,
+                eos_token_id=self._ends or None,
                 pad_token_id=pad_id(self._tokenizer),
                 logits_processor=LogitsProcessorList([SeededSampler(self._sampling, model.device)]),
                 stopping_criteria=StoppingCriteriaList([self._stop]),

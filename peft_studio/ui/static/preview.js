@@ -82,14 +82,25 @@ function keys(kind) {
   return el("p", { class: "ps-note ps-tokenkeys" }, ...parts);
 }
 
+/** Whether models learn where an answer ends; else they write on. */
+function endNote({ end }) {
+  if (!end) return null;
+  const token = el("u", { class: "ps-token target" }, end.token);
+  const said = end.trained === end.rows
+    ? " ends every answer and carries loss: the model learns where to stop."
+    : ` ends ${integer(end.trained)} of ${integer(end.rows)} answers: the model hardly learns where to stop.`;
+  return el("p", { class: "ps-note ps-endnote" }, token, said);
+}
+
 function parts(data) {
   const rows = data.rows.map((row, number) => rowItem(row, number, data.kind));
   const figures = [lengthSection(data.lengths), splitSection(data), labelSection(data)].filter(Boolean);
   return [
     keys(data.kind),
+    endNote(data),
     el("ol", { class: "ps-tokenrows" }, ...rows),
     el("div", { class: "ps-figures" }, ...figures),
-  ];
+  ].filter(Boolean);
 }
 
 island("preview", (root, { props, watch, trigger }) => {

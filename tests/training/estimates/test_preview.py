@@ -52,6 +52,7 @@ def test_counts_and_lengths(seen: dict[str, Any]) -> None:
     assert sum(seen["lengths"]["counts"]) == train["rows"]
     assert seen["lengths"]["max_length"] == seen["max_length"] == 512
     assert seen["labels"] == {} and seen["skipped"] == {} and seen["kind"] == "decoder"
+    assert seen["end"] == {"token": "<eos>", "trained": train["encoded"], "rows": train["encoded"]}
 
 
 def test_long_prompts_are_cut_on_the_left(tiny_model: Path) -> None:
