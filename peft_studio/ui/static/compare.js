@@ -6,7 +6,7 @@ import { cardHead, dot, el, linkButton, scrollBox, spacer, token, whenShown } fr
 import { on } from "./events.js";
 import { decimal, integer } from "./format.js";
 import { island } from "./islands.js";
-import { loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
+import { fitWhenShown, loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
 import { store, titleOf } from "./run_store.js";
 import { plotText } from "./text.js";
 
@@ -19,7 +19,8 @@ const view = { sort: "created", down: true, only: false, x: "trainable_params", 
 
 function cellOf(run, key) {
   if (key === "title") {
-    return el("th", { scope: "row" }, dot(colourOf(run.id)), titleOf(run), el("small", {}, run.id));
+    return el("th", { scope: "row", title: titleOf(run) },
+      dot(colourOf(run.id)), titleOf(run), el("small", {}, run.id));
   }
   if (key === "status") return el("td", {}, el("span", { class: `ps-pill ${run.status}` }, run.status));
   if (COSTS[key]) return el("td", {}, COSTS[key].format(run[key]));
@@ -94,6 +95,7 @@ function scatterCard(draw) {
   const y = choice("y", "Metric on the vertical axis");
   const log = el("button", { type: "button", onclick: () => set("log", !view.log) }, "Log scale");
   const plot = el("div", { class: "ps-plot", role: "img", "aria-label": "Scatter of a metric against a cost" });
+  fitWhenShown(plot);
   const axes = [y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log)];
   const head = cardHead("What it reaches, what it costs", spacer(), ...axes);
 

@@ -60,7 +60,8 @@ function drawEstimate(root, data) {
     root.replaceChildren(waiting(data.hint));
     return "hint";
   }
-  root.replaceChildren(figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
+  root.replaceChildren(...data.warnings.map((text) => problem(text, { class: "ps-problem mild", role: "status" })),
+    figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
   return "1";
 }
 
