@@ -15,6 +15,7 @@ const MORE_ROWS = 200; // when asked for
 const NAMED_POINTS = 60; // of a scatter; more names would cover each other
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
 const PLAIN = new Set([undefined, "13a", "default"]); // tokenizers that go without saying
+const LONGEST_NAME = 32; // of a point of a scatter, in letters
 const view = { sort: "created", down: true, only: false, x: "trainable_params", y: "", log: true };
 
 function cellOf(run, key) {
@@ -57,6 +58,8 @@ function drawTable(table, runs, metrics, draw) {
   if (focus) [...table.querySelectorAll("th button")].find((node) => node.textContent === focus)?.focus();
 }
 
+const short = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
+
 async function drawScatter(plot, points) {
   const Plotly = await loadPlotly();
   const revision = `${view.x} ${view.y} ${view.log}`;
@@ -65,7 +68,7 @@ async function drawScatter(plot, points) {
   const trace = {
     x: points.map((run) => valueOf(run, view.x)),
     y: points.map((run) => valueOf(run, view.y)),
-    text: points.map((run) => plotText(titleOf(run))),
+    text: points.map((run) => plotText(short(titleOf(run)))),
     mode: points.length > NAMED_POINTS ? "markers" : "markers+text",
     textposition: "top center",
     textfont: { size: 11, color: token("--ps-ink2") },

@@ -119,7 +119,8 @@ island("preview", (root, { props, watch, trigger }) => {
 
   const draw = () => {
     const data = props.value;
-    if (!data) { // nothing yet, or the form asks for something else by now
+    if (!data) return;
+    if (data.cleared) { // the form asks for something else by now
       if (!look.disabled) clear();
       return;
     }
