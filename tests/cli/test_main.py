@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from peft_studio.cli.main import main
-from peft_studio.config.advice import advice
 from peft_studio.config.presets import parse_preset
-from peft_studio.config.resolved_run import resolve
 from peft_studio.runs.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,22 +225,6 @@ def test_a_terminal_that_knows_ascii_only(argv: tuple[str, ...], home: Path, mon
         assert "(IA)3" in told["stdout"]
     if "--json" in argv:
         assert "(IA)³" in [method["title"] for method in json.loads(told["stdout"])]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (("training.learning_rate=5",), "The learning rate 5 is 500 times the 0.01 that is recommended here"),
-        (("training.learning_rate=1e-9",), "Hardly anything will be learnt"),
-        (("training.max_steps=1", "training.warmup_steps=10"), "never reaches its peak"),
-        ((), ""),
-        (("training.max_steps=1",), ""),
-        (("training.optimizer=sgd", "training.learning_rate=1"), ""),
-    ],
-)
-def test_what_will_hardly_work_is_said_before(settings: tuple[str, ...], words: str, home: Path, capsys: Any) -> None:
-    told = advice(resolve(parse_preset("bistro-lora", settings)))
-    assert any(words in warning for warning in told) if words else told == []
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,11 @@ export function loadPlotly() {
  * @param {HTMLElement} plot
  */
 export function fitWhenShown(plot) {
+  let width = 0;
   whenShown(plot, async () => {
-    if (plot._fullLayout && plot._fullLayout.width !== plot.clientWidth) (await loadPlotly()).Plots.resize(plot);
+    if (plot.clientWidth === width) return;
+    width = plot.clientWidth;
+    if (plot.classList.contains("js-plotly-plot")) (await loadPlotly()).Plots.resize(plot);
   });
 }
 
