@@ -33,7 +33,7 @@ import torch
 from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import DEFAULT_MODEL, parse_config
 from peft_studio.config.sampling import parse_sampling
-from peft_studio.errors import EngineError, StudioError, did_you_mean
+from peft_studio.errors import EngineError, StudioError, did_you_mean, unforeseen
 from peft_studio.methods import METHODS
 from peft_studio.runs.store import RunStore
 from peft_studio.tasks.custom import restrict_to
@@ -201,7 +201,7 @@ def _serve_one(engine: Engine, connection: socket.socket) -> None:
             raise
         except Exception as exc:  # a fault of ours: the log has the trace, the client the words
             traceback.print_exc()
-            _send(connection, {"error": EngineError(f"{type(exc).__name__}: {exc}").to_dict()})
+            _send(connection, {"error": EngineError(unforeseen(exc)).to_dict()})
 
 
 def _answers(engine: Engine, connection: socket.socket) -> Generator[dict[str, Any]]:

@@ -134,6 +134,24 @@ def error_from(told: Mapping[str, Any]) -> StudioError:
     return error
 
 
+def unforeseen(exc: BaseException) -> str:
+    """What is told of an exception that is none of ours: never its bare words, and never nothing."""
+    text = " ".join(str(exc).split())[:300]
+    return (
+        f"Something went wrong that nobody foresaw ({type(exc).__name__}{': ' if text else ''}{text}). "
+        "The log says where. Other settings may avoid it; a report helps to mend it."
+    )
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value as an error shows it, however long it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return f"a number of {value.bit_length():,} bits" if isinstance(value, int) else "a value that cannot be shown"
+    return text if len(text) <= most else f"{text[: most - 2]} …"
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Describes the allowed values, nearest one first: a sentence to append to an error message.
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from peft_studio.errors import ConfigError, StorageError
+from peft_studio.errors import ConfigError, StorageError, shown
 from peft_studio.machine.devices import VISIBLE, count_gpus
 
 DEFAULT_PORT = 7860
@@ -100,13 +100,20 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
         values.setdefault("max_running", gpus)  # one run may fill a GPU's memory
     values.update({key: value for key, value in overrides.items() if value is not None})
     if "home" in values:
-        values["home"] = Path(str(values["home"])).expanduser().resolve()
+        values["home"] = _folder(str(values["home"]))
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
         first = exc.errors()[0]
         key = str(first["loc"][0])
-        raise ConfigError(f"{_ENV.get(key, key)} = {first['input']!r}: {first['msg']}.", key) from exc
+        raise ConfigError(f"{_ENV.get(key, key)} = {shown(first['input'])}: {first['msg']}.", key) from exc
+
+
+def _folder(name: str) -> Path:
+    try:
+        return Path(name).expanduser().resolve()
+    except (ValueError, RuntimeError, OSError) as exc:  # a zero byte, nobody's home, links in a circle
+        raise ConfigError(f"{_ENV['home']} = {shown(name)} cannot be the name of a folder.", "home") from exc
 
 
 def prepare_home(settings: Settings) -> None:

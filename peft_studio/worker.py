@@ -30,6 +30,7 @@ from peft_studio.errors import (
     StudioError,
     SupervisorLostError,
     TrainingError,
+    unforeseen,
 )
 from peft_studio.files import read_json
 from peft_studio.machine.devices import VISIBLE, restrict
@@ -185,7 +186,7 @@ def describe_failure(exc: BaseException, paths: RunPaths | None = None) -> tuple
         return StorageError.__name__, told
     if isinstance(exc, KeyboardInterrupt):
         return TrainingError.__name__, "Interrupted from the keyboard."
-    return type(exc).__name__, f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return type(exc).__name__, unforeseen(exc)
 
 
 def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app", gpus: Sequence[str] | None = None) -> int:

@@ -7,14 +7,44 @@ import time
 from tqdm import tqdm
 
 from peft_studio.cli.launchers import Hand
+from peft_studio.cli.printing import print_json, print_notes, print_table
 from peft_studio.errors import JobError
+from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.claims import claimant_lives
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunInfo, RunReader
 from peft_studio.runs.status import Lives, Status
 
+EXIT_FAILED = 1  # a run ended badly
+_RESULT = (
+    "status", "reason", "trainable_params", "total_params", "adapter_bytes", "peak_memory_bytes", "seconds", "metrics",
+    "best_eval_loss", "best_step", "saved_step", "tokenizers",
+)  # fmt: skip
 POLL = 0.1  # seconds between two looks at the run's folder
 PATIENCE = 5.0  # seconds for a run whose worker has ended to show who runs it
+
+
+def follow_to_end(manager: JobManager, paths: RunPaths, hand: Hand, max_steps: int, as_json: bool) -> int:
+    """Shows a run until it is over, and prints what became of it; returns the exit status.
+
+    Raises:
+        JobError: Nobody will take the run any more.
+    """
+    print(f"run {paths.id} in {paths.root}", file=sys.stderr)
+    info = Follower(paths, hand, max_steps, manager.executor.lives).wait()
+    if as_json:
+        told = {name: getattr(info, name) for name in _RESULT}
+        print_json({"run_id": info.id, "run_dir": str(paths.root), **told})
+    else:
+        figures = {**info.metrics, **({} if info.best_eval_loss is None else {"best eval/loss": info.best_eval_loss})}
+        marks = {f"test/{name}": f"tokenizer {used}" for name, used in info.tokenizers.items()}
+        print_table([(name, f"{value:.4f}", marks.get(name)) for name, value in sorted(figures.items())])
+        print(f"{info.status}: {info.id}")
+    print_notes(manager.library.notes(info.id))
+    if info.status == "failed":
+        print(f"error: {info.reason}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
 
 
 class Follower:

@@ -70,9 +70,24 @@ def take_up(manager: JobManager, config: RunConfig, name: str, priority: str) ->
     paths = manager.store.create(config, name)
     if priority and priority != NORMAL:
         manager.queue.prioritize(paths.id, priority)  # for when it is interrupted and goes on in an app
+    return paths, _start(manager, paths, lock)
+
+
+def go_on(manager: JobManager, paths: RunPaths) -> Hand:
+    """Has a run trained that was put into the queue again, while no app is there to start it.
+
+    Raises:
+        StorageError: Its worker cannot be started, or an app was started meanwhile.
+    """
+    lock = None if manager.executor.is_here else lock_home(manager.settings.home)
+    return _start(manager, paths, lock)
+
+
+def _start(manager: JobManager, paths: RunPaths, lock: int | None) -> Hand:
     if lock is not None:
-        return paths, ByCluster(manager.executor, paths, lock)
-    return paths, ByWorker(paths, settings.threads, _free_gpus(manager, paths), settings.public)
+        return ByCluster(manager.executor, paths, lock)
+    settings = manager.settings
+    return ByWorker(paths, settings.threads, _free_gpus(manager, paths), settings.public)
 
 
 def _check_loadable(config: RunConfig) -> None:

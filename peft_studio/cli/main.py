@@ -6,13 +6,14 @@ heavy is imported before a command needs it.
 
 import argparse
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_studio.cli import listings, run_commands, storage_commands
 from peft_studio.cli.printing import Command, open_manager, print_json, print_notes, print_table, speak_any_terminal
-from peft_studio.errors import ConfigError, StorageError, StudioError
+from peft_studio.errors import ConfigError, StorageError, StudioError, shown, unforeseen
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
 from peft_studio.tasks.kept_rows import keeping
@@ -20,12 +21,7 @@ from peft_studio.tasks.kept_rows import keeping
 if TYPE_CHECKING:
     from peft_studio.runs.paths import RunPaths
 
-EXIT_FAILED = 1  # a run ended badly
 EXIT_ERROR = 2  # what was asked for cannot be done
-_RESULT = (
-    "status", "reason", "trainable_params", "total_params", "adapter_bytes", "peak_memory_bytes", "seconds", "metrics",
-    "best_eval_loss", "best_step", "saved_step", "tokenizers",
-)  # fmt: skip
 
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
@@ -36,7 +32,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         env: Usually ``os.environ``.
 
     Returns:
-        The exit code: 0, ``EXIT_FAILED`` or ``EXIT_ERROR``.
+        The exit code: 0, ``follow.EXIT_FAILED`` or ``EXIT_ERROR``.
     """
     if argv[:1] == ["pretrain"]:  # has options of its own, and its own help
         from peft_studio.pretraining.command import main as pretrain
@@ -58,6 +54,14 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         return EXIT_ERROR
     except BrokenPipeError:
         return 0
+    except OSError as exc:
+        where = f"{shown(str(exc.filename))} cannot be used" if exc.filename else "The system refused"
+        print(f"error: {where}: {exc.strerror or type(exc).__name__}.", file=sys.stderr)
+        return EXIT_ERROR
+    except (ArithmeticError, ValueError, TypeError, LookupError, RuntimeError) as exc:
+        traceback.print_exc()
+        print(f"error: {unforeseen(exc)}", file=sys.stderr)
+        return EXIT_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,7 +132,7 @@ def _add_hub(models: argparse.ArgumentParser, data: argparse.ArgumentParser) -> 
 
 
 def _train(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.cli.follow import Follower
+    from peft_studio.cli.follow import follow_to_end
     from peft_studio.cli.launchers import take_up
     from peft_studio.config.advice import advice
     from peft_studio.config.presets import parse_preset
@@ -138,21 +142,7 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     for warning in advice(resolve(config)):
         print(f"warning: {warning}", file=sys.stderr)
     paths, hand = take_up(manager, config, options.name, options.priority)
-    print(f"run {paths.id} in {paths.root}", file=sys.stderr)
-    info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
-    if options.json:
-        told = {name: getattr(info, name) for name in _RESULT}
-        print_json({"run_id": info.id, "run_dir": str(paths.root), **told})
-    else:
-        told = {**info.metrics, **({} if info.best_eval_loss is None else {"best eval/loss": info.best_eval_loss})}
-        marks = {f"test/{name}": f"tokenizer {used}" for name, used in info.tokenizers.items()}
-        print_table([(name, f"{value:.4f}", marks.get(name)) for name, value in sorted(told.items())])
-        print(f"{info.status}: {info.id}")
-    print_notes(manager.library.notes(info.id))
-    if info.status == "failed":
-        print(f"error: {info.reason}", file=sys.stderr)
-        return EXIT_FAILED
-    return 0
+    return follow_to_end(manager, paths, hand, config.training.max_steps, options.json)
 
 
 def _estimate(options: argparse.Namespace, _settings: Settings) -> int:

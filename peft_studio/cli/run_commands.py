@@ -46,16 +46,20 @@ def _do(options: argparse.Namespace, manager: object) -> None:
 
 
 def _act(options: argparse.Namespace, settings: Settings) -> int:
-    """Does something to a run and says what became of it."""
+    """Does something to a run and says what became of it; one that is to go on is trained, unless an app does that."""
     manager = open_manager(settings)
     _do(options, manager)
     info = manager.library.info(options.run)
+    if options.action.goes_on and not manager.app_is_running():
+        from peft_studio.cli.follow import follow_to_end
+        from peft_studio.cli.launchers import go_on
+
+        paths = manager.store.paths(info.id)
+        return follow_to_end(manager, paths, go_on(manager, paths), info.max_steps or 0, options.json)
     if options.json:
         print_json({"run_id": info.id, "status": info.status, "reason": info.reason, "max_steps": info.max_steps})
     else:
         print(f"{info.id}: {info.status}{_bracketed(info.reason)}")
-    if info.status == "queued" and not manager.app_is_running():
-        print("No app runs on this home folder; the run starts when one does.", file=sys.stderr)
     return 0
 
 

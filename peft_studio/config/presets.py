@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from peft_studio.config.run_config import RunConfig, parse_config
-from peft_studio.errors import ConfigError, PresetError, did_you_mean
+from peft_studio.errors import ConfigError, PresetError, did_you_mean, shown
 
 _INSTALLED = Path(__file__).resolve().parents[1] / "presets"
 PRESETS_DIR = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "presets"
@@ -41,7 +41,7 @@ def load_preset(name: str, folder: Path = PRESETS_DIR) -> dict[str, Any]:
         raise PresetError(f"There is no preset file {name!r}.") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise PresetError(f"The preset file {name!r} cannot be read: {exc}.") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:  # such as a number of thousands of digits
         raise PresetError(f"The preset file {name!r} is not YAML: {' '.join(str(exc).split())}.") from exc
     if not isinstance(data, dict):
         raise PresetError(f"The preset file {name!r} must hold a mapping, not {type(data).__name__}.")
@@ -99,8 +99,8 @@ def _split_override(item: str) -> tuple[str, str, Any]:
         )
     try:
         return section, key, _read_yaml(text)
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"--set {item!r}: the value is not a YAML scalar.") from exc
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"--set {shown(item)}: the value is not a YAML scalar.") from exc
 
 
 class _Yaml12Loader(yaml.SafeLoader):

@@ -15,7 +15,7 @@ from peft_studio.config.sections import (
     TaskConfig,
     TrainingConfig,
 )
-from peft_studio.errors import ConfigError, StudioError, did_you_mean
+from peft_studio.errors import ConfigError, StudioError, did_you_mean, shown
 from peft_studio.methods import METHODS, Params, get_method
 from peft_studio.models.catalog import known_params
 from peft_studio.models.lsg_settings import LongText
@@ -107,7 +107,7 @@ def _text_of(section: object, key: str) -> str | None:
 def _classifies(task: object) -> bool:
     """Whether a task that is still to be checked asks for labels."""
     held = task.model_dump() if isinstance(task, TaskConfig) else task if isinstance(task, Mapping) else {}
-    if held.get("id") in TASKS:
+    if str(held.get("id")) in TASKS:
         return TASKS[str(held["id"])].kind == "classification"
     if held.get("kind") or not isinstance(held.get("train_file"), str):
         return held.get("kind") == "classification"
@@ -165,7 +165,7 @@ def config_error(exc: ValidationError, allowed: list[str], section: str = "") ->
     if error["type"] == "missing":
         return ConfigError(f"The key {path!r} is missing.", path)
     message = error["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{path} = {error['input']!r}: {message[:1].lower()}{message[1:]}.", path)
+    return ConfigError(f"{path} = {shown(error['input'])}: {message[:1].lower()}{message[1:]}.", path)
 
 
 def _allowed_keys(exc: ValidationError) -> list[str]:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from peft_studio.errors import ConfigError
 from peft_studio.models.lsg_settings import LSGConfig, Sparsity
@@ -128,6 +128,12 @@ def _steps_or_share(value: float) -> float:
     return int(value) if value.is_integer() else value
 
 
+StepsOrShare = Annotated[
+    # Whole numbers stay such when they are written: of an older version's config not a letter changes.
+    float, AfterValidator(_steps_or_share), PlainSerializer(lambda value: value, return_type=int | float)
+]
+
+
 class TrainingConfig(Section):
     """How to train. ``learning_rate`` is always set: the method's recommendation fills it in when not given."""
 
@@ -144,7 +150,7 @@ class TrainingConfig(Section):
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Same seed, same machine: same losses.")
     scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="How the learning rate falls.")
-    warmup_steps: Annotated[float, AfterValidator(_steps_or_share)] = Field(
+    warmup_steps: StepsOrShare = Field(
         0.03, ge=0, le=100_000, title="Warm-up",
         description="How long the learning rate rises to its peak: below 1 a share of the run, from 1 on steps.",
     )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from peft_studio.errors import InvalidStateError
+from peft_studio.errors import InvalidStateError, shown
 from peft_studio.runs.queue import DOWN, FRONT, PRIORITIES, UP
 
 MOST_STEPS = 1_000_000  # as `TrainingConfig.max_steps`
@@ -70,7 +70,7 @@ class Parameter:
             return value
         else:
             among = ", ".join(self.allowed)
-        raise InvalidStateError(f"{self.query or self.name} = {value!r} is not possible; allowed: {among}.")
+        raise InvalidStateError(f"{self.query or self.name} = {shown(value)} is not possible; allowed: {among}.")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Action:
         endpoint: Its named endpoint; empty when there is none.
         tells: The value of `RunInfo` that the endpoint answers.
         result: What the route calls the method's result; empty when it answers none.
+        goes_on: Whether a run that is over trains on.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Action:
     endpoint: str = ""
     tells: str = ""
     result: str = ""
+    goes_on: bool = False
 
     def do(self, manager: object, run_id: str | None = None, values: Mapping[str, Any] | None = None) -> Any:
         """Does it, and returns what the manager's method does.
@@ -132,11 +134,11 @@ ACTIONS = (
     Action("pause", "Pause a run; it writes a checkpoint.", "pause",
            command="pause", endpoint="pause_run", tells="status"),
     Action("resume", "Put a run back into the queue, to go on from its checkpoint.", "resume",
-           command="resume", endpoint="resume_run", tells="status"),
+           command="resume", endpoint="resume_run", tells="status", goes_on=True),
     Action("stop", "Stop a run; it saves its adapter.", "stop",
            command="stop", endpoint="stop_run", tells="status"),
     Action("extend", "Train a run longer.", "extend", parameters=(_STEPS,),
-           command="extend", endpoint="extend_run", tells="max_steps"),
+           command="extend", endpoint="extend_run", tells="max_steps", goes_on=True),
     Action("delete", "Delete a run.", "delete", command="delete"),
     Action("move", "Give a queued run another place.", "move", parameters=(_PLACE,), url=False, command="queue move"),
     Action("front", "Let a queued run start next.", "move", given={"to": FRONT}),

@@ -136,7 +136,7 @@ class DataPanel:
             *chosen: Columns chosen so far; they are kept when the file has them.
         """
         if not path.strip():
-            return {}
+            return {self.facts: gr.skip()}  # Gradio takes an empty mapping for a value
         given: dict[str, Any] = {"id": CUSTOM, "train_file": path.strip()}
         try:
             table = table_facts(Path(path.strip()).expanduser())
@@ -144,7 +144,7 @@ class DataPanel:
         except DataError:
             return {self.facts: facts(given)}
         if chosen and set(chosen) <= set(table.columns):
-            return {}
+            return {self.facts: gr.skip()}
         columns = {name: getattr(found, name) for name in COLUMNS}
         updates = self._filled(table.columns, columns)
         updates |= {self.kind: found.kind, self.template: found.template}
@@ -162,7 +162,7 @@ class DataPanel:
     def take(self, name: str, upload: str | None) -> dict[Any, Any]:
         """Updates after a file was dropped: it is kept, and the panel shows where."""
         if not upload:
-            return {}
+            return {self.facts: gr.skip()}
         updates: dict[Any, Any] = {self.drops[name]: None}
         try:
             kept = str(keep_upload(Path(upload), self._home))

@@ -68,12 +68,20 @@ def control(name: str, info: FieldInfo, value: float | None = None, visible: boo
         return gr.Checkbox(value=value, **common)
     limits = bounds(info)
     if (kind is int or kind is float) and _fits_slider(kind is int, limits):
-        return gr.Slider(limits.low, limits.high, value=value, step=limits.step if kind is int else 0.05, **common)
+        fine = 0.01 if limits.high is not None and limits.high <= 1 else 0.05
+        step = limits.step if kind is int else fine
+        return _as_sent(gr.Slider(limits.low, limits.high, value=value, step=step, **common))
     if kind is int:
-        return gr.Number(value=value, precision=0, **common)
+        return _as_sent(gr.Number(value=value, precision=0, **common))
     if kind is str:
         return gr.Textbox(value=value or "", max_lines=3, elem_classes="ps-wide", **common)
     return gr.Textbox(value="" if value is None else show_number(value), max_lines=1, **common)
+
+
+def _as_sent(control: Any) -> Any:
+    """Has a control hand on what a page sends: its model says in our words what is wrong, and rounds nothing."""
+    control.preprocess = lambda value: value
+    return control
 
 
 def _fits_slider(whole: bool, limits: Bounds) -> bool:
@@ -92,12 +100,10 @@ def read_value(info: FieldInfo, value: object) -> object:
     kind = kind_of(info)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
-            return float(value.strip().replace(",", "."))
-        except ValueError:
+            return float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+        except (ValueError, OverflowError):
             return value
     return value
 

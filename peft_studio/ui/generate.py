@@ -45,11 +45,13 @@ def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any
         ConfigError: The prompt is empty, there are too many adapters, or they belong to different base models.
         EngineError: The engine cannot be reached.
     """
+    if not isinstance(prompt, str) or not isinstance(runs, list) or not isinstance(sampling, dict):
+        raise ConfigError("The prompt is a text, the runs are a list of ids, and sampling is a mapping of settings.")
     if not prompt.strip():
         raise ConfigError("The prompt is empty. Write something, or pick a row of the test set below.", "prompt")
     if len(runs) > MAX_ADAPTERS:
         raise ConfigError(f"{len(runs)} adapters are chosen; at most {MAX_ADAPTERS} fit side by side.")
-    infos = [studio.manager.library.info(run) for run in runs]
+    infos = [studio.manager.library.info(str(run)) for run in runs]
     models = sorted({info.model for info in infos}) or [next(iter(MODELS))]
     if len(models) > 1:
         raise ConfigError(f"The chosen adapters belong to different base models: {', '.join(models)}.")
@@ -109,8 +111,9 @@ def _row_picker(prompt: gr.Textbox) -> tuple[gr.Dropdown, gr.Number]:
     with gr.Column(elem_classes="ps-card ps-rowpick"):
         with gr.Row(elem_classes="ps-rowline"):
             task = gr.Dropdown(
-                [(entry.title, name) for name, entry in TASKS.items()], label="Test set", scale=2, elem_id="row-task"
-            )
+                [(entry.title, name) for name, entry in TASKS.items()], label="Test set", scale=2, elem_id="row-task",
+                filterable=False,
+            )  # fmt: skip
             number = gr.Number(label="Row", precision=0, scale=1, value=1, elem_id="row-number")
             another = gr.Button("Random row", scale=1, elem_id="row-random")
         first = next(iter(TASKS))

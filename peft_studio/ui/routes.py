@@ -98,7 +98,7 @@ class _Api:
         """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
         since = request.query_params.get("since")
         if since is not None:
-            return self._list.since(int(since) if since.isdecimal() else 0)
+            return self._list.since(count(since))
         return [plain(info) for info in self._manager.library.list()]
 
     def queue(self, _request: Request) -> object:
@@ -111,7 +111,7 @@ class _Api:
         for item in request.query_params.get("runs", "").split(",")[:MAX_CURVES]:
             run_id, _, since = item.partition(":")
             with contextlib.suppress(RunNotFoundError):
-                deltas.append(self._manager.library.series(run_id, int(since) if since.isdigit() else 0))
+                deltas.append(self._manager.library.series(run_id, count(since)))
         return deltas
 
     def log(self, request: Request) -> object:
@@ -154,6 +154,11 @@ class _Api:
         csv.writer(text).writerows(csv_rows(infos))
         headers = {"Content-Disposition": 'attachment; filename="peft-studio-runs.csv"'}
         return Response(text.getvalue(), media_type="text/csv", headers=headers)
+
+
+def count(text: str) -> int:
+    """A count of a query; 0 for what is none, or larger than any can be."""
+    return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
 class RunList:

@@ -79,7 +79,7 @@ class _Storage:
     async def take_in(self, request: Request) -> object:
         """Takes in a packed run, which is the request's body."""
         told = request.headers.get("content-length", "0")
-        _check_size(int(told) if told.isdecimal() else MAX_UPLOAD + 1)
+        _check_size(int(told[:18]) if told.isdecimal() else MAX_UPLOAD + 1)
         path = self._temporary()
         try:
             async with self._uploads:

@@ -95,6 +95,10 @@ def _wire_preview(studio: Studio, form: TrainForm, tokens: Any) -> None:
         return studio.manager.engine.preview(run.config.model_dump(mode="json"))
 
     tokens.look(look, set(form.inputs()), tokens, **QUIET)
+    # What is shown was read for other settings once one of these changes; the browser forgets it by itself.
+    read = [form.model, form.attention, *form.lsg.values(), form.task, form.method, form.training["max_length"]]
+    changes = [item.change for item in (*read, *form.data.inputs())]
+    gr.on(changes, None, None, tokens, js="() => ({ cleared: Date.now() })", **QUIET)
 
 
 def _wire_hub(studio: Studio, form: TrainForm) -> None:
@@ -123,8 +127,8 @@ def _wire_fill(studio: Studio, form: TrainForm) -> None:
     targets = form.outputs()
 
     @guard
-    def preset(name: str | None) -> dict[Any, Any]:
-        return form.show(load_preset(name)) if name else {}
+    def preset(name: str | None) -> Any:
+        return form.show(load_preset(name)) if name else gr.skip()  # Gradio takes an empty mapping for a value
 
     @guard
     def fill(event: gr.EventData) -> dict[Any, Any]:

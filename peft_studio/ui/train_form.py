@@ -24,6 +24,11 @@ OWN_DATA = ("Your own data", CUSTOM)
 ON_A_NODE = [("Automatic: what the run was given", AUTO), ("GPU", CUDA), ("All GPUs of the run", ALL), ("CPU", CPU)]
 
 
+def _preset_or_none(name: object) -> object:
+    """What a page sends of the presets; a text that names none, such as an empty one, leaves the form as it is."""
+    return name if name in list_presets() else None
+
+
 class TrainForm:
     """The form's controls and how they become a config and back.
 
@@ -39,6 +44,7 @@ class TrainForm:
         self.groups: dict[str, Any] = {}
         self.params: dict[str, dict[str, Any]] = {}
         self.preset = gr.Dropdown(list_presets(), value=None, label="Start from a preset", elem_id="preset")
+        self.preset.preprocess = _preset_or_none
         models = [(f"{card.title} · {card.params / 1e6:.1f} M", name) for name, card in MODELS.items()]
         self.model = gr.Dropdown(
             models, value=DEFAULT_MODEL, label="Base model", allow_custom_value=True, elem_id="model",
@@ -46,7 +52,7 @@ class TrainForm:
         )  # fmt: skip
         self.hub = island("hubmodels", elem_id="hub-models", event="pick")
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
-        self.task = gr.Dropdown(tasks, value=next(iter(TASKS)), label="Task", elem_id="task")
+        self.task = gr.Dropdown(tasks, value=next(iter(TASKS)), label="Task", elem_id="task", filterable=False)
         self.data = DataPanel(home)
         self.picker = MethodPicker("method", "Method", "method")
         self.method = self.picker.chosen
@@ -79,7 +85,9 @@ class TrainForm:
     def _resources(self) -> dict[str, Any]:
         """Controls of where a run trains; what a cluster's node is asked for is shown only with a cluster."""
         hint = ResourcesConfig.model_fields["device"].description
-        device = gr.Dropdown(self._places, value=AUTO, label="Device", info=hint, elem_id="field-device")
+        device = gr.Dropdown(
+            self._places, value=AUTO, label="Device", info=hint, elem_id="field-device", filterable=False
+        )
         device.elem_classes = ["ps-wide"]
         fields = {name: info for name, info in ResourcesConfig.model_fields.items() if name != "device"}
         shares = {name: control(name, info, visible=self._on_cluster) for name, info in fields.items()}

@@ -36,6 +36,26 @@ def test_selection_is_in_the_address(page: Page, runs: tuple[str, str]) -> None:
     expect(page).not_to_have_url(re.compile(runs[0]))
 
 
+def test_a_link_to_a_deleted_run_does_not_wait(page: Page, app: App, runs: tuple[str, str]) -> None:
+    open_app(page, f"{app.url}?runs={runs[0]},20260101-000000-lora-000000")
+    open_tab(page, "Runs")
+    page.wait_for_function("studio.pointsDrawn() === 6")
+    expect(page.locator("#runs-chart .ps-chip")).to_have_count(1)
+    expect(page).not_to_have_url(re.compile("000000-lora"))
+
+
+def test_charts_fit_after_a_resize_that_they_did_not_see(page: Page, app: App, runs: tuple[str, str]) -> None:
+    open_app(page, f"{app.url}?runs={runs[0]}")
+    plot = "document.querySelector('#{} .ps-plot')"
+    fits = f"{plot}.clientWidth > 0 && Math.abs({plot}._fullLayout?.width - {plot}.clientWidth) < 1"
+    for tab, place in (("Runs", "runs-chart"), ("Compare", "compare")):
+        for width in (1440, 700, 1440):
+            open_tab(page, "Learn")
+            page.set_viewport_size({"width": width, "height": 900})
+            open_tab(page, tab)
+            page.wait_for_function(fits.format(place, place, place))
+
+
 def test_log_opens_as_text(page: Page, runs: tuple[str, str]) -> None:
     open_tab(page, "Runs")
     page.locator(f".ps-run[data-run='{runs[0]}']").get_by_role("button", name=re.compile("^Log")).click()

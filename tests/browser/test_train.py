@@ -112,6 +112,45 @@ def test_preset_fills_the_form(page: Page) -> None:
     expect(page.locator("#method label.selected")).to_have_text("Houlsby adapters")
 
 
+INVISIBLE = """[...document.querySelectorAll('button')].filter((button) => {
+  let opacity = 1;
+  for (let node = button; node; node = node.parentElement) opacity *= Number(getComputedStyle(node).opacity);
+  return button.offsetParent && button.tabIndex >= 0 && opacity === 0;
+}).length"""
+
+
+@pytest.mark.parametrize("text", ["", "no such preset"])
+def test_a_preset_that_is_left_blank_changes_nothing(page: Page, text: str) -> None:
+    failed: list[str] = []
+    page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
+    page.locator("#preset input").click()
+    page.locator("#preset input").fill(text)
+    with page.expect_response(lambda answer: "/run/predict" in answer.url):
+        page.keyboard.press("Tab")
+    page.wait_for_timeout(500)
+    assert failed == [] and page.evaluate(INVISIBLE) == 0
+
+
+def test_a_rate_that_is_far_off_is_told(page: Page) -> None:
+    rate = page.locator("#field-learning_rate").get_by_role("textbox")
+    for value, words in (("5", "500 times"), ("1e-9", "Hardly anything")):
+        rate.fill(value)
+        rate.blur()
+        expect(page.locator("#estimate .ps-problem.mild")).to_contain_text(words)
+    rate.fill("0.01")
+    rate.blur()
+    expect(page.locator("#estimate .ps-problem.mild")).to_have_count(0)
+
+
+def test_tokens_are_those_of_the_chosen_model(page: Page) -> None:
+    page.locator("#look-button").click()
+    expect(page.locator("#preview-card")).to_contain_text("as nano-lm reads it")
+    page.locator("#model input").click()
+    page.locator("[role=option]:visible").nth(1).click()
+    expect(page.locator(".ps-tokenrow")).to_have_count(0)
+    expect(page.locator("#preview-card")).not_to_contain_text("nano-lm")
+
+
 def test_scripts_are_few_and_come_from_the_cache_the_second_time(page: Page, app) -> None:
     sizes = (
         "performance.getEntriesByType('resource').filter(({ name }) => /static\\/[0-9a-f]{12}\\/.*js$/.test(name))"

@@ -1,5 +1,6 @@
 """The command line as a user meets it: in its own process, with its exit codes and its JSON."""
 
+import io
 import json
 import os
 import signal
@@ -207,13 +208,51 @@ def test_stop_and_delete(home: Path, tiny_model: Path, capsys: Any) -> None:
     assert not (home / "runs" / run).exists()
 
 
+@pytest.mark.parametrize(
+    "argv", [("methods",), ("methods", "--json"), ("tasks",), ("models",), ("data",), ("runs",), ("doctor", "å-ran")]
+)
+def test_a_terminal_that_knows_ascii_only(argv: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    status = main(argv, {"PEFT_STUDIO_HOME": str(home)})
+    told = {}
+    for name, stream in streams.items():
+        stream.flush()
+        told[name] = stream.buffer.getvalue().decode("ascii")
+    assert status == (2 if argv[0] == "doctor" else 0), told
+    if argv == ("methods",):
+        assert "(IA)3" in told["stdout"]
+    if "--json" in argv:
+        assert "(IA)³" in [method["title"] for method in json.loads(told["stdout"])]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("train", "bistro-lora", "--set", f"training.max_steps={'9' * 5000}"),
+        ("train", "bistro-lora", "--set", "training.learning_rate=.nan"),
+        ("train", "bistro-lora", "--set", "training.learning_rate=1e999"),
+        ("train", "bistro-lora", "--set", "task.id=[]"),
+        ("import-run", "9" * 5000),
+        ("queue", "move", "none", "--to", "9" * 5000),
+        ("--home", "a\0b", "runs"),
+    ],
+)
+def test_odd_values_have_words(argv: tuple[str, ...], home: Path, capsys: Any) -> None:
+    assert main(argv, {"PEFT_STUDIO_HOME": str(home)}) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and len(told) > 30 and "Traceback" not in told and "Errno" not in told
+
+
 def test_queue(home: Path, tiny_model: Path, capsys: Any) -> None:
-    config = parse_preset("bistro-lora", [f"model.id={tiny_model}"])
+    small = [f"training.{name}=2" for name in ("max_steps", "batch_size", "eval_rows", "early_stopping")]
+    config = parse_preset("bistro-lora", [f"model.id={tiny_model}", *small])
     first, second = (RunStore(home / "runs").create(config).id for _ in range(2))
 
     def ask(*argv: str) -> Any:
         assert main([*argv, "--json"], {"PEFT_STUDIO_HOME": str(home)}) == 0
-        return json.loads(capsys.readouterr().out)
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
 
     def refused(*argv: str) -> str:
         assert main(argv, {"PEFT_STUDIO_HOME": str(home)}) == 2
@@ -233,5 +272,11 @@ def test_queue(home: Path, tiny_model: Path, capsys: Any) -> None:
     assert "Hold it instead" in refused("pause", first)
     assert "it is queued" in refused("extend", first, "5")
     assert ask("stop", first)["status"] == "stopped"
-    assert ask("resume", first)["status"] == "queued"
+    done = ask("resume", first)  # no app is there to train it
+    assert (done["status"], done["saved_step"], done["best_step"]) == ("finished", 2, 2)
+    assert done["best_eval_loss"] == done["metrics"]["eval/loss"]
+    assert ask("extend", first, "1")["metrics"]["eval/loss"] <= done["best_eval_loss"]
+    assert main(["metrics", first], {"PEFT_STUDIO_HOME": str(home)}) == 0
+    told = capsys.readouterr().out
+    assert "tokenizer 13a" in told and told.count("  best") == 1
     assert "no run 'nope'" in refused("resume", "nope")

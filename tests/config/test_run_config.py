@@ -1,6 +1,7 @@
 """RunConfig is strict: every wrong value or key is refused by name, and what it accepts round-trips."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -135,3 +136,23 @@ def test_a_task_by_itself_is_checked_as_in_a_config(task: dict[str, Any]) -> Non
 def test_a_task_by_itself_is_that_of_a_config() -> None:
     task = {"id": "custom", "train_file": "~/rows.csv", "kind": "generation"}
     assert parse_task(task) == parse_config({"task": task, "method": {"name": "lora"}}).task
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps", "warmup"), [(None, 300, 9), (None, 1, 0), (None, 2, 0), (10, 300, 10), (10, 2, 10), (0, 5, 0)]
+)
+def test_warm_up_is_a_share_unless_steps_are_given(asked: int | None, steps: int, warmup: int) -> None:
+    training = {} if asked is None else {"warmup_steps": asked}
+    config = parse_config({"method": {"name": "lora"}, "training": training})
+    assert config.training.warmup_of(steps) == warmup
+    if asked is not None:  # a config of an older version stays as it was written
+        assert repr(config.model_dump(mode="json")["training"]["warmup_steps"]) == str(asked)
+    factors = [config.training.rate_factor(step, steps) for step in range(steps)]
+    assert min(factors) > 0 and max(factors) <= 1
+    assert (max(factors) == 1) == (warmup < steps)
+
+
+@pytest.mark.parametrize("value", [1.5, -1, 1e9, math.nan, math.inf, 10**400, "ten", True])
+def test_a_warm_up_that_is_neither(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"training\.warmup_steps"):
+        parse_config({"method": {"name": "lora"}, "training": {"warmup_steps": value}})

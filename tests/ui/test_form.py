@@ -8,6 +8,7 @@ import pytest
 from peft_studio.config.run_config import parse_config
 from peft_studio.config.sampling import Sampling
 from peft_studio.config.sections import ResourcesConfig, TrainingConfig
+from peft_studio.errors import ConfigError
 from peft_studio.machine.devices import Devices, Gpu
 from peft_studio.methods import METHODS
 from peft_studio.ui.form import bounds, control, read_values, show_number, show_value
@@ -79,3 +80,14 @@ def test_where_a_run_trains_comes_and_goes(
     assert form.resources["cpus"].visible is on_cluster
     foreign = form.show(data | {"resources": {"device": "cuda:7"}})
     assert foreign[form.resources["device"]] == "auto"
+
+
+@pytest.mark.parametrize("value", [10**400, float("inf"), 5.5, -3])
+@pytest.mark.parametrize("name", ["max_steps", "batch_size", "weight_decay", "learning_rate", "warmup_steps"])
+def test_what_a_page_sends_is_judged_by_the_model(name: str, value: float, blocks: gr.Blocks) -> None:
+    made = control(name, TrainingConfig.model_fields[name])
+    assert made.preprocess(value) in (value, str(value))  # neither rounded nor refused in other words
+    training = {"learning_rate": 0.1, **read_values(TrainingConfig, {name: value})}
+    if (name, value) != ("learning_rate", 5.5):
+        with pytest.raises(ConfigError, match=name):
+            parse_config({"method": {"name": "lora"}, "training": training})

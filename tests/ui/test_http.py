@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import gradio as gr
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -73,3 +74,8 @@ def test_a_foreign_name_that_points_here(client: TestClient, name: str) -> None:
     assert asked(client, f"http://{host}", Host=host, X_Forwarded_Host=host) == 421
     answer = client.get("/studio/change", headers={"Host": host})  # nor may it read
     assert answer.status_code == 421 and "localhost" in answer.text
+
+
+def test_gradio_takes_the_gate_into_its_app(blocks: gr.Blocks) -> None:
+    made = gr.routes.App.create_app(blocks, app_kwargs={"middleware": [Middleware(LocalNamesOnly)]})
+    assert LocalNamesOnly in [one.cls for one in made.user_middleware]

@@ -136,3 +136,31 @@ def test_memory_as_foretold_and_as_measured(client: TestClient, manager: JobMana
     assert found["ledger"] == {"runtime": 400, "weights": 300} and sum(found["ledger"].values()) == found["predicted"]
     assert manager.library.info(paths.id).predicted_memory_bytes == 700
     assert manager.library.info(paths.id).peak_memory_bytes == 500
+
+
+def test_the_best_loss_what_was_saved_and_what_scored_it(manager: JobManager, client: TestClient) -> None:
+    paths = manager.store.paths(manager.submit(parse_config({"method": {"name": "lora"}, "training": {}}), "mine"))
+    writer = EventWriter(paths.events)
+    for step, loss in ((1, 2.0), (2, 1.5), (3, 1.8)):
+        writer.emit("step", step=step, loss=loss, tokens=10, elapsed=0.1)
+        writer.emit("eval", step=step, tokens=10, elapsed=0.1, metrics={"eval/loss": loss})
+    writer.emit("note", message="The fast path does not give what the library gives.")
+    writer.emit("saved", path="adapter", bytes=10, step=2, metrics={"eval/loss": 1.5})
+    writer.emit("eval", step=3, metrics={"test/bleu": 20.0, "test/chrf": 30.0}, tokenizers={"bleu": "zh"})
+    writer.close()
+    found = details(client, paths)
+    assert found["validation"] == {"best": 1.5, "best_step": 2, "base": None, "saved": 1.5, "saved_step": 2}
+    assert found["metrics"][0]["tokenizer"] == "zh" and "tokenizer" not in found["metrics"][1]
+    assert found["notes"] == ["The fast path does not give what the library gives."]
+    (listed,) = client.get("/studio/runs.json").json()
+    assert (listed["best_eval_loss"], listed["eval_loss"], listed["saved_step"]) == (1.5, 1.5, 2)
+    header, row = client.get("/studio/compare.csv").text.splitlines()
+    told = dict(zip(header.split(","), row.split(","), strict=True))
+    assert (told["best_eval_loss"], told["best_step"], told["tokenizer/bleu"]) == ("1.5", "2", "zh")
+
+
+@pytest.mark.parametrize("since", ["9" * 5000, "²", "-1", "1e9"])
+def test_odd_counts_ask_for_everything(manager: JobManager, client: TestClient, since: str) -> None:
+    run = finished(manager, {}).id
+    assert client.get(f"/studio/metrics.json?runs={run}:{since}").json()[0]["train"]["step"] == [1]
+    assert len(client.get(f"/studio/runs.json?since={since}").json()["runs"]) == 1

@@ -6,7 +6,7 @@ import { cardHead, el, spacer, whenShown } from "./dom.js";
 import { on } from "./events.js";
 import { drawFindings, findingMarks } from "./findings.js";
 import { island } from "./islands.js";
-import { loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
+import { fitWhenShown, loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
 import { runOf, store, titleOf } from "./run_store.js";
 import { pull, pullSelected, series } from "./series.js";
 import { tracesOf } from "./traces.js";
@@ -120,6 +120,7 @@ island("chart", (root) => {
     chart.points = points;
   }
 
+  fitWhenShown(plot);
   const chart = { root, points: 0, draw };
   charts.push(chart);
   let width = 0;

@@ -6,7 +6,7 @@ import { cardHead, dot, el, linkButton, scrollBox, spacer, token, whenShown } fr
 import { on } from "./events.js";
 import { decimal, integer } from "./format.js";
 import { island } from "./islands.js";
-import { loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
+import { fitWhenShown, loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
 import { store, titleOf } from "./run_store.js";
 import { plotText } from "./text.js";
 
@@ -15,11 +15,13 @@ const MORE_ROWS = 200; // when asked for
 const NAMED_POINTS = 60; // of a scatter; more names would cover each other
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
 const PLAIN = new Set([undefined, "13a", "default"]); // tokenizers that go without saying
+const LONGEST_NAME = 32; // of a point of a scatter, in letters
 const view = { sort: "created", down: true, only: false, x: "trainable_params", y: "", log: true };
 
 function cellOf(run, key) {
   if (key === "title") {
-    return el("th", { scope: "row" }, dot(colourOf(run.id)), titleOf(run), el("small", {}, run.id));
+    return el("th", { scope: "row", title: titleOf(run) },
+      dot(colourOf(run.id)), titleOf(run), el("small", {}, run.id));
   }
   if (key === "status") return el("td", {}, el("span", { class: `ps-pill ${run.status}` }, run.status));
   if (COSTS[key]) return el("td", {}, COSTS[key].format(run[key]));
@@ -56,6 +58,8 @@ function drawTable(table, runs, metrics, draw) {
   if (focus) [...table.querySelectorAll("th button")].find((node) => node.textContent === focus)?.focus();
 }
 
+const short = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
+
 async function drawScatter(plot, points) {
   const Plotly = await loadPlotly();
   const revision = `${view.x} ${view.y} ${view.log}`;
@@ -64,7 +68,7 @@ async function drawScatter(plot, points) {
   const trace = {
     x: points.map((run) => valueOf(run, view.x)),
     y: points.map((run) => valueOf(run, view.y)),
-    text: points.map((run) => plotText(titleOf(run))),
+    text: points.map((run) => plotText(short(titleOf(run)))),
     mode: points.length > NAMED_POINTS ? "markers" : "markers+text",
     textposition: "top center",
     textfont: { size: 11, color: token("--ps-ink2") },
@@ -94,6 +98,7 @@ function scatterCard(draw) {
   const y = choice("y", "Metric on the vertical axis");
   const log = el("button", { type: "button", onclick: () => set("log", !view.log) }, "Log scale");
   const plot = el("div", { class: "ps-plot", role: "img", "aria-label": "Scatter of a metric against a cost" });
+  fitWhenShown(plot);
   const axes = [y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log)];
   const head = cardHead("What it reaches, what it costs", spacer(), ...axes);
 

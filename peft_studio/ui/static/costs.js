@@ -60,8 +60,8 @@ function drawEstimate(root, data) {
     root.replaceChildren(waiting(data.hint));
     return "hint";
   }
-  const warnings = data.warnings.map((text) => problem(text));
-  root.replaceChildren(...warnings, figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
+  root.replaceChildren(...data.warnings.map((text) => problem(text, { class: "ps-problem mild", role: "status" })),
+    figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
   return "1";
 }
 

@@ -1,6 +1,6 @@
 // plotly.js, loaded when it is first needed, and how its charts look here.
 
-import { el, token } from "./dom.js";
+import { el, token, whenShown } from "./dom.js";
 import { plotText } from "./text.js";
 
 let loading;
@@ -24,6 +24,19 @@ export function loadPlotly() {
     document.head.append(script);
   });
   return loading;
+}
+
+/**
+ * Has a chart fill its place whenever it is seen again: plotly misses a window that changes while the chart is hidden.
+ * @param {HTMLElement} plot
+ */
+export function fitWhenShown(plot) {
+  let width = 0;
+  whenShown(plot, async () => {
+    if (plot.clientWidth === width) return;
+    width = plot.clientWidth;
+    if (plot.classList.contains("js-plotly-plot")) (await loadPlotly()).Plots.resize(plot);
+  });
 }
 
 const axis = (title) => ({

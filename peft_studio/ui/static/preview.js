@@ -117,10 +117,13 @@ island("preview", (root, { props, watch, trigger }) => {
       trigger("look");
     },
   }, "Look at the tokens");
-  const hide = linkButton("Hide", null, () => {
+  const clear = () => {
     body.replaceChildren();
     hide.hidden = true;
     sub.textContent = INTRODUCTION;
+  };
+  const hide = linkButton("Hide", null, () => {
+    clear();
     look.focus();
   }, { hidden: true });
   root.append(el("div", { class: "ps-card ps-previewcard" }, cardHead("Tokens", sub, hide, look), body));
@@ -128,6 +131,10 @@ island("preview", (root, { props, watch, trigger }) => {
   const draw = () => {
     const data = props.value;
     if (!data) return;
+    if (data.cleared) { // the form asks for something else by now
+      if (!look.disabled) clear();
+      return;
+    }
     look.disabled = false;
     look.removeAttribute("aria-busy");
     hide.hidden = false;

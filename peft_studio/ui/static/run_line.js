@@ -142,7 +142,8 @@ export function runLine(run, host) {
   const facts = factsOf(run);
   const steps = run.max_steps ? `${integer(run.step)} / ${integer(run.max_steps)}` : integer(run.step);
   const best = run.best_eval_loss;
-  const loss = best == null ? [decimal(run.loss), "train loss"] : [decimal(best), `train ${decimal(run.loss)}`];
+  const last = decimal(run.loss);
+  const loss = best == null ? [last, "train loss"] : [decimal(best), `best val · train ${last}`];
   const number = (value, note, title) => el("div", { class: "num", title }, el("b", {}, value), el("span", {}, note));
   return el("div", { class: `ps-run ${run.status}`, "data-run": run.id },
     el("input", {

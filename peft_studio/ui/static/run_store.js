@@ -2,6 +2,7 @@
 
 import { fetchJSON, post } from "./api.js";
 import { colourOf } from "./colours.js";
+import { toast } from "./dom.js";
 import { emit, on } from "./events.js";
 import { addressSelecting, selectedIn } from "./text.js";
 
@@ -32,6 +33,8 @@ export const store = {
 };
 
 const byId = new Map();
+const known = new Set(); // ids of all runs that this page has seen
+const submitted = new Set(); // by this page, and not yet in the list
 let order = [];
 let hurryUntil = 0;
 let timer = 0;
@@ -71,16 +74,30 @@ export function toggle(id, selected) {
   select(selected ? [...others, id] : others);
 }
 
+/** Takes runs that are not there any more out of the selection, also those that the address named. */
+function dropDeleted(present) {
+  const gone = [...store.selected].filter((id) => !present.has(id) && !submitted.has(id));
+  if (!gone.length) return;
+  const named = gone.filter((id) => !known.has(id));
+  if (named.length) toast(`Not here any more: ${named.join(", ")}. Such a run may have been deleted.`);
+  select([...store.selected].filter((id) => !gone.includes(id)));
+}
+
 /** Asks for what changed since the last time, so that a list of thousands costs little. */
 async function fetchRuns() {
   const delta = await fetchJSON(`studio/runs.json?since=${store.version}`);
   if (delta.v === store.version) return;
   store.version = delta.v;
-  for (const run of delta.runs) byId.set(run.id, run);
+  for (const run of delta.runs) {
+    byId.set(run.id, run);
+    known.add(run.id);
+    submitted.delete(run.id);
+  }
   order = delta.ids || order;
   const present = new Set(order);
   for (const id of [...byId.keys()]) if (!present.has(id)) byId.delete(id);
   store.runs = order.map((id) => byId.get(id)).filter(Boolean);
+  dropDeleted(present);
   for (const run of [...store.runs].reverse()) colourOf(run.id); // oldest first: a run keeps its colour
 }
 
@@ -135,6 +152,7 @@ export function stopAll() {
 }
 
 on("submitted", (id) => {
+  submitted.add(id);
   select([...store.selected, id]);
   pollSoon();
 });

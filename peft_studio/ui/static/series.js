@@ -32,7 +32,7 @@ export async function pullSelected() {
 export async function pull(ids) {
   const asked = ids.map((id) => `${id}:${series.get(id)?.next ?? 0}`).join(",");
   const deltas = await fetchJSON(`studio/metrics.json?runs=${encodeURIComponent(asked)}`);
-  for (const delta of deltas) add(delta);
+  for (const delta of deltas) if (store.selected.has(delta.id)) add(delta); // it may have been deselected meanwhile
 }
 
 function add(delta) {
