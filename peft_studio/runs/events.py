@@ -27,7 +27,8 @@ Kind = Literal[
 - ``step``: ``step`` (from 1), ``loss`` (null when not finite), ``lr``, ``grad_norm``, ``tokens`` (seen so far, without
   padding), ``elapsed`` (seconds of training so far)
 - ``eval``: ``step``, ``tokens``, ``elapsed``, ``metrics`` (names such as ``eval/loss``, ``test/bleu``,
-  ``base/eval/loss``, ``base/test/bleu``)
+  ``base/eval/loss``, ``base/test/bleu``), and ``rows``, a fingerprint of what they were measured on: figures with
+  different ones do not compare
 - ``saved``: ``path`` (relative to the run), ``bytes``, ``step`` whose weights they are
 - ``finished`` / ``stopped`` / ``paused``: ``step``, ``summary`` (``seconds``, ``steps_per_second``,
   ``tokens_per_second``, ``peak_memory_bytes``)

@@ -10,6 +10,7 @@ from typing import Any
 from peft_studio.runs.event_log import Event, Piece, number, parse_events, whole
 
 ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
+MARK = 64  # characters of a fingerprint; a damaged file may hold millions
 RECENT_STEPS = 64  # steps that the current speed is taken from
 
 
@@ -20,6 +21,7 @@ class RunProgress:
         facts: The latest value of single things: ``loss``, ``started`` (seconds since the epoch), ``max_steps``,
             ``trainable_params``, ``total_params``, ``stage``, ``bytes``, ``peak_memory_bytes``; as the log has them.
         metrics: The latest value of every metric.
+        measured_on: A fingerprint of the rows that the metrics of ``eval`` and of ``test`` were measured on.
         evals: Step and validation loss of every evaluation, in order.
         latest: The latest event of each kind that is no step, evaluation or stage; of these, the last one comes last.
         summary: What the worker summed up at the end; empty again when another one goes on.
@@ -35,6 +37,7 @@ class RunProgress:
         """Forgets everything: the log begins again."""
         self.facts: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
+        self.measured_on: dict[str, str] = {}
         self.evals: list[tuple[int, float]] = []
         self.latest: dict[str, Event] = {}
         self.summary: dict[str, Any] = {}
@@ -79,7 +82,7 @@ class RunProgress:
             case "stage":
                 self.facts["stage"] = event.get("name")
             case "eval" if isinstance(event.get("metrics"), dict):
-                self._take_metrics(whole(event.get("step")), event["metrics"])
+                self._take_metrics(whole(event.get("step")), event["metrics"], event.get("rows"))
             case "saved":
                 self.facts["bytes"] = event.get("bytes")
             case "finished" | "stopped" | "paused" if isinstance(event.get("summary"), dict):
@@ -88,9 +91,12 @@ class RunProgress:
             self.latest.pop(event["kind"], None)
             self.latest[event["kind"]] = event
 
-    def _take_metrics(self, step: int | None, metrics: dict[str, Any]) -> None:
+    def _take_metrics(self, step: int | None, metrics: dict[str, Any], rows: object) -> None:
         values = {name: found for name, value in metrics.items() if (found := number(value)) is not None}
         self.metrics |= values
+        if isinstance(rows, str):
+            parts = {name.partition("/")[0] for name in values}
+            self.measured_on |= dict.fromkeys(parts - {"base"}, rows[:MARK])
         if step is not None and "eval/loss" in values:
             self.evals.append((step, values["eval/loss"]))
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from peft_studio.errors import ConfigError
@@ -33,6 +33,7 @@ class RunInfo:
         loss: Training loss of the last step, raw.
         eval_loss: Latest validation loss.
         metrics: Every metric's latest value, by names such as ``test/bleu``.
+        measured_on: A fingerprint of the rows behind the metrics of ``eval`` and of ``test``.
         trainable_share: Trainable over total parameters, 0 to 1.
         steps_per_second: Recent speed while running, the run's average afterwards.
         eta_seconds: Estimated time left, evaluations included.
@@ -81,6 +82,7 @@ class RunInfo:
     held: bool = False
     priority: str = ""
     predicted_memory_bytes: int | None = None
+    measured_on: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
@@ -207,6 +209,7 @@ class RunReader:
             loss=number(facts.get("loss")),
             eval_loss=progress.metrics.get("eval/loss"),
             metrics=dict(progress.metrics),
+            measured_on=dict(progress.measured_on),
             trainable_params=trainable,
             total_params=total,
             trainable_share=trainable / total if trainable is not None and total else None,

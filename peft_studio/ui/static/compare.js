@@ -1,7 +1,7 @@
 // The comparison: a sortable table of runs, and a scatter of what they reach against what they cost.
 
 import { colourOf } from "./colours.js";
-import { COSTS, metricsOf, sorted, titleOfMetric, valueOf } from "./comparison.js";
+import { COSTS, measuredElsewhere, metricsOf, sorted, titleOfMetric, valueOf } from "./comparison.js";
 import { cardHead, dot, el, linkButton, scrollBox, spacer, token, whenShown } from "./dom.js";
 import { on } from "./events.js";
 import { decimal, integer } from "./format.js";
@@ -16,7 +16,10 @@ const NAMED_POINTS = 60; // of a scatter; more names would cover each other
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
 const view = { sort: "created", down: true, only: false, x: "trainable_params", y: "", log: true };
 
-function cellOf(run, key) {
+const OTHER_ROWS = "Measured on other rows than most runs of this task, so it does not compare with theirs: "
+  + "another file, model or max_length.";
+
+function cellOf(run, key, elsewhere) {
   if (key === "title") {
     return el("th", { scope: "row" }, dot(colourOf(run.id)), titleOf(run), el("small", {}, run.id));
   }
@@ -24,8 +27,10 @@ function cellOf(run, key) {
   if (COSTS[key]) return el("td", {}, COSTS[key].format(run[key]));
   const digits = key.startsWith("test") ? 1 : 3;
   const base = run.metrics?.[`base/${key}`];
+  const other = run.metrics?.[key] != null && elsewhere[key.split("/")[0]]?.has(run.id);
   return el("td", {},
     decimal(run.metrics?.[key], digits),
+    other && el("small", { class: "ps-otherrows", title: OTHER_ROWS }, "other rows"),
     base != null && el("small", {}, `base ${decimal(base, digits)}`));
 }
 
@@ -47,7 +52,9 @@ function drawTable(table, runs, metrics, draw) {
   ];
   const focus = table.contains(document.activeElement) && document.activeElement.textContent;
   const heads = columns.map(([key, title]) => sortHead(key, title, draw));
-  const rows = runs.map((run) => el("tr", { "data-run": run.id }, ...columns.map(([key]) => cellOf(run, key))));
+  const elsewhere = { eval: measuredElsewhere(runs, "eval"), test: measuredElsewhere(runs, "test") };
+  const cells = (run) => columns.map(([key]) => cellOf(run, key, elsewhere));
+  const rows = runs.map((run) => el("tr", { "data-run": run.id }, ...cells(run)));
   table.replaceChildren(el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
   if (focus) [...table.querySelectorAll("th button")].find((node) => node.textContent === focus)?.focus();
 }
