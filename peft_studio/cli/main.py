@@ -179,6 +179,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     model = options.model or (adapters[0][1] if adapters else DEFAULT_MODEL)
     import torch
 
+    from peft_studio.training.formats.chats import asked
     from peft_studio.training.inference.classify import label_columns
     from peft_studio.training.inference.generate import stream_columns
     from peft_studio.training.inference.model_pool import ModelPool, columns_of, common_variant
@@ -187,13 +188,15 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     be_quiet()
     torch.set_num_threads(settings.threads)
     pool = ModelPool()
-    variant = common_variant([resolve(store.config(run)) for run in options.run])
+    resolved = [resolve(store.config(run)) for run in options.run]
+    variant = common_variant(resolved)
     models, tokenizer = columns_of(pool, model, adapters, variant), pool.base(model, variant)[1]
     if variant.labels:
         columns = label_columns(models, tokenizer, options.prompt, variant.labels)
     else:
         groups = pool.groups(models, model, variant)
-        *_, columns = stream_columns(models, tokenizer, options.prompt, sampling, groups=groups)
+        prompt = asked(options.prompt, any(run.task.chats for run in resolved))
+        *_, columns = stream_columns(models, tokenizer, prompt, sampling, groups=groups)
     if options.json:
         print_json({"columns": columns})
     else:
