@@ -15,6 +15,7 @@ from peft_studio.cli.printing import Command, open_manager, print_json, print_ta
 from peft_studio.errors import ConfigError, StorageError, StudioError
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
+from peft_studio.tasks import CUSTOM, task_of
 from peft_studio.tasks.kept_rows import keeping
 
 EXIT_FAILED = 1  # a run ended badly
@@ -124,6 +125,9 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.config.presets import parse_preset
 
     config, manager = parse_preset(options.preset, options.set), open_manager(settings)
+    if config.task.id == CUSTOM:
+        for note in task_of(config.task).notes:
+            print(f"note: {note}", file=sys.stderr)
     paths, hand = take_up(manager, config, options.name, options.priority)
     print(f"run {paths.id} in {paths.root}", file=sys.stderr)
     info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
@@ -160,6 +164,8 @@ def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
     for key, value in found["memory"].items():
         rows.append((f"memory: {key} (MB)", f"{value / 1e6:.1f}", f"{full['memory'][key] / 1e6:.1f}"))
     print_table(rows)
+    if found["guess"]:
+        print(f"columns: {found['guess']}")
     for warning in found["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     return 0

@@ -27,7 +27,7 @@ from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.evaluate import BaseFigures, Loss, TestResult
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
-from peft_studio.training.formats.rows import EncodedRows, without_marks
+from peft_studio.training.formats.rows import EncodedRows, dropped_notes, without_marks
 from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
@@ -186,6 +186,8 @@ class _Session:
             max_steps=self.resumable.plan.steps,
         )
         self.resumable.announce()
+        for note in (*self.task.notes, *dropped_notes(train.encoded, validation, self.max_length)):
+            self.emit("note", message=note)
 
     def train(self) -> StepCallback:
         """Runs the optimizer steps; validation losses come on the way."""

@@ -67,8 +67,8 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
 
     Returns:
         ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
-        ``memory`` (bytes; see ``memory.memory_by_purpose``), ``tokens_per_row``, ``map``, ``warnings``, and under
-        ``full`` the same figures for full fine-tuning.
+        ``memory`` (bytes; see ``memory.memory_by_purpose``), ``tokens_per_row``, ``map``, ``guess`` (why columns
+        were guessed as they were), ``warnings``, and under ``full`` the same figures for full fine-tuning.
 
     Raises:
         ModelError: The model cannot be read.
@@ -86,6 +86,7 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
         **figures,
         "full": full,
         "map": facts.map,
+        "guess": task.guess,
         "warnings": [*find_warnings(config, figures, lengths.prompt + lengths.answer), *dropped, *task.notes],
     }
 
