@@ -110,6 +110,8 @@ def question_of(prompt: str) -> Row:
     """
     said = prompt.strip()
     turns: list[Turn] = parse_turns(said) if _SPOKEN.match(said) or looks_like_chat(said) else [("user", said)]
+    if turns and turns[-1][0] == "assistant":
+        raise BadChatError("a chat that ends with the assistant's turn; write what the user says next")
     whole = checked([*turns, ("assistant", "…")])
     return Row(plain_text(turns), "", chat=Chat(whole))
 

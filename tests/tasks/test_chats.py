@@ -120,5 +120,5 @@ def test_a_prompt_is_a_turn_or_a_whole_conversation() -> None:
     row = question_of(talk)
     assert row.chat is not None and row.chat.turns[:-1] == (*TURNS, ("user", "one more"))
     assert question_of('[{"role": "user", "content": "hi"}]').prompt == "User:\nhi\nAssistant:\n"
-    with pytest.raises(BadChatError, match="two assistant turns"):
+    with pytest.raises(BadChatError, match="ends with the assistant's turn; write"):
         question_of("User: hi\n\nAssistant: hello")
