@@ -41,6 +41,7 @@ from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.estimates.preview import encode_ahead, preview
+from peft_studio.training.formats.chats import asked
 from peft_studio.training.inference.classify import label_columns
 from peft_studio.training.inference.generate import Column, stream_columns
 from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, ModelPool, columns_of, common_variant
@@ -151,14 +152,15 @@ class Engine:
 
     def _generate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         sampling = parse_sampling(request.get("sampling") or {})
-        columns, tokenizer, variant, model = self._columns(request)
+        columns, tokenizer, variant, model, chats = self._columns(request)
         prompt = str(request.get("prompt") or "")
         if variant.labels:
             yield {"columns": label_columns(columns, tokenizer, prompt, variant.labels)}
             return
         groups = self._pool.groups(columns, model, variant)
-        for states in stream_columns(columns, tokenizer, prompt, sampling, self._urgent.give_way, groups):
-            yield {"columns": states}
+        question = asked(prompt, chats)
+        for states in stream_columns(columns, tokenizer, question, sampling, self._urgent.give_way, groups):
+            yield {"columns": states, "chat": chats}
 
     def _merge(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         run = str(request.get("run"))
@@ -166,7 +168,9 @@ class Engine:
         with self._merging:  # a merge holds two copies of a model
             yield {"max_difference": merge_adapter(resolved, adapter, Path(str(request.get("folder"))))}
 
-    def _columns(self, request: Mapping[str, Any]) -> "tuple[list[Column], PreTrainedTokenizerBase, BaseVariant, str]":
+    def _columns(
+        self, request: Mapping[str, Any]
+    ) -> "tuple[list[Column], PreTrainedTokenizerBase, BaseVariant, str, bool]":
         runs = [str(run) for run in request.get("runs") or []]
         resolved = {run: resolve(self._store.config(run)) for run in runs}
         bases = {run: each.config.model.id for run, each in resolved.items()}
@@ -174,7 +178,8 @@ class Engine:
         model = str(request.get("model") or next(iter(bases.values()), DEFAULT_MODEL))
         adapters = [(run, bases[run], self._store.paths(run).adapter) for run in runs]
         columns = columns_of(self._pool, model, adapters, variant)
-        return columns, self._pool.base(model, variant)[1], variant, model
+        chats = any(each.task.chats for each in resolved.values())
+        return columns, self._pool.base(model, variant)[1], variant, model, chats
 
 
 def serve(engine: Engine, listener: socket.socket, wanted: Callable[[], bool]) -> None:

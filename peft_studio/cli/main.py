@@ -16,6 +16,7 @@ from peft_studio.cli.printing import Command, open_manager, print_json, print_no
 from peft_studio.errors import ConfigError, StorageError, StudioError, shown, unforeseen
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
+from peft_studio.tasks import CUSTOM, task_of
 from peft_studio.tasks.kept_rows import keeping
 
 if TYPE_CHECKING:
@@ -141,6 +142,9 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     config, manager = parse_preset(options.preset, options.set), open_manager(settings)
     for warning in advice(resolve(config)):
         print(f"warning: {warning}", file=sys.stderr)
+    if config.task.id == CUSTOM:
+        for note in task_of(config.task).notes:
+            print(f"note: {note}", file=sys.stderr)
     paths, hand = take_up(manager, config, options.name, options.priority)
     return follow_to_end(manager, paths, hand, config.training.max_steps, options.json)
 
@@ -166,6 +170,8 @@ def _estimate(options: argparse.Namespace, _settings: Settings) -> int:
     for key, value in found["memory"].items():
         rows.append((f"memory: {key} (MB)", f"{value / 1e6:.1f}", f"{full['memory'][key] / 1e6:.1f}"))
     print_table([*rows, ("precision", found["precision"]["value"], found["precision"]["why"])])
+    if found["guess"]:
+        print(f"columns: {found['guess']}")
     for warning in found["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
@@ -185,6 +191,7 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     model = options.model or (adapters[0][1] if adapters else DEFAULT_MODEL)
     import torch
 
+    from peft_studio.training.formats.chats import asked
     from peft_studio.training.inference.classify import label_columns
     from peft_studio.training.inference.generate import stream_columns
     from peft_studio.training.inference.model_pool import ModelPool, columns_of, common_variant
@@ -193,13 +200,15 @@ def _generate(options: argparse.Namespace, settings: Settings) -> int:
     be_quiet()
     torch.set_num_threads(settings.threads)
     pool = ModelPool()
-    variant = common_variant([resolve(store.config(run)) for run in options.run])
+    resolved = [resolve(store.config(run)) for run in options.run]
+    variant = common_variant(resolved)
     models, tokenizer = columns_of(pool, model, adapters, variant), pool.base(model, variant)[1]
     if variant.labels:
         columns = label_columns(models, tokenizer, options.prompt, variant.labels)
     else:
         groups = pool.groups(models, model, variant)
-        *_, columns = stream_columns(models, tokenizer, options.prompt, sampling, groups=groups)
+        prompt = asked(options.prompt, any(run.task.chats for run in resolved))
+        *_, columns = stream_columns(models, tokenizer, prompt, sampling, groups=groups)
     if options.json:
         print_json({"columns": columns})
     else:

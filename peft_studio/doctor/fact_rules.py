@@ -27,6 +27,7 @@ def fact_findings(evidence: Evidence) -> list[Finding]:
         damaged,
         nothing_trains,
         rows_dropped,
+        validation_dropped,
         rows_cut,
         tiny_data,
         out_of_memory,
@@ -81,6 +82,24 @@ def rows_dropped(evidence: Evidence) -> Finding | None:
         "No row can be learnt from" if everything else f"{percent(share)} of the training rows are left out",
         f"In {int(dropped):,} of {int(rows + dropped):,} training rows the answer alone is longer than "
         f"{int(evidence.fact('max_length') or 0):,} tokens. Nothing of it would count for the loss.",
+        fix, settings,
+    )  # fmt: skip
+
+
+def validation_dropped(evidence: Evidence) -> Finding | None:
+    """The validation loss is measured on fewer rows than there are, so it compares with few other runs."""
+    data = evidence.started.get("data")
+    found = data.get("validation") if isinstance(data, dict) else None
+    rows, dropped = (number(found.get(name)) if isinstance(found, dict) else None for name in ("rows", "dropped"))
+    if rows is None or not dropped or dropped < FEW * (rows + dropped):
+        return None
+    fix, settings = _longer(evidence)
+    return Finding(
+        "validation_dropped", "warning" if dropped >= MANY * (rows + dropped) else "note", None,
+        f"{percent(dropped / (rows + dropped))} of the validation rows are left out",
+        f"{int(dropped):,} of {int(rows + dropped):,} validation rows do not fit "
+        f"{int(evidence.fact('max_length') or 0):,} tokens, and these "
+        "are the longest. The validation loss compares only with runs on the same rows.",
         fix, settings,
     )  # fmt: skip
 

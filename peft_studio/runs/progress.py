@@ -10,6 +10,7 @@ from typing import Any
 from peft_studio.runs.event_log import Event, Piece, number, parse_events, whole
 
 ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
+MARK = 64  # characters of a fingerprint; a damaged file may hold millions
 MAX_NOTES = 20
 RECENT_STEPS = 64  # steps that the current speed is taken from
 BACKWARD = 2.0  # what a token costs in training over what it costs in an evaluation, until one was measured
@@ -23,6 +24,7 @@ class RunProgress:
         facts: The latest value of single things: ``loss``, ``started`` (seconds since the epoch), ``max_steps``,
             ``trainable_params``, ``total_params``, ``stage``, ``bytes``, ``peak_memory_bytes``; as the log has them.
         metrics: The latest value of every metric.
+        measured_on: A fingerprint of the rows that the metrics of ``eval`` and of ``test`` were measured on.
         evals: Step and validation loss of every evaluation, in order.
         notes: What it had to say that did not end it, at most ``MAX_NOTES``.
         tokenizers: What texts were scored with, by metrics such as ``bleu``.
@@ -40,6 +42,7 @@ class RunProgress:
         """Forgets everything: the log begins again."""
         self.facts: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
+        self.measured_on: dict[str, str] = {}
         self.evals: list[tuple[int, float]] = []
         self.tokenizers: dict[str, str] = {}
         self.notes: list[str] = []
@@ -82,7 +85,7 @@ class RunProgress:
             case "stage":
                 self.facts["stage"] = event.get("name")
             case "eval" if isinstance(event.get("metrics"), dict):
-                self._take_metrics(whole(event.get("step")), event["metrics"])
+                self._take_metrics(whole(event.get("step")), event["metrics"], event.get("rows"))
                 self._take_duration(event, (time_ or 0.0) - before)
             case "note" if len(self.notes) < MAX_NOTES:
                 self.notes.append(str(event.get("message", "")))
@@ -105,10 +108,13 @@ class RunProgress:
         elif kind == "stage" and self._first_stage < self._last_work:
             self._first_stage = time_
 
-    def _take_metrics(self, step: int | None, metrics: object) -> None:
+    def _take_metrics(self, step: int | None, metrics: object, rows: object = None) -> None:
         items = metrics.items() if isinstance(metrics, dict) else ()
         values = {name: found for name, value in items if (found := number(value)) is not None}
         self.metrics |= values
+        if isinstance(rows, str):
+            parts = {name.partition("/")[0] for name in values}
+            self.measured_on |= dict.fromkeys(parts - {"base"}, rows[:MARK])
         if step is not None and "eval/loss" in values:
             self.evals.append((step, values["eval/loss"]))
 

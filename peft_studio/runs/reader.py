@@ -33,6 +33,7 @@ class RunInfo:
         loss: Training loss of the last step, raw.
         eval_loss: Latest validation loss; that of the saved weights, where early stopping has kept earlier ones.
         metrics: Every metric's value, by names such as ``test/bleu``: the latest, or that of the saved weights.
+        measured_on: A fingerprint of the rows behind the metrics of ``eval`` and of ``test``.
         trainable_share: Trainable over total parameters, 0 to 1.
         steps_per_second: Recent speed while running, the run's average afterwards.
         eta_seconds: Estimated time left, evaluations included.
@@ -88,6 +89,7 @@ class RunInfo:
     best_step: int | None = None
     saved_step: int | None = None
     tokenizers: dict[str, str] = field(default_factory=dict)
+    measured_on: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
@@ -219,6 +221,7 @@ class RunReader:
             best_step=best_step,
             saved_step=whole(progress.latest.get("saved", {}).get("step")),
             tokenizers=dict(progress.tokenizers),
+            measured_on=dict(progress.measured_on),
             trainable_params=trainable,
             total_params=total,
             trainable_share=trainable / total if trainable is not None and total else None,

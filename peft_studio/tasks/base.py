@@ -70,6 +70,7 @@ class Task:
         realised: ``(slots, text) -> attribute -> stated?`` for tasks whose rows have slots.
         chats: Whether the rows are conversations.
         notes: What people should know of the files that it was made from, as sentences.
+        guess: Why columns were guessed as they were; empty where nothing was guessed.
     """
 
     name: str
@@ -85,3 +86,4 @@ class Task:
     realised: Callable[[Mapping[str, str], str], dict[str, bool]] | None = None
     chats: bool = False
     notes: tuple[str, ...] = ()
+    guess: str = ""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from peft_studio.tasks.base import Role, Row
+from peft_studio.tasks.base import Chat, Role, Row
 
 Turn = tuple[Role, str]
 PLAIN = (
@@ -30,7 +30,7 @@ ROLES: dict[str, Role] = {
 """Who speaks, by the names that data sets use."""
 _ROLE_KEYS = ("role", "from", "speaker", "user_type")
 _TEXT_KEYS = ("content", "value", "text", "message")
-_SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant|User|System): ?")
+_SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant|User|System|Tool): ?")
 """How a transcript says who speaks, as in Anthropic's data on being helpful and harmless."""
 
 
@@ -97,6 +97,28 @@ def history_turns(cell: str | Sequence[str]) -> list[Turn]:
             raise BadChatError(f"{_short(text)}, where pairs of texts are expected")
         return [turn for asked, said in value for turn in (("user", asked), ("assistant", said))]
     return parse_turns(text)
+
+
+def question_of(prompt: str) -> Row:
+    """What a prompt asks of a model that leads conversations: a user's turn, or a whole conversation so far.
+
+    Args:
+        prompt: A text, a transcript with lines that begin with ``User:`` and ``Assistant:``, or JSON as files hold it.
+
+    Raises:
+        BadChatError: It is a conversation that cannot be gone on with.
+    """
+    said = prompt.strip()
+    turns: list[Turn] = parse_turns(said) if _SPOKEN.match(said) or looks_like_chat(said) else [("user", said)]
+    if turns and turns[-1][0] == "assistant":
+        raise BadChatError("a chat that ends with the assistant's turn; write what the user says next")
+    whole = checked([*turns, ("assistant", "…")])
+    return Row(plain_text(turns), "", chat=Chat(whole))
+
+
+def as_transcript(turns: Sequence[Turn]) -> str:
+    """A conversation as people read it and go on writing it; ``parse_turns`` reads it."""
+    return "\n\n".join(f"{role.capitalize()}: {said.strip()}" for role, said in turns)
 
 
 def _text(cell: str | Sequence[str]) -> str:

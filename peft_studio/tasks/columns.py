@@ -111,6 +111,14 @@ def _of_pair(name: str) -> bool:
     return is_rejected(name) or "chosen" in name or "preferred" in name or name.endswith(("_j", "_k"))
 
 
+def pair_notes(columns: Sequence[str], chosen: str) -> list[str]:
+    """What a person should know of having chosen a column as the answer, where a table holds pairs of answers."""
+    pair = _preference({key: plain(key) for key in columns})
+    if chosen and (is_rejected(plain(chosen)) or (pair and chosen == pair[1])):
+        return [f"The target {chosen!r} seems to hold the answers that people did not prefer."]
+    return [_left_out(pair)] if pair and chosen == pair[0] else []
+
+
 def _left_out(pair: tuple[str, str]) -> str:
     return f"Of each pair, the answer in {pair[0]!r} is trained on; {pair[1]!r} is left out."
 

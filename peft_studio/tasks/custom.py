@@ -107,6 +107,7 @@ def make_task(data: CustomData) -> Task:
         labels=custom.labels,
         chats=data.chats,
         notes=custom.notes,
+        guess=custom.reason,
     )
 
 

@@ -17,6 +17,7 @@ from peft_studio.models.hub import hub_answers
 from peft_studio.tasks.base import SPLITS, Split
 from peft_studio.tasks.custom import CustomData, load_rows, table_facts
 from peft_studio.tasks.hub_catalogue import HubData, find_data
+from peft_studio.tasks.reading.column_names import HISTORIES, plain
 from peft_studio.tasks.reading.templates import placeholders
 from peft_studio.tasks.tables import MAX_BYTES
 
@@ -157,7 +158,7 @@ def _write(folder: Path, split: Split, records: Iterable[Mapping[str, Any]]) -> 
     size = count = 0
     with (folder / f"{split}.part").open("w", encoding="utf-8", newline="\n") as stream:
         for record in records:
-            line = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
+            line = json.dumps(record, ensure_ascii=False, default=str).encode("utf-8", "replace").decode() + "\n"
             size += len(line.encode())
             if size > MAX_BYTES:
                 break
@@ -198,7 +199,12 @@ def _rows(rows: Any, data: HubData, columns: list[str], split: Split) -> Iterato
     if len(rows) > MOST_ROWS[split]:
         rows = rows.shuffle(seed=0).select(range(MOST_ROWS[split]))
     for row in rows.select_columns(columns):
-        record = {column: _value(row[column], names[column], column in data.tokens) for column in columns}
+        record = {
+            column: row[column]
+            if plain(column) in HISTORIES
+            else _value(row[column], names[column], column in data.tokens)
+            for column in columns
+        }
         if not any(names[column] and record[column] == "" for column in columns):
             yield {column: value for column, value in record.items() if value is not None}
 
@@ -207,6 +213,8 @@ def _value(value: Any, names: Sequence[str] | None, tokens: bool) -> Any:
     """A value as a table can hold it; None for one that it cannot hold, empty for a hidden label."""
     if names and isinstance(value, int):
         return names[value] if 0 <= value < len(names) else ""
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        return value  # turns of a chat, or something else that a table keeps as JSON
     if isinstance(value, list | tuple):
         texts = [" | ".join(map(str, part)) if isinstance(part, list) else part for part in value]
         if tokens:

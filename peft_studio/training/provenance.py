@@ -3,13 +3,15 @@
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from torch import nn
 
 from peft_studio import __version__
+from peft_studio.config.run_config import RunConfig
 from peft_studio.machine.memory import peak_resident
 from peft_studio.machine.precision import processor_bf16, processor_name
 from peft_studio.tasks.base import Row
@@ -30,8 +32,33 @@ def fingerprint_of(value: object) -> str:
 
 
 def fingerprint_rows(rows: Iterable[Row]) -> str:
-    """Identifies data: changes when any prompt, target, reference or slot changes."""
-    return fingerprint_of([[row.prompt, row.target, list(row.references), dict(row.slots)] for row in rows])
+    """Identifies data: changes when any prompt, target, reference, slot or turn of a chat changes."""
+    return fingerprint_of([_plain(row) for row in rows])
+
+
+ELSEWHERE: dict[str, Any] = {
+    "resources": True,
+    "task": {
+        "train_file", "validation_file", "test_file", "chat_column", "history_column", "system_column", "loss_on",
+    },
+}  # fmt: skip
+"""Parts of a config that a checkpoint does not depend on: where a run is placed, where its rows lay, and how they
+became chats, which the rows tell themselves."""
+
+
+def fingerprint_settings(config: RunConfig) -> str:
+    """Identifies what a checkpoint depends on of a config."""
+    return fingerprint_of(config.model_dump(mode="json", exclude=ELSEWHERE))
+
+
+def _plain(row: Row) -> list[object]:
+    chat = [list(row.chat.turns), row.chat.all_turns] if row.chat else None
+    return [row.prompt, row.target, list(row.references), dict(row.slots), *([chat] if chat else [])]
+
+
+def fingerprint_targets(targets: Iterable[Sequence[int]]) -> str:
+    """Identifies what a loss was measured on: the tokens of each row that count, in order."""
+    return fingerprint_of(list(targets))
 
 
 def fingerprint_model(model: nn.Module) -> str:

@@ -29,7 +29,7 @@ from peft_studio.training.evaluate import BaseFigures, Loss, TestResult
 from peft_studio.training.formats.ends import end_ids
 from peft_studio.training.formats.formats import evaluation_batches, format_for
 from peft_studio.training.formats.greedy import room_for
-from peft_studio.training.formats.rows import EncodedRows, without_marks
+from peft_studio.training.formats.rows import EncodedRows, dropped_notes, without_marks
 from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import layout_of, load_base
@@ -95,10 +95,6 @@ class _EncodedSplit:
     encoded: EncodedRows
 
 
-# Parts of a config that a checkpoint does not depend on: where a run is placed, and where its rows lay.
-ELSEWHERE: dict[str, Any] = {"resources": True, "task": {"train_file", "validation_file", "test_file"}}
-
-
 class _Session:
     """The state of a run between its stages."""
 
@@ -116,7 +112,7 @@ class _Session:
         self.base_fingerprint = provenance.fingerprint_model(base)
         self.form = format_for(layout_of(base), self.tokenizer, self.task.labels)
         rows = self.task.load("train")
-        settings = provenance.fingerprint_of(config.model_dump(mode="json", exclude=ELSEWHERE))
+        settings = provenance.fingerprint_settings(config)
         self.identity = RunIdentity(settings, self.base_fingerprint, provenance.fingerprint_rows(rows))
         steps = config.training.steps_for(len(rows))
         self.model = self.resumable.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)
@@ -160,15 +156,21 @@ class _Session:
         """Tokens among which the model chooses; 0 of a classifier."""
         return 0 if self.form.classifies else int(self.model.config.vocab_size)
 
+    @cached_property
+    def measured_on(self) -> str:
+        """A fingerprint of what the validation loss is measured on."""
+        examples = self.validation_rows.encoded.examples
+        return provenance.fingerprint_targets([label for label in each.labels if label >= 0] for each in examples)
+
     def _split(self, rows: Sequence[Row]) -> _EncodedSplit:
         return _EncodedSplit(rows, encode_once(self.form, rows, self.max_length, self._cache))
 
     def announce(self, threads: int) -> None:
         """Emits ``started`` with everything that identifies the run's figures."""
         trainable, total = count_parameters(self.model)
-        train, validation = self.training_rows, self.validation_rows
+        train, validation = self.training_rows, self.validation_rows.encoded
         tests = min(len(self.task.load("test")), self.config.training.eval_rows)
-        known = bool(self._base_figures(validation.rows, max_length=self.max_length).load())
+        known = bool(self._base_figures(self.validation_rows.rows, max_length=self.max_length).load())
         self.emit(
             "started",
             versions=provenance.versions(),
@@ -191,15 +193,22 @@ class _Session:
                 "dropped": train.encoded.dropped,
                 "max_length": self.max_length,
                 "labels": list(self.task.labels),
+                "validation": {
+                    "rows": len(validation.examples),
+                    "cut": validation.cut,
+                    "dropped": validation.dropped,
+                },
             },
             trainable_params=trainable,
             total_params=total,
             max_steps=self.resumable.plan.steps,
-            work=evaluate.work_of(validation.encoded.examples, tests, self.form.classifies, known),
+            work=evaluate.work_of(validation.examples, tests, self.form.classifies, known),
         )
         self.resumable.announce()
         if slow := bf16_of(self.config.resources.device).warning(self.resumable.precision):
             write_note(self.emit, slow)
+        for note in (*self.task.notes, *dropped_notes(train.encoded, validation, self.max_length)):
+            self.emit("note", message=note)
 
     def train(self) -> StepCallback:
         """Runs the optimizer steps; validation losses come on the way."""
@@ -235,12 +244,14 @@ class _Session:
         """
         with preserved_rng_state():
             if not self.resumable.base_reported and self.base_loss is not None:
-                self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=self.base_loss.metrics("base/eval"))
+                base = self.base_loss.metrics("base/eval")
+                self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=base, rows=self.measured_on)
                 self.resumable.base_reported = True
             found = self._loss(self.model)
         if found is None:
             return None
-        self.emit("eval", step=step, tokens=tokens, elapsed=round(elapsed, 4), metrics=found.metrics("eval"))
+        metrics, seconds = found.metrics("eval"), round(elapsed, 4)
+        self.emit("eval", step=step, tokens=tokens, elapsed=seconds, metrics=metrics, rows=self.measured_on)
         return self.resumable.early_stopping.update(self.model, step, found.loss)
 
     @cached_property
@@ -291,12 +302,12 @@ class _Session:
         found = self._answers(self.model, rows, limit)
         if found is None:
             return False
-        self._emit_test("test", found)
+        self._emit_test("test", found, rows)
         base = self._base_answers(rows, limit)
         evaluate.write_predictions(self.paths.predictions, rows, found.answers, base.answers if base else None)
         if base is None:
             return False
-        self._emit_test("base/test", base)
+        self._emit_test("base/test", base, rows)
         if not self.form.classifies:
             self.emit("answered", **evaluate.lengths_of_answers(self.tokenizer, rows, limit, found, base))
         return True
@@ -304,11 +315,14 @@ class _Session:
     def _answers(self, model: Model, rows: Sequence[Row], limit: int) -> TestResult | None:
         return evaluate.measure_answers(model, self.form, self.task, rows, limit, self.should_stop)
 
-    def _emit_test(self, prefix: str, result: TestResult) -> None:
+    def _emit_test(self, prefix: str, result: TestResult, rows: Sequence[Row]) -> None:
         metrics = {f"{prefix}/{name}": value for name, value in result.metrics.items()}
         step, tokens, elapsed = self._trained if prefix == "test" else (0, 0, 0.0)
         used = {name: value for name, value in self._tokenizers.items() if name in result.metrics}
-        self.emit("eval", step=step, tokens=tokens, elapsed=elapsed, metrics=metrics, tokenizers=used)
+        self.emit(
+            "eval", step=step, tokens=tokens, elapsed=elapsed, metrics=metrics, tokenizers=used,
+            rows=provenance.fingerprint_rows(rows),
+        )  # fmt: skip
 
     def _base_answers(self, rows: Sequence[Row], limit: int) -> TestResult | None:
         if self.form.classifies:

@@ -12,17 +12,28 @@ from peft_studio.config.sections import TaskConfig
 from peft_studio.errors import DataError, StudioError
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS
-from peft_studio.tasks.custom import load_rows, shared_notes, table_facts
+from peft_studio.tasks.custom import load_rows, table_facts
 from peft_studio.ui.context import QUIET
 from peft_studio.ui.shell import island
 from peft_studio.ui.uploads import keep_upload
 
-TYPES = [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"]
+TYPES = [".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"]
 FILES = ("train_file", "validation_file", "test_file")
 COLUMNS = ("input_column", "target_column", "references_column")
+CHAT_COLUMNS = ("chat_column", "history_column", "system_column")
+OPTIONAL = {
+    "references_column": "More accepted answers",
+    "chat_column": "Whole chats",
+    "history_column": "Earlier turns",
+    "system_column": "System prompt",
+}
+"""Columns that may be missing, with what the form calls them."""
+LOSS_ON = [("The assistant's turns", "assistant"), ("All turns", "all")]
 KINDS = [("Write a text", "generation"), ("Choose a label", "classification")]
 NONE = "(none)"
-HINT = "Drop a table with one row per example: CSV, TSV, JSON, JSON Lines or Parquet, up to 200 MB."
+HINT = (
+    "Drop a file of texts, labels or chats, one row per example: CSV, TSV, JSON, JSON Lines or Parquet, up to 200 MB."
+)
 _EXAMPLE_CHARACTERS = 600
 
 
@@ -38,7 +49,8 @@ def facts(task: dict[str, Any]) -> dict[str, Any]:
     return {
         "rows": {split: len(found.rows[split]) for split in SPLITS},
         "skipped": dict(found.skipped),
-        "notes": shared_notes(found.shared),
+        "reason": found.reason,
+        "notes": list(found.notes),
         "labels": list(found.labels),
         "prompt": found.first.prompt[:_EXAMPLE_CHARACTERS],
         "answer": found.first.target[:_EXAMPLE_CHARACTERS],
@@ -74,6 +86,17 @@ class DataPanel:
             with gr.Column(elem_classes="ps-params ps-columns-pick"):
                 for name in COLUMNS:
                     self.columns[name] = self._column(name)
+            with gr.Accordion("Chats", open=False, elem_classes="ps-more"):
+                gr.Markdown(
+                    "A column of whole chats takes the place of input and target; earlier turns or a system prompt "
+                    "make a chat of each row.",
+                    elem_classes="ps-hint",
+                )
+                for name in CHAT_COLUMNS:
+                    self.columns[name] = self._column(name)
+                self.loss_on = gr.Radio(
+                    LOSS_ON, value="assistant", label="Loss on", elem_classes="ps-choice", elem_id="data-loss_on"
+                )
             self.template = gr.Textbox(
                 label="Prompt template", lines=2, max_lines=8, elem_id="data-template",
                 placeholder="Empty: the input column alone",
@@ -91,14 +114,14 @@ class DataPanel:
         )  # fmt: skip
 
     def _column(self, name: str) -> Any:
-        optional = name == "references_column"
-        title = "More accepted answers" if optional else f"{name.removesuffix('_column').capitalize()} column"
+        optional = name in OPTIONAL
+        title = OPTIONAL.get(name) or f"{name.removesuffix('_column').capitalize()} column"
         choices, value = ([NONE], NONE) if optional else ([], None)
         return gr.Dropdown(choices, value=value, label=title, allow_custom_value=True, elem_id=f"data-{name}")
 
     def inputs(self) -> list[Any]:
         """Every control that makes up the config's ``task``."""
-        return [*self.paths.values(), self.kind, *self.columns.values(), self.template]
+        return [*self.paths.values(), self.kind, *self.columns.values(), self.loss_on, self.template]
 
     def outputs(self) -> list[Any]:
         """What ``show`` and ``look_at`` may change."""
@@ -110,7 +133,11 @@ class DataPanel:
         more = values[self.kind] == "generation"  # a label has no other accepted answers
         held |= {name: str(values[item] or "") for name, item in self.columns.items() if values[item] != NONE}
         held["references_column"] = held.get("references_column", "") if more else ""
+        if not more:
+            held |= dict.fromkeys(CHAT_COLUMNS, "")
         held |= {"kind": values[self.kind], "template": values[self.template] or ""}
+        if any(held.get(name) for name in CHAT_COLUMNS) and values[self.loss_on] != "assistant":
+            held["loss_on"] = values[self.loss_on]
         return {"id": CUSTOM, **{name: value for name, value in held.items() if value}}
 
     def show(self, task: TaskConfig) -> dict[Any, Any]:
@@ -124,8 +151,8 @@ class DataPanel:
         with contextlib.suppress(DataError):  # what is wrong is among the facts
             names = table_facts(Path(task.train_file)).columns
             shown = load_rows(custom_data(task)).data  # with guesses where nothing was given
-        updates |= self._filled(names, {name: getattr(shown, name) for name in COLUMNS})
-        updates |= {self.kind: shown.kind or "generation", self.template: shown.template}
+        updates |= self._filled(names, {name: getattr(shown, name) for name in (*COLUMNS, *CHAT_COLUMNS)})
+        updates |= {self.kind: shown.kind or "generation", self.template: shown.template, self.loss_on: task.loss_on}
         return updates | {self.facts: facts(task.model_dump())}
 
     def look_at(self, path: str, *chosen: str | None) -> dict[Any, Any]:
@@ -143,18 +170,23 @@ class DataPanel:
             found = table.guessed()
         except DataError:
             return {self.facts: facts(given)}
-        if chosen and set(chosen) <= set(table.columns):
+        source, target, chat = (*chosen, None, None, None)[:3]
+        kept = {chat} if chat and chat != NONE else {source, target}
+        if chosen and kept <= set(table.columns):
             return {self.facts: gr.skip()}
-        columns = {name: getattr(found, name) for name in COLUMNS}
+        columns = {name: getattr(found, name) for name in (*COLUMNS, *CHAT_COLUMNS)}
         updates = self._filled(table.columns, columns)
         updates |= {self.kind: found.kind, self.template: found.template}
         told = facts({**given, **columns, "kind": found.kind, "template": found.template})
+        if "notes" in told:
+            notes = dict.fromkeys([*found.notes, *told["notes"]])
+            told |= {"reason": found.reason, "notes": list(notes)}
         return updates | {self.facts: told}
 
     def _filled(self, names: tuple[str, ...], chosen: dict[str, str]) -> dict[Any, Any]:
         updates = {}
         for name, value in chosen.items():
-            empty = NONE if name == "references_column" else None
+            empty = NONE if name in OPTIONAL else None
             choices = [*([NONE] if empty else []), *names]
             updates[self.columns[name]] = gr.update(choices=choices, value=value or empty)
         return updates
@@ -175,12 +207,12 @@ class DataPanel:
         """Keeps files, guesses columns and shows what comes of it."""
         for name, drop in self.drops.items():
             drop.upload(partial(self.take, name), drop, self.outputs(), **QUIET)
-        path, columns = self.paths["train_file"], [self.columns[name] for name in COLUMNS[:2]]
+        path, columns = self.paths["train_file"], [self.columns[name] for name in (*COLUMNS[:2], "chat_column")]
         gr.on([path.submit, path.blur], self.look_at, [path, *columns], self.outputs(), **QUIET)
         references = self.columns["references_column"]
         self.kind.change(lambda kind: gr.update(visible=kind == "generation"), self.kind, references, **QUIET)
         # Never "always_last" here: Gradio runs two such listeners of one event in turns for ever.
-        chosen = [item.input for item in (self.kind, *self.columns.values())]
+        chosen = [item.input for item in (self.kind, self.loss_on, *self.columns.values())]
         events = [*chosen, *(item.change for item in (*self.paths.values(), self.template))]
         gr.on(
             events, lambda values: facts(self.task(values)), set(self.inputs()), self.facts,

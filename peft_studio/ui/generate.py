@@ -13,6 +13,7 @@ from peft_studio.errors import ConfigError, StudioError
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
+from peft_studio.tasks.chats import BadChatError, as_transcript, question_of
 from peft_studio.ui.context import QUIET, Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.shell import island
@@ -59,7 +60,21 @@ def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any
     with contextlib.closing(studio.manager.engine.generate(models[0], runs, prompt, sampling)) as answer:
         for message in answer:
             columns = message["columns"]
-            yield [{**column, "title": title} for column, title in zip(columns, titles, strict=True)]
+            yield [
+                {**column, "title": title, **_reply(message, prompt, column)}
+                for column, title in zip(columns, titles, strict=True)
+            ]
+
+
+def _reply(message: dict[str, Any], prompt: str, column: dict[str, Any]) -> dict[str, str]:
+    """The prompt that goes on with what a column answered, where the models were trained on conversations."""
+    if not message.get("chat") or not column["done"] or not column["text"].strip():
+        return {}
+    with contextlib.suppress(BadChatError):  # which the engine has told
+        turns = question_of(prompt).chat
+        if turns is not None:
+            return {"reply": as_transcript([*turns.turns[:-1], ("assistant", column["text"])]) + "\n\nUser: "}
+    return {}
 
 
 def build(studio: Studio) -> None:

@@ -163,6 +163,14 @@ def test_comparison(blank: Page) -> None:
     assert [order("test/bleu", True), order("title", False)] == ["cab", "cab"]
 
 
+def test_figures_on_other_rows_are_found(blank: Page) -> None:
+    marks = [("a", "x", "1"), ("b", "x", "1"), ("c", "x", "2"), ("d", "y", "3"), ("e", "y", None)]
+    runs = [{"id": name, "task": task, "measured_on": {"eval": mark} if mark else {}} for name, task, mark in marks]
+    script = "async (runs) => [...(await import('/comparison.js')).measuredElsewhere(runs, 'eval')]"
+    assert blank.evaluate(script, [*runs, {"id": "f", "task": "x"}]) == ["c"]
+    assert blank.evaluate(script, []) == []
+
+
 def test_skipped_rows_in_words(blank: Page) -> None:
     assert call(blank, "splits", "skippedText", {}) == ""
     assert (

@@ -191,6 +191,9 @@ def test_rows() -> None:
     assert only(diagnose(facts(dropped=100)), "rows_dropped").severity == "warning"
     assert only(diagnose(facts(rows=0, dropped=100)), "rows_dropped").severity == "problem"
     assert only(diagnose(facts(rows=20)), "tiny_data").severity == "note"
+    assert diagnose(facts(validation={"rows": 300, "dropped": 2})) == diagnose(facts(validation={"rows": None})) == ()
+    found = only(diagnose(facts(validation={"rows": 52, "cut": 0, "dropped": 148})), "validation_dropped")
+    assert found.severity == "warning" and "148 of 200 validation rows" in found.cause and "74 %" in found.title
 
 
 def test_nothing_trains() -> None:

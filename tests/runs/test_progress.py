@@ -152,3 +152,16 @@ def test_steps_that_come_again_do_not_set_a_run_back(monkeypatch: pytest.MonkeyP
     assert progress.step == 120
     assert progress.facts["started"] == 100.0
     assert progress.seconds() == pytest.approx(14 + 24 - 1, abs=7.1)  # not the hour between
+
+
+def test_what_figures_were_measured_on() -> None:
+    progress = RunProgress()
+    assert progress.measured_on == {}
+    events = [
+        {"kind": "eval", "step": 0, "metrics": {"base/eval/loss": 2.0}, "rows": "base"},
+        {"kind": "eval", "step": 1, "metrics": {"eval/loss": 1.0}, "rows": "a" * 999},
+        {"kind": "eval", "step": 1, "metrics": {"test/bleu": 1.0}, "rows": ["odd"]},
+        {"kind": "eval", "step": 1, "metrics": {"test/bleu": 1.0}, "rows": "b"},
+    ]
+    progress.read(piece([json.dumps({"v": 1, "t": 1.0, **event}, separators=(",", ":")).encode() for event in events]))
+    assert progress.measured_on == {"eval": "a" * 64, "test": "b"}

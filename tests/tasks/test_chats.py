@@ -8,12 +8,14 @@ import pytest
 from peft_studio.tasks.base import Chat, Row
 from peft_studio.tasks.chats import (
     BadChatError,
+    as_transcript,
     checked,
     exchanges,
     history_turns,
     looks_like_chat,
     parse_turns,
     plain_text,
+    question_of,
 )
 
 TURNS = [("system", "Be kind."), ("user", "hi"), ("assistant", "hello"), ("user", "bye"), ("assistant", "so long")]
@@ -110,3 +112,13 @@ def test_an_encoder_reads_what_came_before_each_answer() -> None:
     assert first == ("Be kind.\nUser:\nhi\nAssistant:\n", "hello")
     assert second == (row.prompt, "so long") and "hello" in row.prompt
     assert exchanges(Row("a", "b")) == [("a", "b")]
+
+
+def test_a_prompt_is_a_turn_or_a_whole_conversation() -> None:
+    assert question_of(" What is it? ").chat == Chat((("user", "What is it?"), ("assistant", "…")))
+    talk = as_transcript([*TURNS, ("user", "one more")])  # type: ignore[list-item]
+    row = question_of(talk)
+    assert row.chat is not None and row.chat.turns[:-1] == (*TURNS, ("user", "one more"))
+    assert question_of('[{"role": "user", "content": "hi"}]').prompt == "User:\nhi\nAssistant:\n"
+    with pytest.raises(BadChatError, match="ends with the assistant's turn; write"):
+        question_of("User: hi\n\nAssistant: hello")

@@ -258,3 +258,23 @@ def test_failures_are_told_in_words(hub: FakeHub, tmp_path: Path) -> None:
 def test_files_stay_below_the_home_folder(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "datasets" / hub_data._safe_name(HubData(name, name))
     assert folder.resolve().parent == (tmp_path / "datasets").resolve()
+
+
+def test_chats_of_the_hub_are_chats(hub: FakeHub, tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": f"q{at}"}, {"role": "assistant", "content": "a"}] for at in range(20)]
+    histories: list[list[list[str]]] = [[["q", "a"]] * (at % 2) for at in range(20)]
+    hub.sets["talks"] = DatasetDict({"train": Dataset.from_dict({"messages": turns, "id": list(map(str, range(20)))})})
+    hub.sets["steps"] = DatasetDict(
+        {
+            "train": Dataset.from_dict(
+                {"instruction": [f"i{at}" for at in range(20)], "output": ["o"] * 20, "history": histories}
+            )
+        }
+    )
+    for name, column in (("talks", "chat_column"), ("steps", "history_column")):
+        settings = task_settings(find_data(name), fetch(name, tmp_path))
+        assert settings[column] in ("messages", "history")
+        task = task_of(TaskConfig(**settings))
+        chats = [row.chat for row in task.load("train") if row.chat]
+        assert task.chats and len(chats) == len(task.load("train"))
+        assert {len(chat.turns) for chat in chats} == ({2} if name == "talks" else {2, 4})

@@ -89,6 +89,21 @@ def test_events_tell_the_whole_story(run: Callable[..., tuple[Log, RunPaths]]) -
     assert summary["seconds"] > 0 and summary["tokens_per_second"] > 0 and summary["peak_memory_bytes"] > 1e7
 
 
+def test_what_figures_were_measured_on_is_recorded(run: Callable[..., tuple[Log, RunPaths]]) -> None:
+    log, _ = run(max_length=100, eval_rows=40)
+    (started,) = log.of("started")
+    validation = started["data"]["validation"]
+    assert validation["rows"] + validation["dropped"] == 40 and validation["dropped"] > 0
+    assert any(
+        f"{validation['dropped']} of 40 validation rows do not fit" in event["message"] for event in log.of("note")
+    )
+    marks = {name: event["rows"] for event in log.of("eval") for name in event["metrics"]}
+    assert marks["eval/loss"] == marks["base/eval/loss"] != marks["test/bleu"] == marks["base/test/bleu"]
+    whole, _ = run(max_length=300, eval_rows=40)
+    others = {name: event["rows"] for event in whole.of("eval") for name in event["metrics"]}
+    assert others["eval/loss"] != marks["eval/loss"] and others["test/bleu"] == marks["test/bleu"]
+
+
 def test_metrics_and_predictions_are_complete(run: Callable[..., tuple[Log, RunPaths]]) -> None:
     log, paths = run()
     metrics = log.metrics()

@@ -105,3 +105,30 @@ def test_columns_that_fit_are_kept(panel: DataPanel, table: Path) -> None:
     assert panel.look_at(str(table), "answer", "question") == {panel.facts: gr.skip()}
     assert panel.look_at("") == {panel.facts: gr.skip()}
     assert panel.columns["input_column"] in panel.look_at(str(table), None, None)
+
+
+def test_chats_need_neither_input_nor_target(panel: DataPanel, tmp_path: Path) -> None:
+    turns = '[{{"role": "user", "content": "q{0}"}}, {{"role": "assistant", "content": "a{0}"}}]'
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(f'{{"messages": {turns.format(at)}, "source": "web"}}\n' for at in range(30)))
+    updates = panel.take("train_file", str(path))
+    held = shown(panel, updates)
+    task = panel.task(held)
+    assert task["chat_column"] == "messages" and not {"input_column", "target_column", "loss_on"} & task.keys()
+    assert "turns with their speakers" in updates[panel.facts]["reason"]
+    assert updates[panel.facts]["prompt"].endswith("Assistant:\n")
+    assert panel.look_at(task["train_file"], None, None, "messages") == {}
+    held[panel.loss_on] = "all"
+    config = parse_config({"task": panel.task(held), "method": {"name": "lora"}})
+    assert config.task.loss_on == "all"
+    assert panel.task(shown(panel, panel.show(config.task))) == panel.task(held)
+
+
+def test_what_was_guessed_of_pairs_is_told(panel: DataPanel, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = '{{"prompt": "p{0}", "chosen": "yes {0}", "rejected": "no, never {0}"}}\n'
+    path.write_text("".join(row.format(at) for at in range(30)))
+    updates = panel.take("train_file", str(path))
+    told = updates[panel.facts]
+    assert "better one of a pair" in told["reason"] and "'rejected' is left out" in told["notes"][0]
+    assert facts(panel.task(shown(panel, updates)))["notes"] == told["notes"], "also once the columns are settled"

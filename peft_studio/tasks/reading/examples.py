@@ -17,8 +17,7 @@ from peft_studio.tasks.chats import (
     parse_turns,
     plain_text,
 )
-from peft_studio.tasks.columns import guess, is_rejected
-from peft_studio.tasks.reading.column_names import plain
+from peft_studio.tasks.columns import guess, pair_notes
 from peft_studio.tasks.reading.custom_data import CustomData
 from peft_studio.tasks.reading.labels import (
     MAX_LABELS,
@@ -90,10 +89,7 @@ def _shared(rows: Mapping[Split, Sequence[Row]]) -> dict[Split, int]:
 
 def _resolve(data: CustomData, table: Table) -> tuple[CustomData, str, list[str]]:
     """Fills in columns that were left to be guessed; says why, and what a person should know of it."""
-    if is_rejected(plain(data.target_column)):
-        notes = [f"The target {data.target_column!r} seems to hold the answers that people did not prefer."]
-    else:
-        notes = []
+    notes = pair_notes(table.columns, data.target_column or data.chat_column)
     if data.chat_column or (data.input_column and data.target_column):
         return data, "", notes
     found = guess(table, data.kind)
@@ -112,7 +108,7 @@ def _resolve(data: CustomData, table: Table) -> tuple[CustomData, str, list[str]
         history_column=data.history_column or found.history_column,
         system_column=data.system_column or found.system_column,
     )
-    return guessed, found.reason, [*found.notes, *notes]
+    return guessed, found.reason, list(found.notes)
 
 
 def _check_columns(table: Table, data: CustomData) -> None:

@@ -6,7 +6,7 @@ so they are exact by construction.
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from peft_studio.methods.base import Method, Params
 from peft_studio.methods.partial import FULL
 from peft_studio.models.layouts import Layout
 from peft_studio.models.lsg_settings import LongText
-from peft_studio.tasks.base import Task
+from peft_studio.tasks.base import Row, Split, Task, some_rows
 from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.estimates.memory import BYTES, RowLengths, Weights, memory_by_purpose
 from peft_studio.training.estimates.param_map import WRAPPER, count_parameters, draw_map
@@ -70,8 +70,9 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
 
     Returns:
         ``trainable_params``, ``total_params``, ``base_params``, ``trainable_share``, ``adapter_bytes`` (all exact),
-        ``memory`` (bytes; see ``memory.memory_by_purpose``), ``tokens_per_row``, ``map``, ``warnings``, ``precision``
-        (``value`` and ``why``), and under ``full`` the same figures for full fine-tuning.
+        ``memory`` (bytes; see ``memory.memory_by_purpose``), ``tokens_per_row``, ``map``, ``guess`` (why columns
+        were guessed as they were), ``warnings``, ``precision`` (``value`` and ``why``), and under ``full`` the same
+        figures for full fine-tuning.
 
     Raises:
         ModelError: The model cannot be loaded whole; see ``check_loadable``.
@@ -84,6 +85,7 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
     facts = _facts(place, run.method, config.method, config.training.max_steps)
     lengths = _typical_lengths(config.model.id, task)
     rows = len(task.load("train"))
+    dropped = _dropped(config, task)
     figures = _figures(config, place, facts, lengths, rows)
     full = _figures(config, place, _facts(place, FULL, FULL.params(name=FULL.name), 1), lengths, rows)
     return {
@@ -91,7 +93,13 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
         "full": full,
         "precision": precision,
         "map": facts.map,
-        "warnings": [*advice(run), *find_warnings(config, figures, lengths.prompt + lengths.answer, arithmetic)],
+        "guess": task.guess,
+        "warnings": [
+            *advice(run),
+            *find_warnings(config, figures, lengths.prompt + lengths.answer, arithmetic),
+            *dropped,
+            *task.notes,
+        ],
     }
 
 
@@ -219,6 +227,37 @@ def _typical_lengths(model_id: str, task: Task) -> RowLengths:
         return _lengths(model_id, tuple((row.prompt, row.target) for row in task.load("train")[:SAMPLE]))
     except ModelError:
         return RowLengths(64, 64, 128, 64)
+
+
+def _dropped(config: RunConfig, task: Task) -> list[str]:
+    """What a user should know of rows whose answer does not fit, by split; nothing where all do."""
+    if task.labels:
+        return []
+    used: dict[Split, Sequence[Row]] = {
+        "train": some_rows(task.load("train"), SAMPLE),
+        "validation": some_rows(task.load("validation"), config.training.eval_rows),
+    }
+    told, limit = [], config.training.max_length
+    for split, rows in used.items():
+        try:
+            needed = _needed(config.model.id, tuple(row.target for row in rows))
+        except ModelError:
+            return []
+        count = sum(tokens > limit for tokens in needed)
+        if count:
+            sampled = " of a sample" if len(rows) < len(task.load(split)) else ""
+            told.append(
+                f"{count:,} of {len(rows):,} {split} rows{sampled} do not fit max_length = {limit} and are left out."
+                + (" Losses compare only with those of runs on the same rows." if split == "validation" else "")
+            )
+    return told
+
+
+@lru_cache(maxsize=64)
+def _needed(model_id: str, targets: tuple[str, ...]) -> tuple[int, ...]:
+    """Tokens that each row needs at least: its answer, the end, and one of its prompt."""
+    ids = _tokenizer(model_id)(list(targets), add_special_tokens=False, verbose=False)["input_ids"]
+    return tuple(len(answer) + 2 for answer in ids)
 
 
 @lru_cache(maxsize=64)

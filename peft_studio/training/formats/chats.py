@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
-from peft_studio.errors import DataError
-from peft_studio.tasks.base import Chat, Role
-from peft_studio.tasks.chats import PLAIN
+from peft_studio.errors import ConfigError, DataError
+from peft_studio.tasks.base import Chat, Role, Row
+from peft_studio.tasks.chats import PLAIN, BadChatError, question_of
 from peft_studio.training.formats.seam import seam_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,20 @@ def prompt_ids_of(tokenizer: "PreTrainedTokenizerBase", turns: Turns) -> list[in
         DataError: The model's template does not take such a conversation.
     """
     return _ids(tokenizer, render(tokenizer, turns, ask=True))
+
+
+def asked(prompt: str, chats: bool) -> str | Row:
+    """What a person asks of models: a text to go on with, or a conversation where they were trained on such.
+
+    Raises:
+        ConfigError: The conversation cannot be gone on with.
+    """
+    if not chats or not prompt.strip():
+        return prompt
+    try:
+        return question_of(prompt)
+    except BadChatError as error:
+        raise ConfigError(f"The prompt holds {error}.", "prompt") from None
 
 
 def encode_chat(chat: Chat, tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[Span]]:

@@ -190,6 +190,16 @@ def _encode_whole(
     return found, altered
 
 
+def dropped_notes(train: EncodedRows, validation: EncodedRows, max_length: int) -> list[str]:
+    """Sentences on rows that were left out since their answer does not fit; none where all fit."""
+    return [
+        f"{found.dropped:,} of {found.dropped + len(found.examples):,} {split} rows do not fit {max_length:,} tokens "
+        "and are left out."
+        for split, found in (("training", train), ("validation", validation))
+        if found.dropped
+    ]
+
+
 def without_marks(rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> list[Row]:
     """Rows as answers are compared with them: an end-of-text mark that the data brings is never part of an answer."""
     mark = tokenizer.eos_token or ""

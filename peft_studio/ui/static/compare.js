@@ -1,7 +1,7 @@
 // The comparison: a sortable table of runs, and a scatter of what they reach against what they cost.
 
 import { colourOf } from "./colours.js";
-import { BEST, COSTS, metricsOf, sorted, titleOfMetric, valueOf } from "./comparison.js";
+import { BEST, COSTS, measuredElsewhere, metricsOf, sorted, titleOfMetric, valueOf } from "./comparison.js";
 import { cardHead, dot, el, linkButton, scrollBox, spacer, token, whenShown } from "./dom.js";
 import { on } from "./events.js";
 import { decimal, integer } from "./format.js";
@@ -18,7 +18,10 @@ const PLAIN = new Set([undefined, "13a", "default"]); // tokenizers that go with
 const LONGEST_NAME = 32; // of a point of a scatter, in letters
 const view = { sort: "created", down: true, only: false, x: "trainable_params", y: "", log: true };
 
-function cellOf(run, key) {
+const OTHER_ROWS = "Measured on other rows than most runs of this task, so it does not compare with theirs: "
+  + "another file, model or max_length.";
+
+function cellOf(run, key, elsewhere) {
   if (key === "title") {
     return el("th", { scope: "row", title: titleOf(run) },
       dot(colourOf(run.id)), titleOf(run), el("small", {}, run.id));
@@ -29,9 +32,11 @@ function cellOf(run, key) {
   const base = run.metrics?.[key === BEST ? "base/eval/loss" : `base/${key}`];
   const value = decimal(valueOf(run, key), digits);
   const tokenizer = run.tokenizers?.[key.replace("test/", "")];
+  const other = valueOf(run, key) != null && elsewhere[key.split("/")[0]]?.has(run.id);
   return el("td", { title: tokenizer ? `Tokenizer: ${tokenizer}` : null },
     key === BEST ? el("b", {}, value) : value,
     !PLAIN.has(tokenizer) && el("small", {}, `tok: ${tokenizer}`),
+    other && el("small", { class: "ps-otherrows", title: OTHER_ROWS }, "other rows"),
     base != null && el("small", {}, `base ${decimal(base, digits)}`));
 }
 
@@ -53,7 +58,9 @@ function drawTable(table, runs, metrics, draw) {
   ];
   const focus = table.contains(document.activeElement) && document.activeElement.textContent;
   const heads = columns.map(([key, title]) => sortHead(key, title, draw));
-  const rows = runs.map((run) => el("tr", { "data-run": run.id }, ...columns.map(([key]) => cellOf(run, key))));
+  const elsewhere = { eval: measuredElsewhere(runs, "eval"), test: measuredElsewhere(runs, "test") };
+  const cells = (run) => columns.map(([key]) => cellOf(run, key, elsewhere));
+  const rows = runs.map((run) => el("tr", { "data-run": run.id }, ...cells(run)));
   table.replaceChildren(el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
   if (focus) [...table.querySelectorAll("th button")].find((node) => node.textContent === focus)?.focus();
 }

@@ -38,6 +38,23 @@ export function metricsOf(runs) {
 }
 
 /**
+ * Of runs of one task, those whose figures were measured on other rows than most runs' figures.
+ * @param {Object[]} runs
+ * @param {string} part `eval` or `test`.
+ * @returns {Set<string>} Their ids.
+ */
+export function measuredElsewhere(runs, part) {
+  const marks = new Map(); // by task: how many runs have which fingerprint
+  const measured = runs.filter((run) => run.measured_on?.[part]);
+  for (const { task, measured_on: { [part]: mark } } of measured) {
+    const counts = marks.get(task) || marks.set(task, new Map()).get(task);
+    counts.set(mark, (counts.get(mark) || 0) + 1);
+  }
+  const usual = new Map([...marks].map(([task, counts]) => [task, [...counts].sort((a, b) => b[1] - a[1])[0][0]]));
+  return new Set(measured.filter((run) => run.measured_on[part] !== usual.get(run.task)).map((run) => run.id));
+}
+
+/**
  * What a run has in a column.
  * @param {Object} run
  * @param {string} key A metric, `title`, or the name of one of a run's figures.

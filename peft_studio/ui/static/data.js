@@ -20,6 +20,7 @@ function found(data) {
   return [
     el("p", {}, el("b", {}, "Rows: "), `${rows}.`, skipped && ` Left out: ${skipped}.`,
       ...data.notes.map((note) => ` ${note}`)),
+    data.reason && el("p", {}, el("b", {}, "Guessed: "), data.reason),
     hasLabels && el("p", {}, el("b", {}, "Labels: "), data.labels.join(", ")),
     el("div", example, data.prompt, el("u", {}, hasLabels ? ` → ${data.answer}` : data.answer)),
   ];

@@ -1,6 +1,6 @@
 // Answers side by side: one column per model, growing as text arrives.
 
-import { bar, el, problem } from "./dom.js";
+import { bar, el, linkButton, problem } from "./dom.js";
 import { decimal, percent } from "./format.js";
 import { island, valueIsland } from "./islands.js";
 
@@ -15,6 +15,7 @@ import { island, valueIsland } from "./islands.js";
  * @property {?{name: string, value: string, ok: boolean}[]} facts Of the row, and whether the answer has them.
  * @property {?[string, number][]} labels What a classifier gives to each label.
  * @property {?string} right The row's own label.
+ * @property {?string} reply The prompt that goes on with this answer, in a conversation.
  */
 
 const HINT = "Pick adapters, write a prompt or take a row of the test set, and press Generate. "
@@ -55,7 +56,19 @@ function drawColumn(node, column, stopped) {
   const { tokens, seconds } = column;
   const speed = seconds && tokens ? `${tokens} tokens · ${decimal(tokens / seconds, 0)}/s` : "";
   node.querySelector(".speed").textContent = speed;
-  node.querySelector(".after").replaceChildren(...(column.facts ? [factsOf(column.facts)] : []));
+  const after = [column.facts && factsOf(column.facts), column.reply && replyLink(column.reply)];
+  node.querySelector(".after").replaceChildren(...after.filter(Boolean));
+}
+
+/** Puts the conversation with this answer into the prompt, where the next turn is written. */
+function replyLink(text) {
+  return linkButton("Reply", "Go on with this answer", () => {
+    const box = document.querySelector("#prompt textarea");
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    box.focus();
+    box.setSelectionRange(text.length, text.length);
+  });
 }
 
 /** The columns that are there, or new ones when their number has changed. */

@@ -83,8 +83,11 @@ def test_top_layers_show_on_the_map() -> None:
 
 
 def test_rows_that_do_not_fit_are_told() -> None:
-    (warning,) = figures(max_length=16)["warnings"]
-    assert "max_length = 16" in warning
+    cut, train, validation = figures(max_length=16)["warnings"]
+    assert "prompts will be cut to fit max_length = 16" in cut
+    assert "of 256 train rows of a sample do not fit max_length = 16" in train
+    assert "validation rows" in validation and "compare only" in validation
+    assert figures(max_length=512)["warnings"] == []
 
 
 def test_too_many_layers_are_refused(tiny_model: Path) -> None:
