@@ -29,7 +29,8 @@ from peft_studio.training.estimates.memory import BYTES, RowLengths, Weights, me
 from peft_studio.training.estimates.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.estimates.safetensors_size import adapter_file_bytes
 from peft_studio.training.fast.frozen_weights import frozen_matrices
-from peft_studio.training.fast.llama import FastDecoder, Levers
+from peft_studio.training.fast.levers import Levers
+from peft_studio.training.fast.llama import FastDecoder
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.placing import bf16_of, memory_of
 
