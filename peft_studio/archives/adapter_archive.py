@@ -20,7 +20,7 @@ from peft_studio.runs.fold import RunFold
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.progress import RunProgress
 from peft_studio.tasks.base import Row, some_rows
-from peft_studio.tasks.batching import MEGABATCH
+from peft_studio.tasks.batching import EARLIER
 
 TUNERS = "peft_studio.methods.tuners"  # importing it teaches PEFT the project's own adapter types
 OWN_PREFIX = "STUDIO_"  # which all begin with this
@@ -148,7 +148,7 @@ def _script(run: TrainedRun) -> str:
         tuner_import=run.tuner_import,
         training=run.config.training.model_dump(),
         max_length=int(length) if number(length) is not None else run.config.training.max_length,
-        megabatch=MEGABATCH,
+        megabatch=int(number(run.started.get("megabatch")) or EARLIER),
         versions=run.started.get("versions", {}),
         recorded=run.metrics.get("eval/loss"),
     )

@@ -18,8 +18,9 @@ Kind = Literal[
 ]
 """The closed set of kinds, with their fields (besides ``v``, ``kind``, ``t`` = seconds since the epoch):
 
-- ``started``: ``pid``, ``process_start``, ``versions``, ``device``, ``threads``, ``precision``, ``seed``, ``model``,
-  ``data``, ``trainable_params``, ``total_params``, ``max_steps``
+- ``started``: ``pid``, ``process_start``, ``versions``, ``device``, ``threads``, ``precision``, ``megabatch`` (batches
+  sorted by length together; 50 where it is missing), ``seed``, ``model``, ``data``, ``trainable_params``,
+  ``total_params``, ``max_steps``
 - ``resumed``: ``step``, ``tokens``, ``elapsed`` of the checkpoint, and ``from``, the step that this process goes on
   from; comes right after ``started``. Later steps that are in the log already come again: the last one counts
 - ``stage``: ``name``, a phrase for people such as "reading data"

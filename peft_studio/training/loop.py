@@ -20,7 +20,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.config.sections import TrainingConfig
-from peft_studio.tasks.batching import LengthGroupedBatches
+from peft_studio.tasks.batching import MEGABATCH, LengthGroupedBatches
 from peft_studio.training import Model
 from peft_studio.training.checkpoints.training_state import preserved_rng_state
 from peft_studio.training.fast.attention_plans import without_attention_plans
@@ -64,6 +64,11 @@ def scheduler_of(training: TrainingConfig, optimizer: Optimizer) -> LambdaLR:
     return get_scheduler(name, optimizer, training.warmup_steps, training.max_steps)
 
 
+def megabatch_of(model: Model) -> int:
+    """How many batches are sorted by length together: one where padding costs nothing, so that rows stay mixed."""
+    return 1 if FastDecoder.fits(model) else MEGABATCH
+
+
 class TrainingLoop:
     """Takes the steps of a run on our batches and tells those who look on.
 
@@ -80,6 +85,7 @@ class TrainingLoop:
     Attributes:
         optimizer: Steps over what trains.
         scheduler: Moves its learning rate.
+        megabatch: Batches that are sorted by length together.
     """
 
     def __init__(
@@ -111,6 +117,7 @@ class TrainingLoop:
         self._device = next(model.parameters()).device
         self._bf16 = training.precision == "bf16"
         self._low = LowPrecision(model) if self._bf16 and levers.cast_once else None
+        self.megabatch = megabatch_of(model)
         knows = levers.decoder and isinstance(form, Continuation) and FastDecoder.fits(model)
         knows = knows and (levers.cast_once or not self._bf16)
         seen = training.max_steps * training.batch_size * training.gradient_accumulation
@@ -239,6 +246,7 @@ class TrainingLoop:
             start=self.step * accumulated,
             cuts=[cut * accumulated for cut in self._cuts],
             classes=[example.ids[-1] for example in self._examples] if self._form.classifies else (),
+            megabatch=self.megabatch,
         )
         for rows in order:
             yield {**self._form.collate([self._examples[row] for row in rows]), "rows": rows}

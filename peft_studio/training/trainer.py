@@ -165,6 +165,7 @@ class _Session:
             device=provenance.device_of(self.model),
             threads=threads,
             precision=self.resumable.precision,
+            megabatch=self.resumable.megabatch,
             seed=self.config.training.seed,
             model={"id": self.config.model.id, "fingerprint": self.base_fingerprint},
             data={
@@ -203,7 +204,9 @@ class _Session:
         examples, cuts = self.training_rows.encoded.examples, self.resumable.plan.cuts
         try:
             resolved = replace(self._resolved, config=self.config.model_copy(update={"training": training}))
-            TrainingLoop(self.model, resolved, examples, self.form, callback, [checkpointer], cuts).train()
+            loop = TrainingLoop(self.model, resolved, examples, self.form, callback, [checkpointer], cuts)
+            loop.megabatch = self.resumable.megabatch
+            loop.train()
         except NonFiniteLossError as exc:
             self.resumable.keep_last_good(checkpointer, exc, self.save)
         if training.gradient_checkpointing:

@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS, get_method
-from peft_studio.tasks import batching
 from peft_studio.tasks.base import Row
 from peft_studio.training.fast import kernels, places
 from peft_studio.training.fast import llama as fast_decoder
@@ -334,11 +333,9 @@ def test_accumulated_batches_equal_one_large_batch(tiny_model: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd"])
 @pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant"])
 def test_steps_are_those_of_the_stock_trainer(
-    optimizer: str, scheduler: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, scheduler: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     from transformers import Trainer, TrainingArguments
-
-    monkeypatch.setattr(batching, "MEGABATCH", 1)  # then a batch of all rows is every row once
 
     settings = {"weight_decay": 0.1, "scheduler": scheduler, "optimizer": optimizer, "max_grad_norm": 0.5}
     rate = 1e-1 if optimizer == "sgd" else 1e-3
