@@ -9,6 +9,7 @@ from torch import Tensor
 
 from peft_studio.training import Model
 from peft_studio.training.formats.rows import encode_prompts, pad_rows
+from peft_studio.training.formats.shrinking import can_shrink, decode_shrinking
 from peft_studio.training.formats.target_logits import context_of, virtual_tokens
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ def _decode_batch(
     padding, eos = pad_id(tokenizer), tokenizer.eos_token_id
     # A decoder goes on at the right end of every row, so its padding stands on the left.
     ids, mask = pad_rows(prompts, padding, left=not writes_apart)  # (B, T)
+    if can_shrink(model):
+        return decode_shrinking(model, ids, mask, max_new_tokens, [] if eos is None else [eos])
     with torch.inference_mode():
         output: Tensor = model.generate(
             input_ids=ids.to(model.device),
