@@ -20,6 +20,7 @@ from peft_studio.runs.event_log import number
 from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import Row, some_rows
+from peft_studio.tasks.batching import EARLIER
 from peft_studio.tasks.custom import find_table, load_rows
 
 DATA_FILES = ("train_file", "validation_file", "test_file")
@@ -144,13 +145,13 @@ def _adapter_config(folder: Path, base: str) -> str:
 
 
 def _script(run: TrainedRun) -> str:
-    length = run.started.get("data", {}).get("max_length")
+    training, length = run.config.training.model_dump(), run.started["data"].get("max_length")
     return reproduce_script(
         title=f"{run.title} ({run.id})",
         base=run.base,
         opening=run.opening,
-        training=run.config.training.model_dump(),
-        max_length=int(length) if number(length) is not None else run.config.training.max_length,
+        training=training if number(length) is None else {**training, "max_length": int(length)},
+        megabatch=int(number(run.started.get("megabatch")) or EARLIER),
         versions=run.started.get("versions", {}),
         recorded=run.metrics.get("eval/loss"),
         source=_source(run),

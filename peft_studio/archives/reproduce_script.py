@@ -9,7 +9,6 @@ from typing import Any
 from peft_studio.archives.reproduce_tokens import READING
 from peft_studio.config.sections import TrainingConfig
 from peft_studio.models.opening import Opening
-from peft_studio.tasks.batching import MEGABATCH
 
 _SCRIPT = Template(r'''"""Repeats the run $title in plain transformers and peft.
 
@@ -216,7 +215,7 @@ def reproduce_script(
     base: tuple[str, str],
     opening: Opening,
     training: Mapping[str, Any],
-    max_length: int,
+    megabatch: int,
     versions: Mapping[str, str],
     recorded: float | None,
     source: Mapping[str, Any],
@@ -227,8 +226,8 @@ def reproduce_script(
         title: The run's title.
         base: Name of the base model, and where it is found: ``hub``, ``embedded`` or ``folder``.
         opening: What the adapter needs beside PEFT.
-        training: ``RunConfig.training`` as plain values.
-        max_length: Longest row in tokens, the method's virtual tokens already taken off.
+        training: ``RunConfig.training`` as plain values, the method's virtual tokens already taken off ``max_length``.
+        megabatch: Batches that the run sorted by length together.
         versions: Library versions of the run.
         recorded: The run's last validation loss.
         source: The run's own data: ``files`` with their encodings by name, ``input`` and ``target`` columns, and the
@@ -252,8 +251,8 @@ def reproduce_script(
         steps=training["max_steps"],
         batch_size=training["batch_size"],
         seed=training["seed"],
-        max_length=max_length,
-        megabatch=MEGABATCH,
+        max_length=training["max_length"],
+        megabatch=megabatch,
         learning_rate=repr(training["learning_rate"]),
         falling=_FALLING[training["scheduler"]],
         warmup=TrainingConfig.model_validate(training).warmup_of(training["max_steps"]),

@@ -29,9 +29,10 @@ Kind = Literal[
 ]
 """The closed set of kinds, with their fields (besides ``v``, ``kind``, ``t`` = seconds since the epoch):
 
-- ``started``: ``pid``, ``process_start``, ``versions``, ``device``, ``threads``, ``precision``, ``seed``, ``model``,
-  ``data``, ``trainable_params``, ``total_params``, ``max_steps``, ``work`` (estimated, in tokens that a model reads:
-  one ``validation``, the answers to ``test`` rows and those of the base, ``base/test``)
+- ``started``: ``pid``, ``process_start``, ``versions``, ``device``, ``threads``, ``precision``, ``megabatch`` (batches
+  sorted by length together; 50 where it is missing), ``seed``, ``model``, ``data``, ``trainable_params``,
+  ``total_params``, ``max_steps``, ``work`` (estimated, in tokens that a model reads: one ``validation``, the answers
+  to ``test`` rows and those of the base, ``base/test``)
 - ``resumed``: ``step``, ``tokens``, ``elapsed`` of the checkpoint, and ``from``, the step that this process goes on
   from; comes right after ``started``. Later steps that are in the log already come again: the last one counts
 - ``stage``: ``name``, a phrase for people such as "reading data"

@@ -6,7 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-MEGABATCH = 50  # batches that are sorted by length together: enough to group well, few enough to stay shuffled
+MEGABATCH = 4
+"""Batches that are sorted by length together. The more there are, the less is padding, and the less alike is a batch
+to all rows: LoRA on nano-lm, 40 steps, three seeds, had validation losses of 0.551 with 1, 0.558 with 4 and 0.572 with
+50, where 72, 90 and 99 % of the tokens were no padding; batches drawn by the stock Trainer gave 0.546."""
+EARLIER = 50  # what it was for runs that did not write it down
 
 
 @dataclass(eq=False)
@@ -14,7 +18,7 @@ class LengthGroupedBatches:
     """The batches of a whole run, as row numbers: a batch sampler for ``torch.utils.data.DataLoader``.
 
     Epochs follow each other without a gap: no row is dropped and every batch is full. Of the endless shuffled
-    stream, ``MEGABATCH`` batches at a time are sorted by length, cut into batches and shuffled again.
+    stream, ``megabatch`` batches at a time are sorted by length, cut into batches and shuffled again.
 
     Attributes:
         lengths: Of the rows.
@@ -26,6 +30,7 @@ class LengthGroupedBatches:
         classes: Of the rows, in classification: each batch then holds about as many rows of each class as the data. By
             chance alone some hold far more of one, and their gradients, which mostly shift all answers alike, drown
             what tells the classes apart.
+        megabatch: How many are sorted together.
     """
 
     lengths: Sequence[int]
@@ -35,6 +40,7 @@ class LengthGroupedBatches:
     start: int = 0
     cuts: Sequence[int] = ()
     classes: Sequence[int] = ()
+    megabatch: int = MEGABATCH
 
     def __len__(self) -> int:
         return self.steps - self.start
@@ -71,7 +77,7 @@ class LengthGroupedBatches:
         done = 0
         for end in (*sorted(cut for cut in self.cuts if cut < self.steps), self.steps):
             while done < end:
-                count = min(end - done, MEGABATCH)
+                count = min(end - done, self.megabatch)
                 yield count
                 done += count
 

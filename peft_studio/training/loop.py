@@ -20,12 +20,14 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.config.sections import TrainingConfig
-from peft_studio.tasks.batching import LengthGroupedBatches
+from peft_studio.tasks.batching import MEGABATCH, LengthGroupedBatches
 from peft_studio.training import Model
 from peft_studio.training.checkpoints.training_state import preserved_rng_state
+from peft_studio.training.fast.attention_plans import without_attention_plans
 from peft_studio.training.fast.compare import Measured, describe_difference, loss_and_gradients, rows_to_check
 from peft_studio.training.fast.frozen_weights import LowPrecision, fused_lora, fusible_layers
-from peft_studio.training.fast.llama import FastDecoder, Levers
+from peft_studio.training.fast.levers import Levers
+from peft_studio.training.fast.llama import FastDecoder
 from peft_studio.training.formats.formats import Continuation, Format
 from peft_studio.training.formats.rows import IGNORED, Batch, EncodedExample
 from peft_studio.training.step_events import StepCallback, StepListener
@@ -61,6 +63,11 @@ def scheduler_of(training: TrainingConfig, optimizer: Optimizer) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: training.rate_factor(step, training.max_steps))
 
 
+def megabatch_of(model: Model) -> int:
+    """How many batches are sorted by length together: one where padding costs nothing, so that rows stay mixed."""
+    return 1 if FastDecoder.fits(model) else MEGABATCH
+
+
 class TrainingLoop:
     """Takes the steps of a run on our batches and tells those who look on.
 
@@ -77,6 +84,7 @@ class TrainingLoop:
     Attributes:
         optimizer: Steps over what trains.
         scheduler: Moves its learning rate.
+        megabatch: Batches that are sorted by length together.
     """
 
     def __init__(
@@ -108,6 +116,7 @@ class TrainingLoop:
         self._device = next(model.parameters()).device
         self._bf16 = training.precision == "bf16"
         self._low = LowPrecision(model) if self._bf16 and levers.cast_once else None
+        self.megabatch = megabatch_of(model)
         knows = levers.decoder and isinstance(form, Continuation) and FastDecoder.fits(model)
         knows = knows and (levers.cast_once or not self._bf16)
         seen = training.max_steps * training.batch_size * training.gradient_accumulation
@@ -132,7 +141,7 @@ class TrainingLoop:
             self._check(first)
             batches = chain([first], batches)
         self._callback.start_clock()  # of training alone, as between evaluations and checkpoints
-        with self._fused():
+        with self._fused(), without_attention_plans():
             while self.step < self._training.max_steps and not (self._callback.stopped or self._callback.ended):
                 self._step([next(batches) for _ in range(self._training.gradient_accumulation)])
 
@@ -161,7 +170,7 @@ class TrainingLoop:
         """Adds a batch's gradients; returns its share of the step's loss."""
         with self._low or nullcontext():
             with self._autocast(self._bf16):
-                loss = self._summed(self._moved(batch)) / answers
+                loss = self._summed(batch) / answers
                 if self._method.penalty is not None:
                     loss = loss + self._method.penalty(self.model) / self._training.gradient_accumulation
             loss.backward()
@@ -172,7 +181,7 @@ class TrainingLoop:
         return self._plain_loss(batch) if self._decoder is None else self._decoder.loss(batch)
 
     def _plain_loss(self, batch: Batch) -> Tensor:
-        return self._form.loss(self.model, batch, reduction="sum")
+        return self._form.loss(self.model, self._moved(batch), reduction="sum")
 
     def _check(self, batch: Batch) -> None:
         """Computes rows of the first batch both ways; where they differ, the run goes on the library's way.
@@ -196,7 +205,7 @@ class TrainingLoop:
     def _difference(self, batch: Batch) -> str:
         # Our decoder draws other random numbers for dropout than the library; fused layers draw the same.
         self.model.train(self._decoder is None)
-        rows = self._moved(rows_to_check(batch))
+        rows = rows_to_check(batch)
         exact = self._measured(rows, fast=False)
         difference = describe_difference(self._measured(rows), exact, torch.float32)
         if self._bf16 and not difference:
@@ -218,7 +227,11 @@ class TrainingLoop:
         return fused_lora(self.model) if self._fuses else nullcontext()
 
     def _moved(self, batch: Batch) -> Batch:
-        return {name: part.to(self._device) if isinstance(part, Tensor) else part for name, part in batch.items()}
+        # Without waiting for a GPU to be done with what it was given before.
+        return {
+            name: part.to(self._device, non_blocking=True) if isinstance(part, Tensor) else part
+            for name, part in batch.items()
+        }
 
     def _batches(self) -> Iterator[Batch]:
         """All batches of the run, from the first step that is left; with the numbers of their ``rows``."""
@@ -232,6 +245,7 @@ class TrainingLoop:
             start=self.step * accumulated,
             cuts=[cut * accumulated for cut in self._cuts],
             classes=[example.ids[-1] for example in self._examples] if self._form.classifies else (),
+            megabatch=self.megabatch,
         )
         for rows in order:
             yield {**self._form.collate([self._examples[row] for row in rows]), "rows": rows}

@@ -5,7 +5,7 @@ The worker calls ``run``; everything it reports goes through ``emit`` into the r
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -27,16 +27,16 @@ from peft_studio.training.checkpoints.training_state import preserved_rng_state
 from peft_studio.training.estimates.param_map import count_parameters
 from peft_studio.training.evaluate import BaseFigures, Loss, TestResult
 from peft_studio.training.formats.ends import end_ids
-from peft_studio.training.formats.formats import evaluation_batches, format_for
+from peft_studio.training.formats.formats import format_for
 from peft_studio.training.formats.greedy import room_for
-from peft_studio.training.formats.rows import EncodedRows, dropped_notes, without_marks
-from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
-from peft_studio.training.formats.token_cache import encode_once
+from peft_studio.training.formats.rows import dropped_notes, without_marks
+from peft_studio.training.formats.target_logits import context_of
 from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import TrainingLoop
 from peft_studio.training.outside_check import CHECK_ROWS, Question, saved_difference
 from peft_studio.training.placing import bf16_of, device_for, is_spread
 from peft_studio.training.quiet import be_quiet
+from peft_studio.training.run_data import RunData
 from peft_studio.training.step_events import StepCallback, write_note
 
 Emit = Callable[..., None]
@@ -87,15 +87,7 @@ def _summary(callback: StepCallback, total: float) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class _EncodedSplit:
-    """Rows of a split with their tokens."""
-
-    rows: Sequence[Row]
-    encoded: EncodedRows
-
-
-class _Session:
+class _Session(RunData):
     """The state of a run between its stages."""
 
     def __init__(self, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: StopRequest) -> None:
@@ -131,40 +123,6 @@ class _Session:
         starts = range(0, len(examples), training.batch_size)
         return [self.form.inputs(examples[start : start + training.batch_size]) for start in starts]
 
-    @cached_property
-    def max_length(self) -> int:
-        """Tokens of a row that fit the model beside the method's virtual tokens."""
-        return row_limit(self.config.training.max_length, context_of(self.model.config), virtual_tokens(self.model))
-
-    @cached_property
-    def training_rows(self) -> _EncodedSplit:
-        """The training split."""
-        return self._split(self.task.load("train"))
-
-    @cached_property
-    def validation_rows(self) -> _EncodedSplit:
-        """The validation rows that are used."""
-        return self._split(some_rows(self.task.load("validation"), self.config.training.eval_rows))
-
-    @cached_property
-    def validation_batches(self) -> list[dict[str, Any]]:
-        """The validation rows, ready for the model."""
-        return evaluation_batches(self.validation_rows.encoded.examples, self.form, self._vocabulary)
-
-    @property
-    def _vocabulary(self) -> int:
-        """Tokens among which the model chooses; 0 of a classifier."""
-        return 0 if self.form.classifies else int(self.model.config.vocab_size)
-
-    @cached_property
-    def measured_on(self) -> str:
-        """A fingerprint of what the validation loss is measured on."""
-        examples = self.validation_rows.encoded.examples
-        return provenance.fingerprint_targets([label for label in each.labels if label >= 0] for each in examples)
-
-    def _split(self, rows: Sequence[Row]) -> _EncodedSplit:
-        return _EncodedSplit(rows, encode_once(self.form, rows, self.max_length, self._cache))
-
     def announce(self, threads: int) -> None:
         """Emits ``started`` with everything that identifies the run's figures."""
         trainable, total = count_parameters(self.model)
@@ -177,6 +135,7 @@ class _Session:
             device=provenance.device_of(self.model),
             threads=threads,
             precision=self.resumable.precision,
+            megabatch=self.resumable.megabatch,
             seed=self.config.training.seed,
             model={
                 "id": self.config.model.id,
@@ -184,21 +143,7 @@ class _Session:
                 "type": self.model.config.model_type,
                 "vocabulary": self._vocabulary,
             },
-            data={
-                "id": self.task.name,
-                "kind": self.task.kind,
-                "fingerprint": self.identity.data,
-                "rows": len(train.encoded.examples),
-                "cut": train.encoded.cut,
-                "dropped": train.encoded.dropped,
-                "max_length": self.max_length,
-                "labels": list(self.task.labels),
-                "validation": {
-                    "rows": len(validation.examples),
-                    "cut": validation.cut,
-                    "dropped": validation.dropped,
-                },
-            },
+            data={**self.facts(), "fingerprint": self.identity.data},
             trainable_params=trainable,
             total_params=total,
             max_steps=self.resumable.plan.steps,
@@ -230,7 +175,9 @@ class _Session:
         examples, cuts = self.training_rows.encoded.examples, self.resumable.plan.cuts
         try:
             resolved = replace(self._resolved, config=self.config.model_copy(update={"training": training}))
-            TrainingLoop(self.model, resolved, examples, self.form, callback, [checkpointer], cuts).train()
+            loop = TrainingLoop(self.model, resolved, examples, self.form, callback, [checkpointer], cuts)
+            loop.megabatch = self.resumable.megabatch
+            loop.train()
         except NonFiniteLossError as exc:
             self.resumable.keep_last_good(checkpointer, exc, self.save)
         if training.gradient_checkpointing:

@@ -20,7 +20,7 @@ from peft_studio.errors import InvalidStateError
 from peft_studio.models.opening import Opening
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.store import RunStore
-from peft_studio.tasks.batching import LengthGroupedBatches
+from peft_studio.tasks.batching import EARLIER, MEGABATCH, LengthGroupedBatches
 
 ROOT = Path(__file__).resolve().parents[2]
 LOAD = """
@@ -117,15 +117,16 @@ def test_export_needs_no_heavy_library() -> None:
     assert python("-c", code, cwd=ROOT, path=str(ROOT)) == ["[]"]
 
 
+@pytest.mark.parametrize("megabatch", [1, MEGABATCH, EARLIER])
 @pytest.mark.parametrize(("rows", "steps"), [(37, 4), (37, 130), (400, 101), (8, 50)])
-def test_the_script_makes_the_batches_of_the_run(rows: int, steps: int) -> None:
+def test_the_script_makes_the_batches_of_the_run(rows: int, steps: int, megabatch: int) -> None:
     training = parse_config({"method": {"name": "lora"}, "training": {"max_steps": steps, "batch_size": 8, "seed": 5}})
     script = reproduce_script(
         title='A "title" \\ with\nmarks',
         base=("tiny", "folder"),
         opening=Opening("LORA"),
         training=training.training.model_dump(),
-        max_length=256,
+        megabatch=megabatch,
         versions={},
         recorded=None,
         source={},
@@ -135,4 +136,4 @@ def test_the_script_makes_the_batches_of_the_run(rows: int, steps: int) -> None:
     scope: dict[str, Any] = {"random": random, "STEPS": steps, "BATCH_SIZE": 8, "SEED": 5}
     exec(compile(ast.Module([function], []), "reproduce.py", "exec"), scope)
     lengths = [(7 * row) % 23 for row in range(rows)]
-    assert list(scope["batches"](lengths)) == list(LengthGroupedBatches(lengths, 8, steps, 5))
+    assert list(scope["batches"](lengths)) == list(LengthGroupedBatches(lengths, 8, steps, 5, megabatch=megabatch))

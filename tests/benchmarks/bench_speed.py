@@ -103,7 +103,7 @@ def levers_of(name: str) -> Any:
     """What a run of ours does to be fast: all of it, or what "only-decoder-head", "without-head" or "only" say."""
     from dataclasses import fields
 
-    from peft_studio.training.fast.llama import Levers
+    from peft_studio.training.fast.levers import Levers
 
     kind, *named = name.removesuffix("-bf16").split("-")
     if kind not in ("only", "without"):

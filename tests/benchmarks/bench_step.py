@@ -147,7 +147,8 @@ def make_model(config: Any) -> Any:
 def batches(config: Any, examples: Any) -> LengthGroupedBatches:
     """The run's batches."""
     lengths = [len(example.ids) for example in examples]
-    return LengthGroupedBatches(lengths, config.training.batch_size, config.training.max_steps, config.training.seed)
+    training = config.training
+    return LengthGroupedBatches(lengths, training.batch_size, training.max_steps, training.seed, megabatch=1)
 
 
 def main() -> None:

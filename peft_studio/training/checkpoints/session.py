@@ -11,6 +11,7 @@ from torch import Tensor
 from peft_studio.config.resolved_run import ResolvedRun
 from peft_studio.errors import CheckpointError, NonFiniteLossError, StorageError
 from peft_studio.runs.paths import RunPaths
+from peft_studio.tasks.batching import EARLIER
 from peft_studio.training import provenance
 from peft_studio.training.checkpoints.checkpoint import (
     Checkpoint,
@@ -26,6 +27,7 @@ from peft_studio.training.checkpoints.early_stopping import EarlyStopping
 from peft_studio.training.checkpoints.restore import PreparedModel, StepPlan, plan_steps
 from peft_studio.training.checkpoints.training_state import load_tensors
 from peft_studio.training.formats.rows import Batch
+from peft_studio.training.loop import megabatch_of
 from peft_studio.training.placing import bf16_of
 from peft_studio.training.step_events import Emit, StepCallback, write_note
 
@@ -52,6 +54,7 @@ class ResumableRun:
         base_reported: Whether the base model's validation loss is among the events.
         resumed: The checkpoint that this process goes on from.
         precision: In which the run computes, ``fp32`` or ``bf16``: what it began with, on whatever machine it goes on.
+        megabatch: Batches that are sorted by length together: the order of all rows depends on it.
         plan: How long the run trains.
         model: The base model with its method, after ``begin``.
     """
@@ -59,6 +62,7 @@ class ResumableRun:
     resumed: Checkpoint | None
     plan: StepPlan
     precision: str
+    megabatch: int
     model: "PeftModel"
 
     def __init__(self, run: ResolvedRun, paths: RunPaths, emit: Emit, ask: StopRequest) -> None:
@@ -107,6 +111,8 @@ class ResumableRun:
         prepared = PreparedModel(base, self._run, self.plan.method_steps, lambda: batches(base), resumed)
         self.model = prepared.model
         self._changed = prepared.changed
+        before = resumed and resumed.state.get("megabatch", EARLIER)
+        self.megabatch = int(before) if before else megabatch_of(self.model)
         self._writer = CheckpointWriter(self._paths.checkpoint, self._identity, prepared.constants())
         if resumed is not None:
             self.base_reported = resumed.state["base_told"]
@@ -168,6 +174,7 @@ class ResumableRun:
             "method_steps": self.plan.method_steps,
             "cuts": list(self.plan.cuts),
             "precision": self.precision,
+            "megabatch": self.megabatch,
             "seconds": self.seconds(),
             "base_told": self.base_reported,
             "best": best,

@@ -31,7 +31,8 @@ from peft_studio.training.estimates.memory import BYTES, RowLengths, Weights, me
 from peft_studio.training.estimates.param_map import WRAPPER, count_parameters, draw_map
 from peft_studio.training.estimates.safetensors_size import adapter_file_bytes
 from peft_studio.training.fast.frozen_weights import frozen_matrices
-from peft_studio.training.fast.llama import FastDecoder, Levers
+from peft_studio.training.fast.levers import Levers
+from peft_studio.training.fast.llama import FastDecoder
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.placing import bf16_of, memory_of
 
@@ -85,21 +86,16 @@ def estimate(run: ResolvedRun) -> dict[str, Any]:
     facts = _facts(place, run.method, config.method, config.training.max_steps)
     lengths = _typical_lengths(config.model.id, task)
     rows = len(task.load("train"))
-    dropped = _dropped(config, task)
     figures = _figures(config, place, facts, lengths, rows)
     full = _figures(config, place, _facts(place, FULL, FULL.params(name=FULL.name), 1), lengths, rows)
+    warnings = find_warnings(config, figures, lengths.prompt + lengths.answer, arithmetic)
     return {
         **figures,
         "full": full,
         "precision": precision,
         "map": facts.map,
         "guess": task.guess,
-        "warnings": [
-            *advice(run),
-            *find_warnings(config, figures, lengths.prompt + lengths.answer, arithmetic),
-            *dropped,
-            *task.notes,
-        ],
+        "warnings": [*advice(run), *warnings, *_dropped(config, task), *task.notes],
     }
 
 

@@ -30,8 +30,11 @@ class LoraLinears(Function):
         weights, biases = layers[::4], layers[1::4]
         assert weights[0] is not None
         rows = x.reshape(-1, x.shape[-1]).to(weights[0].dtype)  # (N, n)
-        down = torch.cat([_as(part, rows) for part in layers[2::4]])  # (sum of ranks, n): all A below each other
-        ups = [_as(part, rows).t().contiguous() for part in layers[3::4]]  # each B as (r, m)
+        downs = [_as(part, rows) for part in layers[2::4]]
+        down = torch.cat(downs) if len(downs) > 1 else downs[0]  # (sum of ranks, n): all A below each other
+        ups = [_as(part, rows).t() for part in layers[3::4]]  # each B as (r, m)
+        if rows.device.type == "cpu":
+            ups = [part.contiguous() for part in ups]
         ranks = [len(part) for part in ups]
         thin = down @ rows.t()  # (sum of ranks, N)
         outputs = []
@@ -52,11 +55,14 @@ class LoraLinears(Function):
         weights, ups = held[: len(held) // 2], held[len(held) // 2 :]
         flat = [grad.reshape(len(rows), -1).to(rows.dtype) for grad in grads]  # each (N, m)
         # s B^T dY of all layers, (sum of ranks, N): what reaches A, and through A the input.
-        back = torch.cat([(up @ g.t()).mul_(s) for g, up, s in zip(flat, ups, ctx.scales, strict=True)])
+        backs = [_product(up, g.t(), s) for g, up, s in zip(flat, ups, ctx.scales, strict=True)]
+        back = torch.cat(backs) if len(backs) > 1 else backs[0]
         down_grads = (back @ rows).to(ctx.dtypes[1]).split(ctx.ranks)  # each (r, n)
         found: list[Tensor | None] = []
         for g, low, scale, down_grad in zip(flat, thin.split(ctx.ranks), ctx.scales, down_grads, strict=True):
-            found += [None, None, down_grad, (low @ g).mul_(scale).t().to(ctx.dtypes[2])]  # B's is (m, r)
+            on_side = rows.device.type == "cpu"  # a GPU would have to copy what lies on its side
+            up_grad = _product(low, g, scale).t() if on_side else _product(g.t(), low.t(), scale)  # (m, r)
+            found += [None, None, down_grad, up_grad.to(ctx.dtypes[2])]
         inner = None
         if ctx.needs_input_grad[0]:
             inner = back.t() @ down  # (N, n)
@@ -87,6 +93,39 @@ class RmsNorm(Function):
         # The scale itself depends on x: d scale / d x = -scale^3 x / d.
         share = (found * wide).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(x.shape[-1])  # (..., 1)
         return (found * scale).addcmul_(wide, share, value=-1).to(x.dtype), None, None
+
+
+class Padded(Function):
+    """Rows of tokens ``(M, n)`` put at their places among ``B T``, with zeros between: ``(B T, n)``."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, packed: Tensor, kept: Tensor, size: int) -> Tensor:
+        """``kept`` are the ``M`` places, each once."""
+        ctx.save_for_backward(kept)
+        return packed.new_zeros(size, packed.shape[1]).index_copy_(0, kept, packed)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The rows' gradients."""
+        (kept,) = ctx.saved_tensors
+        return grads[0].index_select(0, kept), None, None
+
+
+class Packed(Function):
+    """The other way: rows ``(S, n)`` at some places, ``(M, n)``."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, kept: Tensor) -> Tensor:
+        """``kept`` are the ``M`` places, each once, so that no gradient is a sum."""
+        ctx.save_for_backward(kept)
+        ctx.size = len(rows)
+        return rows.index_select(0, kept)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of all rows; zeros of those that were left out."""
+        (kept,) = ctx.saved_tensors
+        return grads[0].new_zeros(ctx.size, grads[0].shape[1]).index_copy_(0, kept, grads[0]), None
 
 
 class Rotary(Function):
@@ -134,6 +173,17 @@ class FrozenHeadLoss(Function):
         """The hidden states' gradient."""
         (gradient,) = ctx.saved_tensors
         return gradient * grads[0].to(gradient.dtype), None, None
+
+
+def gpu_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """A root mean square norm in one kernel, computed in float32: starting kernels is what a GPU's time goes into.
+
+    Args:
+        x: ``(..., d)``.
+        weight: ``(d,)``.
+        epsilon: Added to the mean of squares.
+    """
+    return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), epsilon).to(x.dtype)  # autocast may have widened it
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -188,6 +238,11 @@ def is_hooked(module: nn.Module) -> bool:
     """Whether something else wants to happen when a module is called, so that its parts must not be read alone."""
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
     return bool(hooks) or hasattr(module, "_hf_hook")  # accelerate's, which moves what a layer reads
+
+
+def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """``scale a b`` in one pass; with ``beta=0`` nothing is added, whatever stands there."""
+    return torch.addmm(a[:1, :1], a, b, beta=0, alpha=scale)
 
 
 def _as(part: Tensor | None, like: Tensor) -> Tensor:

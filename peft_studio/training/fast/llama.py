@@ -1,16 +1,15 @@
 """The forward pass of a Llama with an adapter, reading the model's own modules and parameters, for training only.
 
 It gives the loss that the model itself would give, for less (every run asks ``compare`` whether it does): linear
-layers with plain LoRA, norms, rotary positions and attention take fewer passes over memory (see ``kernels``), the last
-block works on positions that predict a target only, and blocks below the lowest one that trains keep nothing for a
-backward pass, which ends above them. What they give for a row is remembered while memory lasts, because it is the same
-in every epoch.
+layers with plain LoRA, norms, rotary positions and attention take fewer passes over memory (see ``kernels``), padding
+is left out of all but attention, the last block works on positions that predict a target only, and blocks below the
+lowest one that trains keep nothing for a backward pass, which ends above them. What they give for a row is remembered
+while memory lasts, because it is the same in every epoch.
 
 Modules that it does not know, such as other methods' layers, are called as they are. A model whose blocks themselves
 are wrapped is left to the plain path.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,13 +20,18 @@ from peft_studio.training import Model
 from peft_studio.training.fast.kernels import (
     FrozenHeadLoss,
     LoraLinears,
+    LoraParts,
+    Packed,
     RmsNorm,
     Rotary,
     causal_attention,
+    gpu_norm,
     is_hooked,
     lora_parts,
 )
-from peft_studio.training.formats.rows import IGNORED, Batch
+from peft_studio.training.fast.levers import Levers
+from peft_studio.training.fast.places import Places, find_places
+from peft_studio.training.formats.rows import Batch
 from peft_studio.training.formats.target_logits import base_of
 
 if TYPE_CHECKING:
@@ -35,36 +39,6 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES = 512_000_000  # for what frozen blocks gave
 MODELS = ("LlamaForCausalLM",)
-WIDTHS, PLACES = 4, 32  # what sizes are rounded up to in 16 bits
-
-
-@dataclass(frozen=True)
-class Levers:
-    """What a run does to be fast; each gives the plain result. ``tests/benchmarks/bench_levers.py`` tries them all.
-
-    Attributes:
-        decoder: The forward pass of this module, with rotary positions and attention in fewer passes.
-        lora: LoRA layers in fewer passes.
-        norms: The same for norms, within ``decoder`` like the four that follow.
-        head: The vocabulary projection and its loss in slices, without keeping logits.
-        last_block: Only positions before a target go through the last block.
-        remember: What frozen lower blocks give is computed once for each row.
-        few_sizes: With bf16 on a CPU, sizes are rounded up, because each new one costs time and memory.
-        grouping: Rows of similar length share a batch.
-        cast_once: With bf16, frozen weights are cast once and not in every step.
-        fused_optimizer: AdamW in one pass over its state.
-    """
-
-    decoder: bool = True
-    lora: bool = True
-    norms: bool = True
-    head: bool = True
-    last_block: bool = True
-    remember: bool = True
-    few_sizes: bool = True
-    grouping: bool = True
-    cast_once: bool = True
-    fused_optimizer: bool = True
 
 
 class FastDecoder:
@@ -89,6 +63,7 @@ class FastDecoder:
         plain = type(self._head) is nn.Linear and self._head.bias is None
         self.frozen_head = levers.head and plain and not self._head.weight.requires_grad
         self._memory: dict[int, Tensor] = {}
+        self._parts: dict[nn.Module, LoraParts | None] = {}
         self._room = MEMORY_BYTES if levers.remember and repeats else 0
 
     @staticmethod
@@ -112,81 +87,100 @@ class FastDecoder:
     def loss(self, batch: Batch) -> Tensor:
         """Summed cross entropy of a batch's targets, in nats: a scalar.
 
-        Args:
-            batch: ``input_ids`` and ``labels`` ``(B, T)``; ``rows``, the numbers of its rows, lets frozen blocks
-                remember.
-        """
-        ids, following, places = _targets(batch["input_ids"], batch["labels"], self._levers.few_sizes)
-        hidden = self._hidden(ids, places, batch.get("rows"))  # (N, d)
-        hidden = self._norm(self._decoder.norm, hidden)  # (N, d)
-        targets = following.flatten()[places]  # (N,)
-        if self.frozen_head:
-            return FrozenHeadLoss.apply(hidden, self._head.weight, targets)
-        return F.cross_entropy(self._head(hidden).float(), targets, reduction="sum")  # of (N, V)
+        Nothing in it waits for a GPU: where the targets are is found out before the batch goes there.
 
-    def _hidden(self, ids: Tensor, places: Tensor, rows: list[int] | None) -> Tensor:
+        Args:
+            batch: ``input_ids`` and ``labels`` ``(B, T)``, best on the CPU; ``rows``, the numbers of its rows, lets
+                frozen blocks remember.
+        """
+        weight = self._decoder.embed_tokens.weight
+        text = find_places(batch["input_ids"], batch["labels"], self._levers, weight.device)
+        hidden = self._hidden(text, batch.get("rows"))  # (N, d)
+        hidden = self._norm(self._decoder.norm, hidden)  # (N, d)
+        if self.frozen_head:
+            return FrozenHeadLoss.apply(hidden, self._head.weight, text.targets)
+        return F.cross_entropy(self._head(hidden).float(), text.targets, reduction="sum")  # of (N, V)
+
+    def _hidden(self, text: Places, rows: list[int] | None) -> Tensor:
         """Hidden states ``(N, d)`` behind the last block, at the places that predict a target."""
         blocks = self._decoder.layers
-        embedded = self._decoder.embed_tokens(ids) if self.frozen == 0 else None  # (B, T, d)
-        positions = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T); padding is on the right
+        embedded = self._decoder.embed_tokens(text.ids) if self.frozen == 0 else None  # (M, d) or (B, T, d)
+        positions = torch.arange(text.shape[1], device=text.ids.device)[None]  # (1, T); padding is on the right
         like = embedded if embedded is not None else self._decoder.embed_tokens.weight  # for device and dtype only
         cosines, sines = (part[0] for part in self._decoder.rotary_emb(like, position_ids=positions))  # (T, D) each
         half = cosines.shape[-1] // 2  # the library repeats the angles for both halves of a head; one is enough
         turns = (cosines[:, :half].contiguous(), sines[:, :half].contiguous())
-        hidden = embedded if embedded is not None else self._below(ids, rows, turns)
+        hidden = embedded if embedded is not None else self._below(text, rows, turns)
         for number in range(self.frozen, len(blocks)):
-            chosen = places if self._levers.last_block and number == len(blocks) - 1 else None
-            hidden = self._block(blocks[number], hidden, turns, chosen)
-        return hidden if hidden.dim() == 2 else hidden.flatten(0, 1)[places]  # (B, T, d) -> (N, d)
+            ends = self._levers.last_block and number == len(blocks) - 1
+            hidden = self._block(blocks[number], hidden, turns, text, ends)
+        if self._levers.last_block and self.frozen < len(blocks):
+            return hidden  # (N, d) already
+        return Packed.apply(hidden.flatten(0, -2), text.places)  # (M, d) or (B, T, d) -> (N, d)
 
-    def _below(self, ids: Tensor, rows: list[int] | None, turns: tuple[Tensor, Tensor]) -> Tensor:
-        """What the frozen blocks give ``(B, T, d)``: remembered, or computed without keeping anything."""
+    def _below(self, text: Places, rows: list[int] | None, turns: tuple[Tensor, Tensor]) -> Tensor:
+        """What the frozen blocks give, ``(M, d)`` or ``(B, T, d)``: remembered, or computed without keeping more."""
         if rows is not None and all(row in self._memory for row in rows):
-            found = [self._memory[row] for row in rows]  # each (T', d), as wide as its batch was when it came first
-            return nn.utils.rnn.pad_sequence([part[: ids.shape[1]] for part in found], batch_first=True)
+            found = [self._memory[row] for row in rows]  # each (T', d), as wide as it was when it came first
+            if text.lengths is None:
+                return nn.utils.rnn.pad_sequence([part[: text.shape[1]] for part in found], batch_first=True)
+            lengths = text.lengths
+            return torch.cat(
+                [F.pad(part[:n], (0, 0, 0, n - len(part[:n]))) for part, n in zip(found, lengths, strict=True)]
+            )
         with torch.no_grad():
-            hidden = self._decoder.embed_tokens(ids)  # (B, T, d)
+            hidden = self._decoder.embed_tokens(text.ids)  # (M, d) or (B, T, d)
             for block in self._decoder.layers[: self.frozen]:
-                hidden = self._block(block, hidden, turns, None)
+                hidden = self._block(block, hidden, turns, text, ends=False)
         needed = hidden.numel() * hidden.element_size()
         if rows is not None and needed <= self._room:
             self._room -= needed
-            self._memory.update(zip(rows, hidden.unbind(), strict=True))
+            parts = hidden.unbind() if text.lengths is None else hidden.split(text.lengths)
+            self._memory.update(zip(rows, parts, strict=True))
         return hidden
 
     def _block(
-        self, block: "LlamaDecoderLayer", hidden: Tensor, turns: tuple[Tensor, Tensor], places: Tensor | None
+        self, block: "LlamaDecoderLayer", hidden: Tensor, turns: tuple[Tensor, Tensor], text: Places, ends: bool
     ) -> Tensor:
-        """One block: ``(B, T, d)`` to the same, or to ``(N, d)`` at places among the ``B T`` positions."""
+        """One block: ``(M, d)`` or ``(B, T, d)`` to the same, or to ``(N, d)`` where it ``ends`` what is looked at."""
         attention, mlp = block.self_attn, block.mlp
-        batch, length, _ = hidden.shape
-        normed = self._norm(block.input_layernorm, hidden)  # (B, T, d)
+        normed = self._norm(block.input_layernorm, hidden)  # (M, d) or (B, T, d)
         q, k, v = (
-            part.view(batch, length, -1, attention.head_dim)  # (B, T, H, D), of keys and values (B, T, K, D)
+            text.padded(part).view(
+                *text.shape, -1, attention.head_dim
+            )  # (B, T, H, D), of keys and values (B, T, K, D)
             for part in self._linears(normed, attention.q_proj, attention.k_proj, attention.v_proj)
         )
-        q, k = Rotary.apply(q, *turns), Rotary.apply(k, *turns)  # (B, H, T, D), (B, K, T, D)
-        read = causal_attention(q, k, v.transpose(1, 2), attention.scaling)  # (B, T, H D)
-        if places is not None:  # only attention looks at other positions, so what follows needs no others
-            read, hidden = read.flatten(0, 1)[places], hidden.flatten(0, 1)[places]  # (N, H D), (N, d)
+        q, k = _turned(q, k, turns)  # (B, H, T, D), (B, K, T, D)
+        read = text.packed(causal_attention(q, k, v.transpose(1, 2), attention.scaling))  # (M, H D) or (B, T, H D)
+        if ends:  # only attention looks at other positions, so what follows needs no others
+            read, hidden = (Packed.apply(part.flatten(0, -2), text.places) for part in (read, hidden))  # (N, ...) each
         hidden = hidden + self._linears(read, attention.o_proj)[0]
         normed = self._norm(block.post_attention_layernorm, hidden)
-        gate, up = self._linears(normed, mlp.gate_proj, mlp.up_proj)  # (B, T, f) each, or (N, f)
+        gate, up = self._linears(normed, mlp.gate_proj, mlp.up_proj)  # (..., f) each
         return hidden + self._linears(mlp.act_fn(gate) * up, mlp.down_proj)[0]
 
     def _linears(self, x: Tensor, *modules: nn.Module) -> tuple[Tensor, ...]:
         """Linear layers that read the same ``(..., n)``: each ``(..., m)``."""
-        parts = [lora_parts(module) if self._levers.lora else None for module in modules]
-        if any(part is None for part in parts):
-            return tuple(module(x) for module in modules)
+        parts = [self._parts_of(module) for module in modules]
         held = [part for part in parts if part is not None]
+        if len(held) < len(parts):
+            return tuple(module(x) for module in modules)
         return LoraLinears.apply(x, tuple(part[4] for part in held), *(t for part in held for t in part[:4]))
+
+    def _parts_of(self, module: nn.Module) -> LoraParts | None:
+        """See ``lora_parts``; looked up once, as nothing is switched on or off while a run takes its steps."""
+        if module not in self._parts:
+            self._parts[module] = lora_parts(module) if self._levers.lora else None
+        return self._parts[module]
 
     def _norm(self, norm: nn.Module, x: Tensor) -> Tensor:
         from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
         if not self._levers.norms or type(norm) is not LlamaRMSNorm or norm.weight.requires_grad or is_hooked(norm):
             return norm(x)
+        if x.device.type != "cpu":
+            return gpu_norm(x, norm.weight, norm.variance_epsilon)
         return RmsNorm.apply(x, norm.weight, norm.variance_epsilon)
 
     def _frozen_blocks(self) -> int:
@@ -199,20 +193,14 @@ class FastDecoder:
         return len(self._decoder.layers)
 
 
-def _targets(ids: Tensor, labels: Tensor, few_sizes: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """What is read ``(B, T)``, what follows it ``(B, T)``, and the places ``(N,)`` in both where a target follows.
+def _turned(q: Tensor, k: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Queries ``(B, T, H, D)`` and keys ``(B, T, K, D)``, turned: ``(B, H, T, D)`` and ``(B, K, T, D)``."""
+    if q.device.type == "cpu":
+        return Rotary.apply(q, *turns), Rotary.apply(k, *turns)
+    both = Rotary.apply(torch.cat([q, k], 2), *turns)  # (B, H + K, T, D): half as many kernels to start
+    return both[:, : q.shape[2]], both[:, q.shape[2] :]
 
-    In 16 bits on a CPU, widths and numbers of places are rounded up by some that count for nothing: oneDNN makes code
-    for every new size, and that takes time and memory.
-    """
-    ids, following = ids[:, :-1], labels[:, 1:]  # (B, T - 1) both
-    few = few_sizes and ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    if few:
-        extra = -ids.shape[1] % WIDTHS  # zeros behind the text, which nothing in it looks at
-        ids, following = F.pad(ids, (0, extra)), F.pad(following, (0, extra), value=IGNORED)
-    wanted = (following != IGNORED).flatten()  # (B T,)
-    places = wanted.nonzero().squeeze(1)  # (N,)
-    if few:
-        others = (~wanted).nonzero().squeeze(1)  # their targets are IGNORED, so they add nothing
-        places = torch.cat([places, others[: -len(places) % PLACES]])
-    return ids, following, places
+
+def _of_length(row: Tensor, length: int) -> Tensor:
+    """The first so many tokens of a row ``(T', d)``; zeros behind it, which nothing looks at."""
+    return F.pad(row[:length], (0, 0, 0, max(0, length - len(row))))

@@ -12,6 +12,7 @@ from peft_studio.training import Model
 from peft_studio.training.formats.ends import end_ids
 from peft_studio.training.formats.rows import encode_prompts, pad_rows, text_of
 from peft_studio.training.formats.seam import completion_text, seam_of
+from peft_studio.training.formats.shrinking import can_shrink, decode_shrinking
 from peft_studio.training.formats.target_logits import context_of, virtual_tokens
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ def _decode_batch(
     writes_apart, padding = is_encoder_decoder(model), pad_id(tokenizer)
     # A decoder goes on at the right end of every row, so its padding stands on the left.
     ids, mask = pad_rows(prompts, padding, left=not writes_apart)  # (B, T)
+    if can_shrink(model):
+        return decode_shrinking(model, ids, mask, max_new_tokens, list(ends))
     with torch.inference_mode():
         output: Tensor = model.generate(
             input_ids=ids.to(model.device),

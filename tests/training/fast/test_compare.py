@@ -14,7 +14,8 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.tasks.base import Row
 from peft_studio.training.fast import compare, kernels
 from peft_studio.training.fast.compare import describe_difference, rows_to_check
-from peft_studio.training.fast.llama import FastDecoder, Levers
+from peft_studio.training.fast.levers import Levers
+from peft_studio.training.fast.llama import FastDecoder
 from peft_studio.training.formats.formats import format_for
 from peft_studio.training.load import attach, layout_of, load_base
 from peft_studio.training.loop import TrainingLoop

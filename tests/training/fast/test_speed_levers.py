@@ -8,17 +8,20 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS, get_method
-from peft_studio.tasks import batching
 from peft_studio.tasks.base import Row
 from peft_studio.training.checkpoints.training_state import set_schedule
-from peft_studio.training.fast import kernels
+from peft_studio.training.fast import kernels, places
 from peft_studio.training.fast import llama as fast_decoder
+from peft_studio.training.fast.attention_plans import without_attention_plans
 from peft_studio.training.fast.frozen_weights import LowPrecision, frozen_matrices, fused_lora
-from peft_studio.training.fast.llama import FastDecoder, Levers
+from peft_studio.training.fast.levers import Levers
+from peft_studio.training.fast.llama import FastDecoder
+from peft_studio.training.fast.places import find_places
 from peft_studio.training.formats.formats import Continuation
 from peft_studio.training.formats.rows import collate, encode_rows
 from peft_studio.training.formats.target_logits import target_logits
@@ -33,7 +36,7 @@ ROWS = [
     Row("area: riverside =>", " It is by the river."),
 ]
 NONE = Levers(**{field.name: False for field in fields(Levers)})
-KEPT = ("lora", "norms", "head", "last_block", "remember")
+KEPT = ("lora", "norms", "head", "last_block", "remember", "unpadded")
 
 
 def a_batch(tokenizer: Any) -> dict[str, Any]:
@@ -219,15 +222,97 @@ def test_rounded_sizes_count_for_nothing(tiny_model: Path) -> None:
     assert losses(tiny_model, Levers()) == losses(tiny_model, Levers(few_sizes=False))  # exact runs keep their sizes
 
 
-def test_sizes_are_rounded_up_by_what_has_no_target() -> None:
-    ids = torch.tensor([[5, 6, 7, 8, 9, 10], [5, 6, 7, 1, 1, 1]])
-    labels = torch.tensor([[-100, -100, 7, 8, 9, 10], [-100, 6, 7, -100, -100, -100]])
+TEXTS = torch.tensor([[5, 6, 7, 8, 9, 10], [5, 6, 7, 1, 1, 1]])
+LABELS = torch.tensor([[-100, -100, 7, 8, 9, 10], [-100, 6, 7, -100, -100, -100]])
+
+
+def test_padding_is_what_stands_behind_the_last_target() -> None:
+    found = find_places(TEXTS, LABELS, Levers(), torch.device("cpu"))
+    assert found.ids.tolist() == [5, 6, 7, 8, 9, 5, 6] and found.lengths == (5, 2) and found.shape == (2, 5)
+    assert found.ids[found.places].tolist() == [6, 7, 8, 9, 5, 6] and found.targets.tolist() == [7, 8, 9, 10, 6, 7]
+    whole = find_places(TEXTS, LABELS, Levers(unpadded=False), torch.device("cpu"))
+    assert whole.kept is None and whole.ids.flatten()[whole.places].tolist() == [6, 7, 8, 9, 5, 6]
+    assert whole.targets.tolist() == found.targets.tolist()
+
+
+@pytest.mark.parametrize("unpadded", [True, False])
+def test_sizes_are_rounded_up_by_what_has_no_target(unpadded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "PLACES", 8)
     with torch.autocast("cpu", torch.bfloat16):
-        read, following, places = fast_decoder._targets(ids, labels, few_sizes=True)
-    assert read.shape == following.shape == (2, 8) and len(places) == 16  # no more places than there are
-    assert (following.flatten()[places[:6]] != -100).all() and (following.flatten()[places[6:]] == -100).all()
-    read, following, places = fast_decoder._targets(ids, labels, few_sizes=True)
-    assert read.shape == (2, 5) and following.flatten()[places].tolist() == [7, 8, 9, 10, 6, 7]
+        found = find_places(TEXTS, LABELS, Levers(unpadded=unpadded), torch.device("cpu"))
+    assert found.shape == (2, 8) and len(found.places) == len(found.targets) == 8
+    assert found.ids.numel() == (8 if unpadded else 16) and found.lengths == ((6, 2) if unpadded else None)
+    assert sorted(found.targets.tolist()) == [-100, -100, 6, 7, 7, 8, 9, 10]
+
+
+def test_a_gpu_is_given_whole_batches_and_never_asked_for_an_answer(tiny_model: Path) -> None:
+    """The meta device stands for a GPU: it knows no values, so nothing within a step can have waited for one."""
+    model, tokenizer = make_adapted(tiny_model, "lora")
+    batch = a_batch(tokenizer)
+    model.train().to("meta")
+    trained = [part for part in model.parameters() if part.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    FastDecoder(model, Levers()).loss(batch).backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    assert all(part.grad is not None and part.grad.shape == part.shape for part in trained)
+    assert find_places(TEXTS, LABELS, Levers(), torch.device("meta")).kept is None
+
+
+def test_a_step_on_a_gpu_gives_fewer_orders_than_the_librarys(tiny_model: Path) -> None:
+    model, tokenizer = make_adapted(tiny_model, "lora")
+    batch = a_batch(tokenizer)
+    model.to("meta")
+    given = {name: batch[name].to("meta") for name in ("input_ids", "labels")}
+
+    def orders(loss: Callable[[], torch.Tensor]) -> int:
+        with CountOrders() as count:
+            loss().backward()
+        return count.total
+
+    library = orders(lambda: model(**given).loss)  # with a mask it asks the GPU besides whether there is padding
+    model.zero_grad()
+    assert orders(lambda: FastDecoder(model, Levers()).loss(batch)) < 0.85 * library
+
+
+class CountOrders(TorchDispatchMode):
+    """Counts what a device is told to do; views are free."""
+
+    VIEWS = "view _unsafe_view t transpose slice expand unsqueeze squeeze detach split split_with_sizes alias"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs everything as it comes."""
+        self.total += func.overloadpacket.__name__ not in self.VIEWS.split()
+        return func(*args, **(kwargs or {}))
+
+
+def test_attention_plans_are_off_while_a_run_trains() -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with without_attention_plans():
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
+def test_tokens_go_to_their_places_and_back() -> None:
+    torch.manual_seed(0)
+    rows, kept = torch.randn(3, 4, dtype=torch.float64, requires_grad=True), torch.tensor([0, 2, 5])
+    padded = kernels.Padded.apply(rows, kept, 6)
+    assert torch.equal(padded[kept], rows) and float(padded[[1, 3, 4]].abs().sum().detach()) == 0
+    assert torch.equal(kernels.Packed.apply(padded, kept), rows)
+    assert torch.autograd.gradcheck(lambda x: kernels.Padded.apply(x, kept, 6), rows)
+    whole = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: kernels.Packed.apply(x, kept), whole)
+
+
+def test_the_gpus_norm_is_the_librarys() -> None:
+    x, weight = torch.randn(2, 3, 8), torch.rand(8)
+    expected = kernels.RmsNorm.apply(x, weight, 1e-5)
+    torch.testing.assert_close(kernels.gpu_norm(x, weight, 1e-5), expected)
+    assert kernels.gpu_norm(x.bfloat16(), weight, 1e-5).dtype == torch.bfloat16
 
 
 def test_places_without_a_target_have_no_loss_and_no_gradient() -> None:
@@ -249,11 +334,9 @@ def test_accumulated_batches_equal_one_large_batch(tiny_model: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd"])
 @pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant"])
 def test_steps_are_those_of_the_stock_trainer(
-    optimizer: str, scheduler: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, scheduler: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     from transformers import Trainer, TrainingArguments
-
-    monkeypatch.setattr(batching, "MEGABATCH", 1)  # then a batch of all rows is every row once
 
     settings = {"weight_decay": 0.1, "scheduler": scheduler, "optimizer": optimizer, "max_grad_norm": 0.5}
     rate = 1e-1 if optimizer == "sgd" else 1e-3

@@ -78,8 +78,8 @@ def test_collate_labels_only_targets(tokenizer: Any) -> None:
 
 def test_batches_are_full_and_every_row_comes_equally_often() -> None:
     lengths = [(7 * row) % 50 for row in range(103)]
-    batches = list(LengthGroupedBatches(lengths, 8, 103, seed=0))
-    assert len(batches) == len(LengthGroupedBatches(lengths, 8, 103, seed=0)) == 103
+    batches = list(LengthGroupedBatches(lengths, 8, 103, seed=0, megabatch=50))
+    assert len(batches) == len(LengthGroupedBatches(lengths, 8, 103, seed=0, megabatch=50)) == 103
     assert {len(batch) for batch in batches} == {8}
     assert set(Counter(row for batch in batches for row in batch).values()) == {8}
 
@@ -92,7 +92,7 @@ def test_batches_depend_on_the_seed_only() -> None:
 
 def test_batches_group_lengths_without_ordering_them() -> None:
     lengths = [(7919 * row) % 200 for row in range(2000)]
-    batches = list(LengthGroupedBatches(lengths, 10, 100, seed=0))
+    batches = list(LengthGroupedBatches(lengths, 10, 100, seed=0, megabatch=50))
     spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in batches]
     assert sum(spread) / len(spread) < 15
     means = [sum(lengths[row] for row in batch) / 10 for batch in batches]
@@ -110,10 +110,10 @@ def test_batches_of_a_classification_hold_every_class_in_its_share() -> None:
     rng = random.Random(0)
     classes = [int(rng.random() < 0.25) for _ in range(900)]
     lengths = [rng.randint(5, 60) for _ in classes]
-    batches = list(LengthGroupedBatches(lengths, 16, 120, seed=0, classes=classes))
+    batches = list(LengthGroupedBatches(lengths, 16, 120, seed=0, classes=classes, megabatch=50))
     assert Counter(len(batch) for batch in batches) == {16: 120}
     assert all(2 <= sum(classes[row] for row in batch) <= 6 for batch in batches)
-    by_chance = LengthGroupedBatches(lengths, 16, 120, seed=0)
+    by_chance = LengthGroupedBatches(lengths, 16, 120, seed=0, megabatch=50)
     assert not all(2 <= sum(classes[row] for row in batch) <= 6 for batch in by_chance)
     spread = sum(max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in batches) / 120
     assert spread < 10
