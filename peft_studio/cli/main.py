@@ -16,7 +16,6 @@ from peft_studio.cli.printing import Command, open_manager, print_json, print_no
 from peft_studio.errors import ConfigError, StorageError, StudioError, shown, unforeseen
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.settings import Settings, load_settings
-from peft_studio.tasks import CUSTOM, task_of
 from peft_studio.tasks.kept_rows import keeping
 
 if TYPE_CHECKING:
@@ -140,11 +139,11 @@ def _train(options: argparse.Namespace, settings: Settings) -> int:
     from peft_studio.config.resolved_run import resolve
 
     config, manager = parse_preset(options.preset, options.set), open_manager(settings)
-    for warning in advice(resolve(config)):
+    run = resolve(config)
+    for warning in advice(run):
         print(f"warning: {warning}", file=sys.stderr)
-    if config.task.id == CUSTOM:
-        for note in task_of(config.task).notes:
-            print(f"note: {note}", file=sys.stderr)
+    for note in run.task.notes:
+        print(f"note: {note}", file=sys.stderr)
     paths, hand = take_up(manager, config, options.name, options.priority)
     return follow_to_end(manager, paths, hand, config.training.max_steps, options.json)
 
