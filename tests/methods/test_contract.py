@@ -308,18 +308,19 @@ def test_a_start_at_zero_is_what_would_keep_keys_alike(tiny_model: Path) -> None
 def test_rotations_stay_rotations_however_far_they_turn(name: str, tiny_model: Path) -> None:
     model = build(name, tiny_model)
     train_a_little(model, rate=1e-1, steps=20)
-    turns = [turn.double() for turn in rotations(name, model)]  # (k, b, b) each
+    turns = [turn.double() for turn in rotations(name, model)]
     assert max(float((turn - torch.eye(turn.shape[-1])).abs().max()) for turn in turns) > 0.5
     for turn in turns:
         assert torch.allclose(turn @ turn.transpose(-2, -1), torch.eye(turn.shape[-1]).double(), atol=1e-4)
 
 
 def rotations(name: str, model: Any) -> list[torch.Tensor]:
-    """The rotation of every layer, block by block, as the library makes it from what trains."""
+    """The rotation of every layer, ``(n, n)`` or ``(k, b, b)``, as the library makes it from what trains."""
     found = []
     for layer in model.modules():
-        if name == "oft" and hasattr(layer, "_cayley_batch") and hasattr(layer, "use_cayley_neumann"):
-            found.append(layer._cayley_batch(layer.weight, layer.block_size, layer.use_cayley_neumann))
+        if name == "oft" and hasattr(layer, "oft_R"):
+            turn = layer.oft_R["default"]
+            found.append(turn(torch.eye(turn.in_features)))  # of all blocks, on the diagonal
         elif name == "boft" and hasattr(layer, "boft_R"):
             part = layer.boft_R["default"]  # (factors, k, b, b)
             found.append(layer.cayley_batch(part.flatten(0, 1)))
