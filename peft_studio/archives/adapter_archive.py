@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 
 from peft_studio.archives.model_card import merged_card, model_card
 from peft_studio.archives.reproduce_script import mark_of, reproduce_script
-from peft_studio.archives.trained_run import TrainedRun, json_object, read_run
+from peft_studio.archives.trained_run import TrainedRun, read_run
 from peft_studio.errors import DataError, InvalidStateError
 from peft_studio.files import weights_are_whole
-from peft_studio.models.opening import LINEAR_BASE
+from peft_studio.models.opening import LINEAR_BASE, TRANSPOSED
 from peft_studio.runs.event_log import number
 from peft_studio.runs.paths import RunPaths
 from peft_studio.tasks import CUSTOM, custom_data
@@ -52,7 +52,7 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False) -> Non
         for path in sorted(paths.adapter.rglob("*")):
             if path.is_file() and path.name not in ("README.md", "adapter_config.json"):
                 archive.write(path, str(path.relative_to(paths.adapter)))
-        archive.writestr("adapter_config.json", _adapter_config(paths.adapter, run.base[0]))
+        archive.writestr("adapter_config.json", _adapter_config(run))
         archive.writestr("README.md", model_card(run, rows))
         archive.writestr("preset.yaml", _preset(run))
         archive.writestr("metrics.json", _json(_facts(run)))
@@ -136,12 +136,17 @@ def _source(run: TrainedRun) -> dict[str, Any]:
     return {"files": named, "input": data.input_column, "target": data.target_column, "template": data.template}
 
 
-def _adapter_config(folder: Path, base: str) -> str:
-    config = json_object(folder / "adapter_config.json")
-    config["base_model_name_or_path"] = base
+def _adapter_config(run: TrainedRun) -> str:
+    """The adapter's config without this machine's folders, and right for the untouched base."""
+    config = dict(sorted(run.adapter_config.items()))
+    for key in ("base_model_name_or_path", "tokenizer_name_or_path"):
+        if config.get(key):
+            config[key] = run.base[0]
     if isinstance(config.get("modules_to_save"), list):
         config["modules_to_save"] = list(dict.fromkeys(config["modules_to_save"]))
-    return _json(dict(sorted(config.items())))
+    if "fan_in_fan_out" in config and run.opening.model_type in TRANSPOSED:
+        config["fan_in_fan_out"] = not run.opening.linear
+    return _json(config)
 
 
 def _script(run: TrainedRun) -> str:

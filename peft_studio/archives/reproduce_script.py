@@ -168,6 +168,8 @@ def main():
     config = PeftConfig.from_pretrained(HERE)
     config.inference_mode = False
     config.base_model_name_or_path = None
+    if getattr(config, "tokenizer_name_or_path", None):
+        config.tokenizer_name_or_path = options.base
     base = AutoModelForCausalLM.from_pretrained(options.base, dtype="float32")
 $base_steps    model = get_peft_model(base, config)
     model.print_trainable_parameters()

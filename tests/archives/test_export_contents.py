@@ -15,6 +15,7 @@ import torch
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.archives.places import bare
 from peft_studio.archives.reproduce_script import reproduce_script
+from peft_studio.cli.main import main
 from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import parse_config
 from peft_studio.models.opening import Opening
@@ -98,6 +99,13 @@ def test_rows_go_only_when_asked_for(lora_run: Any, tmp_path: Path) -> None:
     assert not rows & plain and rows <= asked
     assert "no rows of the data" in (tmp_path / "plain" / "README.md").read_text()
     assert "references" in (tmp_path / "asked" / "train.jsonl").read_text().splitlines()[0]
+
+
+def test_the_command_line_exports_a_merged_model(lora_run: Any, tmp_path: Path, capsys: Any) -> None:
+    argv = ["export", lora_run.id, "--merged", "--out", str(tmp_path / "merged.zip"), "--json"]
+    assert main(argv, {"PEFT_STUDIO_HOME": str(lora_run.home)}) == 0
+    names = zipfile.ZipFile(tmp_path / "merged.zip").namelist()
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= set(names)
 
 
 RECORDS = [{"ask": f"问题 {number}", "more": "x, y", "say": f"答案 {number}"} for number in range(30)]

@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ class Case:
         config = json.loads((folder / "adapter_config.json").read_text())
         opening = opening_of(config, self.base.config.model_type, self.labels, None)
         scope: dict[str, Any] = {}
-        with contextlib.chdir(folder), known_warnings():
+        with contextlib.chdir(folder), known_warnings(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # an export says True
             if opening.linear:
                 shutil.copy2(LINEAR_BASE, folder)
             exec(opening.code(repr(str(self.folder))), scope)

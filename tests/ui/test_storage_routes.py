@@ -4,12 +4,14 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from peft_studio.config.run_config import parse_config
+from peft_studio.errors import InvalidStateError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.paths import RunPaths
 from peft_studio.ui import storage
@@ -110,3 +112,51 @@ def test_changes_reach_the_form() -> None:
     changed = with_changes(data, {"training.learning_rate": 0.01, "nothing.x": 1})
     assert changed == {"training": {"learning_rate": 0.01, "batch_size": 4}, "method": {"name": "lora"}}
     assert with_changes(data, None) is data
+
+
+def save_adapter_of(paths: RunPaths) -> None:
+    """Gives a run an adapter, of one number."""
+    paths.adapter.mkdir()
+    (paths.adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "task_type": "CAUSAL_LM"}')
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    content = len(header).to_bytes(8, "little") + header + bytes(4)
+    (paths.adapter / "adapter_model.safetensors").write_bytes(content)
+
+
+def test_rows_are_in_an_export_when_asked_for(manager: JobManager, client: TestClient) -> None:
+    paths = finished(manager)
+    save_adapter_of(paths)
+    for query, there in (("", False), ("?rows=0", False), ("?rows=1", True)):
+        answer = client.get(f"/studio/export/{paths.id}.zip{query}")
+        names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+        assert ("train.jsonl" in names) == there and "README.md" in names
+
+
+def test_a_merged_model_comes_as_a_zip(
+    manager: JobManager, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = finished(manager)
+    address = f"/studio/merged/{paths.id}.zip"
+
+    def merge(run: str, folder: Path) -> float:
+        assert run == paths.id
+        (folder / "model.safetensors").write_bytes(b"weights")
+        return 2e-6
+
+    monkeypatch.setattr(manager.engine, "merge", merge)
+    assert client.post(address).status_code == 403
+    assert "not saved an adapter" in client.post(address, headers=OURS).json()["error"]
+    save_adapter_of(paths)
+    answer = client.post(address, headers=OURS)
+    archive = zipfile.ZipFile(io.BytesIO(answer.content))
+    assert archive.read("model.safetensors") == b"weights"
+    assert "2.0e-06" in archive.read("README.md").decode()
+
+    def refuse(_run: str, _folder: Path) -> float:
+        raise InvalidStateError("Houlsby adapters cannot be merged.")
+
+    monkeypatch.setattr(manager.engine, "merge", refuse)
+    refused = client.post(address, headers=OURS)
+    assert (refused.status_code, refused.json()["error"]) == (409, "Houlsby adapters cannot be merged.")
+    cache = manager.settings.cache_dir
+    assert not [*cache.glob("transfer-*"), *cache.glob("merged-*")]
