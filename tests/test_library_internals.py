@@ -76,6 +76,7 @@ INSIDES: dict[str, str] = {
     "transformers.PreTrainedModel": "set_attn_implementation",
     "transformers.PreTrainedConfig": "_attn_implementation",
     "transformers.PreTrainedTokenizerFast": "backend_tokenizer",
+    "transformers.PreTrainedTokenizerBase": "added_tokens_decoder apply_chat_template chat_template",
     "transformers.pytorch_utils": "Conv1D",
     "transformers.trainer_pt_utils": "get_parameter_names",
     # torch
@@ -169,6 +170,22 @@ def test_it_is_still_there(path: str, name: str) -> None:
 @pytest.mark.parametrize(("path", "text"), [(path, text) for path, texts in MESSAGES.items() for text in texts])
 def test_it_still_says_so(path: str, text: str) -> None:
     assert text in source_of(find(path)), f"{path} does not say {text!r} any more; see {used_in(text)}"
+
+
+def test_tokenizers_say_what_puts_a_space_before_every_text() -> None:
+    import json
+
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    made = Tokenizer(models.BPE())
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("_")])
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.ByteLevel()])
+    made.decoder = decoders.ByteLevel()
+    told = json.loads(made.to_str())  # what training/formats/seam.py changes
+    assert told["normalizer"]["normalizers"][0]["prepend"] == "_"
+    first, second = told["pre_tokenizer"]["pretokenizers"]
+    assert first["prepend_scheme"] == "always" and second["add_prefix_space"] is True
+    assert told["decoder"]["type"] == "ByteLevel"
 
 
 def test_plotly_brings_its_script() -> None:

@@ -129,7 +129,10 @@ def _text(cell: str | Sequence[str]) -> str:
 
 
 def _transcript(text: str) -> Iterator[Turn]:
-    marks = list(_SPOKEN.finditer(text))
+    """Turns of a transcript; one that ends by asking for an answer (``Assistant:``) has no turn there."""
+    marks = list(_SPOKEN.finditer(text.rstrip()))
+    if len(marks) > 1 and marks[-1].end() == len(text.rstrip()):
+        text = text[: marks.pop().start()]
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
         said = text[mark.end() : following.start() if following else len(text)]
         yield ROLES[mark.group(1).lower()], said.strip()

@@ -44,6 +44,7 @@ def test_transcripts_and_bare_lists() -> None:
     assert parse_turns(spoken) == [("user", "hi"), ("assistant", "hello\nyou"), *TURNS[3:]]
     assert looks_like_chat(spoken) and not looks_like_chat("Human: are they?") and not looks_like_chat("[1, 2]")
     assert parse_turns(("hi", "hello")) == TURNS[1:3]
+    assert parse_turns("Human: hi\n\nAssistant:") == parse_turns("User: hi\n\nAssistant: ") == [("user", "hi")]
 
 
 def test_tools_and_their_calls() -> None:

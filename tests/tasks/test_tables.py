@@ -290,3 +290,17 @@ def test_a_table_without_header_keeps_its_first_row_and_says_so(tmp_path: Path, 
 
 def test_row_numbers_that_pandas_wrote_get_a_name(tmp_path: Path) -> None:
     assert read_table(put(tmp_path, "a.csv", ",text\n0,x\n1,y\n")).columns == ("index", "text")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "When did you visit,What did you like most of all the things you saw?\nmay,boats\njune,the very old tower\n",
+        "When did you visit,Tell us what you liked most of all the things here\nmay,a boat\njune,all\n",
+        "left,right\nx,a\ny,b\nleft,right\nz,c\n",
+        "2020 words,rank\nx,1\ny,2\n",
+    ],
+)
+def test_a_header_stays_a_header(tmp_path: Path, content: str) -> None:
+    table = read_table(put(tmp_path, "a.csv", content))
+    assert table.columns == tuple(content.partition("\n")[0].split(",")) and table.notes == ()

@@ -65,10 +65,13 @@ def lacks_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     sample = [row for row in islice(rows, _SAMPLE) if len(row) == len(first)]
     columns = list(zip(*sample, strict=True)) or [()] * len(first)
     named = [plain(cell) in KNOWN and cell not in values for cell, values in zip(first, columns, strict=True)]
-    if any(named) or not all(cell.strip() for cell in first):
+    repeated = list(first) in sample and len(first) > 1  # tables that were put one below the other
+    if any(named) or repeated or not all(cell.strip() for cell in first):
         return ""
     for cell, values in zip(first, columns, strict=True):
-        if len(cell) > _LONGEST_NAME or len(cell.split()) > _MOST_WORDS:
+        long = len(cell) > _LONGEST_NAME or len(cell.split()) > _MOST_WORDS
+        alike = sum(map(len, values)) * 2 >= len(cell) * len(values)  # a survey's header holds questions
+        if long and alike and not cell.rstrip().endswith(("?", ":")):
             return f"{cell[:40]!r} is too long for a column's name"
         if _NUMBER.fullmatch(cell) and all(_NUMBER.fullmatch(value.strip()) for value in values):
             return f"{cell!r} is a number, as all below it"

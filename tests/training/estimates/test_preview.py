@@ -1,5 +1,7 @@
 """What would be read: tokens that join to the row, cuts where training cuts, counts, labels, skipped rows."""
 
+import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,22 @@ def test_sources_and_texts_are_cut_before_their_end_mark(tiny_model: Path) -> No
         assert texts(shown, "prompt", "cut") == row.prompt
         assert shown["label"] == (" yes" if form.classifies else None)
     assert module._show(labelled, replace(row, prompt=""), 12)["dropped"]
+
+
+def test_of_a_chat_the_answers_are_marked(tiny_model: Path, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    rows = [{"messages": [*turns, {"role": "user", "content": f"n{at}"}, *turns[1:]]} for at in range(20)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    task = {"id": "custom", "train_file": str(tmp_path / "rows.jsonl")}
+    shown = preview(run_of(tiny_model, task, max_length=200))["rows"][0]
+    assert texts(shown, "target") == "hello<eos>hello<eos>"
+    assert texts(shown, "prompt").startswith("User:\nhi\nAssistant:\n\nUser:\nn")
+    parts = [part for part, _ in itertools.groupby(segment["part"] for segment in shown["segments"])]
+    assert parts == ["prompt", "target", "prompt", "target"]
+    short = preview(run_of(tiny_model, task, max_length=24))["rows"][0]
+    assert short["tokens"]["cut"] > 0 and texts(short, "target").endswith("hello<eos>")
+    every = preview(run_of(tiny_model, {**task, "loss_on": "all"}, max_length=200))["rows"][0]
+    assert every["tokens"]["prompt"] == 1
 
 
 def test_wrong_models_are_explained(tmp_path: Path) -> None:
