@@ -34,6 +34,7 @@ def build(studio: Studio) -> None:
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
             form = TrainForm(studio.settings.home, studio.manager.devices, studio.settings.executor == "ray")
             with gr.Column(elem_classes="ps-go"):
+                island("warnings", elem_id="train-warnings")
                 go = gr.Button("Train", variant="primary", elem_id="train-button")
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
             costs = island("estimate", elem_id="estimate")

@@ -136,10 +136,10 @@ def test_a_rate_that_is_far_off_is_told(page: Page) -> None:
     for value, words in (("5", "500 times"), ("1e-9", "Hardly anything")):
         rate.fill(value)
         rate.blur()
-        expect(page.locator("#estimate .ps-problem.mild")).to_contain_text(words)
+        expect(page.locator("#train-warnings .ps-problem")).to_contain_text(words)
     rate.fill("0.01")
     rate.blur()
-    expect(page.locator("#estimate .ps-problem.mild")).to_have_count(0)
+    expect(page.locator("#train-warnings .ps-problem")).to_have_count(0)
 
 
 def test_tokens_are_those_of_the_chosen_model(page: Page) -> None:

@@ -1,6 +1,7 @@
 // What a run would cost: figures beside full fine-tuning's, the memory, and the map of the model's parameters.
 
 import { bar, cardHead, el, problem } from "./dom.js";
+import { emit, on } from "./events.js";
 import { bytes, integer, percent } from "./format.js";
 import { island, valueIsland } from "./islands.js";
 import { drawMap } from "./map.js";
@@ -60,8 +61,7 @@ function drawEstimate(root, data) {
     root.replaceChildren(waiting(data.hint));
     return "hint";
   }
-  root.replaceChildren(...data.warnings.map((text) => problem(text, { class: "ps-problem mild", role: "status" })),
-    figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
+  root.replaceChildren(figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
   return "1";
 }
 
@@ -71,11 +71,18 @@ island("estimate", (root, { props, watch }) => {
   const draw = () => {
     const data = props.value;
     if (!data) return;
+    emit("warnings", data.warnings || []);
     host.dataset.ready = drawEstimate(root, data);
     if (host.dataset.ready === "1") host.dataset.trainable = data.trainable_params;
   };
   watch("value", draw);
   draw();
+});
+
+// What will hardly work, told where the run is started.
+island("warnings", (root) => {
+  on("warnings", (texts) =>
+    root.replaceChildren(...texts.map((text) => problem(text, { class: "ps-problem mild", role: "status" }))));
 });
 
 valueIsland("figure", (root, data) => root.replaceChildren(data.error ? problem(data.error) : drawMap(data)));

@@ -1,4 +1,4 @@
-// What happens on the page, and who wants to know: `runs`, `selection`, `submitted`, `findings`, `theme`.
+// What happens on the page, and who wants to know: `runs`, `selection`, `submitted`, `findings`, `warnings`, `theme`.
 
 const listeners = new Map();
 
