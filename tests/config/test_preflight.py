@@ -63,7 +63,7 @@ BAD = {
     "two columns of one name": (lambda at: texts(at, "a,a\n1,2\n"), "rows.csv: the header has two columns named 'a'"),
     "nested JSON": (
         lambda at: texts(at, '[{"q": "x", "a": {"b": 1}}]', "rows.json"),
-        "rows.json, record 1, column 'a' holds a nested object",
+        "The column 'a' holds a nested object or list",
     ),
     "one class": (
         lambda at: texts(at, "text,label\n" + "x y,good\n" * 9, kind="classification"),

@@ -55,7 +55,7 @@ def test_estimate_is_plain_and_smaller_than_full(method: str) -> None:
     for key in ("gradients", "optimizer"):
         assert 0 < found["memory"][key] <= found["full"]["memory"][key]
     assert found["memory"]["optimizer"] == 2 * found["memory"]["gradients"] == 8 * found["trainable_params"]
-    if method != "p_tuning":  # which saves its vectors, not the network that makes them
+    if method not in ("p_tuning", "prefix"):  # which save their vectors, not the network that makes them
         assert found["adapter_bytes"] > 4 * found["trainable_params"]
     assert found["warnings"] == []
 
