@@ -161,8 +161,8 @@ PREFIX = Method(
         "Where prompt tuning speaks to the first layer only, prefix tuning speaks to all of them: each attention "
         "layer sees a handful of extra positions whose keys and values are trained.\n\n"
         "They live in the key-value cache, so the text keeps its own positions. While training, a small network makes "
-        "them from as many vectors, as in the paper: keys and values that are trained one by one move slowly and "
-        "unevenly. What is saved are the finished keys and values."
+        "them from as many vectors, as in the paper, which found training them directly unstable. What is saved are "
+        "the finished keys and values."
     ),
     formula=r"\mathrm{Attn}\big(Q,\ [P_K; K],\ [P_V; V]\big), \qquad P_K, P_V \in \mathbb{R}^{t \times d_{kv}}",
     count=r"$t\,d_{kv} + d_{kv} h + h + 2 L d_{kv} (h + 1)$ for $t$ virtual tokens, $L$ layers, key-value width "
