@@ -63,11 +63,11 @@ class Line:
 def main() -> int:
     """Runs the audit; 1 where something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, help="where runs and exports are kept; a temporary folder without")
+    parser.add_argument("--home", type=Path, help="where runs and exports are kept, and used again if they are there")
     parser.add_argument("--only", choices=("methods", "metrics", "exports"), help="a part of it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="audit-") as name:
-        lines = list(audit(options.home or Path(name), options.only))
+        lines = list(audit((options.home or Path(name)).resolve(), options.only))
     print("| what | here | independent | equal |\n| --- | --- | --- | --- |")
     for line in lines:
         print(f"| {line.what} | {line.ours} | {line.theirs} | {'yes' if line.equal else '**no**'} |")
@@ -106,10 +106,14 @@ def train_all(home: Path) -> dict[str, dict[str, float]]:
     torch.set_num_threads(1)  # the same on a busy machine
     be_quiet()
     home.mkdir(parents=True, exist_ok=True)
+    kept = home / "figures.json"
+    if kept.is_file():
+        return dict(json.loads(kept.read_text(encoding="utf-8")))
     texts = {"kind": "generation", **write_rows(home / "texts", BISTRO)}
     figures = {name: train_one(home, name, "nano-lm", {"name": name}, texts) for name in METHODS}
     labels = {"kind": "classification", **write_rows(home / "labels", REVIEWS)}
     figures["classifier"] = train_one(home, "classifier", "nano-encoder", {"name": "lora"}, labels)
+    kept.write_text(json.dumps(figures), encoding="utf-8")
     return figures
 
 
@@ -157,15 +161,12 @@ def plain(work: str, folders: Sequence[Path], project: bool = False) -> list[dic
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | quiet
     if project:
         env["PYTHONPATH"] = str(ROOT)
-    found = []
     with tempfile.TemporaryDirectory(prefix="audit-empty-") as empty:
         script = Path(empty, "plain.py")
         script.write_bytes((Path(__file__).parent / "plain.py").read_bytes())
-        # One process for each adapter that is opened, as a reader of the card would have; one for all that train.
-        for group in [[folder] for folder in folders] if work == "open" else [list(folders)]:
-            command = [sys.executable, str(script), work, *map(str, group)]
-            done = subprocess.run(command, cwd=empty, env=env, stdout=subprocess.PIPE, text=True, check=True)
-            found += [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"folder"')]
+        command = [sys.executable, str(script), work, *map(str, folders)]
+        done = subprocess.run(command, cwd=empty, env=env, stdout=subprocess.PIPE, text=True, check=True)
+        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"folder"')]
     return found
 
 

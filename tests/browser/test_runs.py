@@ -91,6 +91,23 @@ def test_export_loads_in_plain_peft(page: Page, runs: tuple[str, str], tmp_path:
     assert done.stdout.strip() == "LORA"
 
 
+def test_more_ways_to_export(page: Page, runs: tuple[str, str], tmp_path: Path) -> None:
+    """The links say what is inside; a merged model is made when it is asked for."""
+    open_tab(page, "Runs")
+    line = line_of(page, runs[0])
+    expect(line.get_by_role("link", name="Export")).to_have_attribute("title", re.compile("no rows of your data"))
+    line.get_by_role("button", name=re.compile("^More ways to export")).click()
+    rows = line.get_by_role("link", name="With rows")
+    expect(rows).to_have_attribute("title", re.compile("training, validation, and test rows"))
+    expect(rows).to_have_attribute("href", re.compile(r"rows=1$"))
+    with page.expect_download() as download:
+        line.get_by_role("button", name=re.compile("merged into its base")).click()
+    download.value.save_as(tmp_path / "merged.zip")
+    assert {"model.safetensors", "config.json", "README.md"} <= set(
+        zipfile.ZipFile(tmp_path / "merged.zip").namelist()
+    )
+
+
 def test_delete_asks_first(page: Page, app: App) -> None:
     run = app.train("bistro-prompt")
     open_tab(page, "Runs")

@@ -83,7 +83,7 @@ export async function save(path, name) {
   link.href = URL.createObjectURL(await answer.blob());
   link.download = name;
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000); // the browser may still be reading it
 }
 
 /**
