@@ -205,6 +205,15 @@ def _check_tokenizer(folder: Path) -> None:
             raise pointer_error(name, folder)
         if not begin:
             raise ModelError(f"{name} in {str(folder)!r} is empty. Copy the file anew.")
+        if name.endswith(".json") and not _closes(folder / name):
+            raise ModelError(f"{name} in {str(folder)!r} is not valid JSON: it is cut short or damaged. Copy it anew.")
+
+
+def _closes(path: Path) -> bool:
+    """Whether a JSON file ends as an object does; the library reads what stands in it."""
+    with open_plain(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 256))
+        return file.read().rstrip().endswith(b"}")
 
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:

@@ -34,6 +34,7 @@ WORD_HEADS = r"(cls|lm_head|embed_out|vocab_\w+|decoder|head|pooler|predictions)
 BEFORE_HEAD = r"(pooler|head)\."
 COMPILED = {"_orig_mod.": "torch.compile", "module.": "DataParallel", "base_model.model.": "PEFT"}
 """Prefixes of keys that are left by what a model was wrapped in when it was saved."""
+_STUMBLES = (LookupError, TypeError, ArithmeticError, AttributeError)  # their words say nothing to people
 PICTURES = re.compile("image|audio|video|vision", re.IGNORECASE)
 
 
@@ -102,7 +103,7 @@ def _why(missing: Sequence[str], unknown: Sequence[str]) -> str:
 
 
 def refuse_vocabulary(model_id: str, tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
-    """Refuses a tokenizer some of whose tokens have no row in the model's embedding.
+    """Refuses a tokenizer that reads nothing, or some of whose tokens have no row in the model's embedding.
 
     Args:
         model_id: For the message.
@@ -110,8 +111,12 @@ def refuse_vocabulary(model_id: str, tokenizer: "PreTrainedTokenizerBase", rows:
         rows: Of the embedding.
 
     Raises:
-        ModelError: There are such tokens, other than places for pictures and sounds, which no text has.
+        ModelError: It reads nothing, or there are such tokens, other than places for pictures, which no text has.
     """
+    try:
+        tokenizer(["One text.", "Another."], verbose=False)
+    except Exception as exc:  # it has settings that are read no sooner
+        raise refusal(model_id, "its tokenizer", exc) from exc
     beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
     usual = set(tokenizer.special_tokens_map.values()) if isinstance(tokenizer.special_tokens_map, dict) else set()
     wrong = [number for number, token in beyond.items() if token in usual or not PICTURES.search(token)]
@@ -174,7 +179,7 @@ def refusal(model_id: str, part: str, exc: Exception, offline: bool = False) -> 
     text = " ".join(str(exc).split())
     if "trust_remote_code" in text or "custom code" in text:
         return own_code(model_id, "auto_map")
+    told = f" In the library's words: {text[:300]}" if text and not isinstance(exc, _STUMBLES) else ""
     return ModelError(
-        f"The model {model_id!r} cannot be loaded: {part} cannot be read or contradicts itself. In the library's "
-        f"words: {text[:300] or type(exc).__name__}"
+        f"The model {model_id!r} cannot be loaded: {part} cannot be read, or has an entry that is not allowed.{told}"
     )

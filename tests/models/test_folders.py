@@ -168,6 +168,7 @@ BAD: dict[str, tuple[Change, str]] = {
     ),
     "half of the generation settings": (text("generation_config.json", "{"), "generation_config.json .* valid JSON"),
     "no tokenizer": (without("tokenizer.json"), "has no tokenizer: none of tokenizer.json"),
+    "half a tokenizer": (cut("tokenizer.json", 0.5), "tokenizer.json in .* cut short or damaged"),
     "an empty tokenizer": (text("tokenizer.json", ""), "tokenizer.json in .* is empty"),
     "no config": (without("config.json"), "it has no config.json"),
     "an empty folder": (emptied, "It is empty"),

@@ -214,6 +214,36 @@ def test_an_end_token_is_needed_to_write_but_not_to_label(families: dict[str, Pa
     check(folder, LABELS)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_size": 33}, "its config.json cannot be read, or has an entry that is not allowed"),
+        ({"num_attention_heads": 0}, "its config.json cannot be read, or has an entry that is not allowed"),
+        ({"hidden_act": "nonsense"}, "its config.json cannot be read"),
+        ({"vocab_size": "many"}, "its config.json cannot be read"),
+        ({"vocab_size": 10**12}, "has the shape .300, 32. in the file and .1000000000000, 32. in the model"),
+        ({"pad_token_id": 999}, "its config.json cannot be read"),
+    ],
+)
+def test_a_config_that_contradicts_itself(
+    change: dict[str, Any], words: str, families: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        check(reconfigured(families["llama"], tmp_path / "model", **change))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("tokenizer.json", "{}"), ("tokenizer.json", '{"model": {"type": "X"}}'), ("tokenizer_config.json", "")],
+)
+def test_a_tokenizer_that_reads_nothing(name: str, text: str, families: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(families["llama"], tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / name).write_text(text or json.dumps({**settings, "model_max_length": "x"}))
+    with pytest.raises(ModelError, match="its tokenizer cannot be read"):
+        check(folder)
+
+
 def test_a_change_in_the_folder_is_seen(families: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(families["llama"], tmp_path / "model")
     check(folder)

@@ -29,8 +29,27 @@ DECODING = {
     "min_length": 0,
     "early_stopping": False,
     "length_penalty": 1.0,
-}
-"""Plain greedy decoding, whatever a model's own generation settings say."""
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "num_return_sequences": 1,
+    "use_cache": True,
+    **dict.fromkeys(
+        (
+            "assistant_early_exit", "bad_words_ids", "begin_suppress_tokens", "cache_implementation", "constraints",
+            "dola_layers", "exponential_decay_length_penalty", "force_words_ids", "forced_eos_token_id",
+            "guidance_scale", "max_time", "min_new_tokens", "penalty_alpha", "prompt_lookup_num_tokens",
+            "sequence_bias", "stop_strings", "suppress_tokens", "watermarking_config",
+        )
+    ),
+    **dict.fromkeys(
+        (
+            "output_attentions", "output_hidden_states", "output_logits", "output_scores", "remove_invalid_values",
+            "renormalize_logits", "return_dict_in_generate", "token_healing",
+        ),
+        False,
+    ),
+}  # fmt: skip
+"""Plain greedy decoding, whatever a model's own generation settings say beside the tokens that end a text."""
 
 
 class Answers(list[str]):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from peft_studio.config.sampling import Sampling
 from peft_studio.methods import METHODS
@@ -30,7 +31,8 @@ def writer(request: pytest.FixtureRequest, families: dict[str, Path]) -> tuple[A
 def free_tokens(model: Any, tokenizer: Any, count: int) -> list[int]:
     """What the model would write, were there no end."""
     ids = torch.tensor([tokenizer(PROMPT)["input_ids"]])
-    out = model.generate(input_ids=ids, max_new_tokens=count, do_sample=False, eos_token_id=None, num_beams=1)[0]
+    free = {"do_sample": False, "num_beams": 1, "eos_token_id": None, "forced_eos_token_id": None}
+    out = model.generate(input_ids=ids, max_new_tokens=count, **free)[0]
     return list(out[1 if model.config.is_encoder_decoder else ids.shape[1] :].tolist())
 
 
@@ -118,3 +120,24 @@ def test_a_class_default_that_nobody_wrote_ends_nothing(families: dict[str, Path
     model.generation_config.eos_token_id = model.config.eos_token_id = None
     assert end_ids(model, tokenizer) == []
     assert len(greedy_answers(model, tokenizer, [PROMPT], 3) or []) == 1
+
+
+LEAKS: tuple[dict[str, Any], ...] = (
+    {"stop_strings": ["a"]}, {"forced_eos_token_id": 2}, {"bad_words_ids": [[5], [6], [7]]}, {"max_time": 1e-4},
+    {"penalty_alpha": 0.6, "top_k": 4}, {"num_return_sequences": 3, "num_beams": 3}, {"token_healing": True},
+    {"return_dict_in_generate": True}, {"exponential_decay_length_penalty": [1, 2.0]}, {"dola_layers": "low"},
+    {"suppress_tokens": list(range(3, 250))}, {"max_length": 7, "min_new_tokens": 12}, {"guidance_scale": 2.0},
+)  # fmt: skip
+
+
+def test_other_generation_settings_change_nothing(families: dict[str, Path]) -> None:
+    for family in ("llama", "bart"):
+        model, tokenizer = load_base(str(families[family]))
+        ends, plain, streamed = model.generation_config.eos_token_id, None, None
+        for leak in ({}, *LEAKS):
+            model.generation_config = GenerationConfig(
+                eos_token_id=ends, decoder_start_token_id=model.generation_config.decoder_start_token_id, **leak
+            )
+            found, shown = greedy_answers(model, tokenizer, [PROMPT], 8), stream(model, tokenizer, 8)
+            plain, streamed = plain or found, streamed or shown
+            assert (found, shown) == (plain, streamed), leak
