@@ -1,4 +1,6 @@
-"""The forward pass of a Llama with an adapter, reading the model's own modules and parameters, for training only.
+"""The forward pass of a Llama (or Qwen2, Qwen3) with an adapter, by the model's own modules and parameters.
+
+For training only.
 
 It gives the loss that the model itself would give, for less (every run asks ``compare`` whether it does): linear
 layers with plain LoRA, norms, rotary positions and attention take fewer passes over memory (see ``kernels``), padding
@@ -10,6 +12,7 @@ Modules that it does not know, such as other methods' layers, are called as they
 are wrapped is left to the plain path.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 MEMORY_BYTES = 512_000_000  # for what frozen blocks gave
-MODELS = ("LlamaForCausalLM",)
+FAMILIES = {f"{name}ForCausalLM": name for name in ("Llama", "Qwen2", "Qwen3")}
+"""Models whose blocks are Llama's, some with a norm for each head's queries and keys; by the name of their class."""
 
 
 class FastDecoder:
@@ -58,7 +62,7 @@ class FastDecoder:
         base = base_of(model)
         self._levers = levers
         self._decoder, self._head = base.model, base.lm_head
-        self._config = base.config
+        (self._norm_class,) = _classes(base, "RMSNorm")
         self.frozen = self._frozen_blocks()
         plain = type(self._head) is nn.Linear and self._head.bias is None
         self.frozen_head = levers.head and plain and not self._head.weight.requires_grad
@@ -71,18 +75,18 @@ class FastDecoder:
         """Whether the model is one that this module knows, inside and out."""
         base = base_of(model)
         adapter = getattr(model, "active_peft_config", None)
-        if type(base).__name__ not in MODELS or (adapter is not None and adapter.is_prompt_learning):
+        if type(base).__name__ not in FAMILIES or (adapter is not None and adapter.is_prompt_learning):
             return False
-        from transformers.models.llama import modeling_llama as llama
-
         decoder = base.model
-        kinds = {type(block) for block in decoder.layers} | {llama.LlamaDecoderLayer}
-        inner = {type(block.self_attn) for block in decoder.layers} | {type(block.mlp) for block in decoder.layers}
-        known = len(kinds) == 1 and inner <= {llama.LlamaAttention, llama.LlamaMLP}
+        block, whole, *inside = _classes(base, "DecoderLayer", "Model", "Attention", "MLP")
+        kinds = {type(part) for part in decoder.layers} | {block}
+        inner = {type(part.self_attn) for part in decoder.layers} | {type(part.mlp) for part in decoder.layers}
+        known = len(kinds) == 1 and inner <= {*inside} and type(decoder) is whole
+        known = known and all(getattr(part.self_attn, "sliding_window", None) is None for part in decoder.layers)
         plain = decoder.config.attention_dropout == 0 and not decoder.gradient_checkpointing
         hooked = any(is_hooked(part) for part in (base, decoder, *decoder.layers))
         hooked = hooked or any(is_hooked(part) for block in decoder.layers for part in (block.self_attn, block.mlp))
-        return type(decoder) is llama.LlamaModel and known and plain and not hooked
+        return known and plain and not hooked
 
     def loss(self, batch: Batch) -> Tensor:
         """Summed cross entropy of a batch's targets, in nats: a scalar.
@@ -145,12 +149,12 @@ class FastDecoder:
         """One block: ``(M, d)`` or ``(B, T, d)`` to the same, or to ``(N, d)`` where it ``ends`` what is looked at."""
         attention, mlp = block.self_attn, block.mlp
         normed = self._norm(block.input_layernorm, hidden)  # (M, d) or (B, T, d)
+        found = self._linears(normed, attention.q_proj, attention.k_proj, attention.v_proj)  # (..., H D), (..., K D)
+        norms = (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None), None)  # of each head
         q, k, v = (
-            text.padded(part).view(
-                *text.shape, -1, attention.head_dim
-            )  # (B, T, H, D), of keys and values (B, T, K, D)
-            for part in self._linears(normed, attention.q_proj, attention.k_proj, attention.v_proj)
-        )
+            text.padded(self._head_norm(norm, part)).view(*text.shape, -1, attention.head_dim)
+            for norm, part in zip(norms, found, strict=True)
+        )  # (B, T, H, D); keys and values (B, T, K, D)
         q, k = _turned(q, k, turns)  # (B, H, T, D), (B, K, T, D)
         read = text.packed(causal_attention(q, k, v.transpose(1, 2), attention.scaling))  # (M, H D) or (B, T, H D)
         if ends:  # only attention looks at other positions, so what follows needs no others
@@ -174,10 +178,13 @@ class FastDecoder:
             self._parts[module] = lora_parts(module) if self._levers.lora else None
         return self._parts[module]
 
-    def _norm(self, norm: nn.Module, x: Tensor) -> Tensor:
-        from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    def _head_norm(self, norm: nn.Module | None, x: Tensor) -> Tensor:
+        """A norm over the ``D`` numbers of each head, where there is one: ``(..., H D)`` to the same."""
+        return x if norm is None else self._norm(norm, x.unflatten(-1, (-1, norm.weight.numel()))).flatten(-2)
 
-        if not self._levers.norms or type(norm) is not LlamaRMSNorm or norm.weight.requires_grad or is_hooked(norm):
+    def _norm(self, norm: nn.Module, x: Tensor) -> Tensor:
+        ours = self._levers.norms and type(norm) is self._norm_class and not is_hooked(norm)
+        if not ours or norm.weight.requires_grad:
             return norm(x)
         if x.device.type != "cpu":
             return gpu_norm(x, norm.weight, norm.variance_epsilon)
@@ -191,6 +198,13 @@ class FastDecoder:
             if dropout or any(parameter.requires_grad for parameter in block.parameters()):
                 return number
         return len(self._decoder.layers)
+
+
+def _classes(base: nn.Module, *parts: str) -> list[type]:
+    """Classes of the library for parts of a model, such as its blocks."""
+    family = FAMILIES[type(base).__name__]
+    module = importlib.import_module(f"transformers.models.{family.lower()}.modeling_{family.lower()}")
+    return [getattr(module, family + part) for part in parts]
 
 
 def _turned(q: Tensor, k: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ from peft_studio.training.formats.target_logits import target_logits
 from peft_studio.training.load import attach, load_base
 from peft_studio.training.loop import TrainingLoop
 from peft_studio.training.step_events import StepCallback
+from tests.conftest import FAMILIES, make_family
 from tests.training.conftest import make_adapted
 
 ROWS = [
@@ -79,6 +80,33 @@ def test_most_methods_take_the_fast_path(tiny_model: Path) -> None:
     fitting = {name for name in METHODS if FastDecoder.fits(make_adapted(tiny_model, name)[0])}
     assert {"lora", "ia3", "bitfit", "top_layers", "full"} <= fitting
     assert not {"prompt", "prefix", "p_tuning"} & fitting
+
+
+@pytest.fixture
+def qwen2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small model of the family, with biases for queries, keys and values only."""
+    monkeypatch.setitem(FAMILIES, "qwen2", FAMILIES["llama"])
+    return make_family(tmp_path / "qwen2", "qwen2")
+
+
+@pytest.mark.parametrize("method", ["lora", "bitfit", "ln_tuning", "full"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_families_with_the_same_blocks_have_their_plain_loss_and_gradients(
+    family: str, method: str, families: dict[str, Path], qwen2: Path
+) -> None:
+    if (family, method) == ("qwen3", "bitfit"):
+        method = "ia3"  # it has no biases
+    model, tokenizer = make_adapted(qwen2 if family == "qwen2" else families[family], method)
+    assert FastDecoder.fits(model)
+    batch = a_batch(tokenizer)
+    assert_same(model, lambda: FastDecoder(model, Levers()).loss(batch), lambda: plain_loss(model, batch))
+
+
+def test_models_that_do_not_see_everything_are_left_alone(qwen2: Path) -> None:
+    model, _ = load_base(str(qwen2))
+    assert FastDecoder.fits(model)
+    model.model.layers[0].self_attn.sliding_window = 4
+    assert not FastDecoder.fits(model)
 
 
 @pytest.mark.parametrize("lever", KEPT)
