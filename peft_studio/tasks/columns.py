@@ -13,7 +13,6 @@ from peft_studio.tasks.reading.column_names import (
     HISTORIES,
     INPUTS,
     LABELS,
-    PREFERRED,
     REFERENCES,
     SYSTEMS,
     TARGETS,
@@ -24,6 +23,7 @@ from peft_studio.tasks.reading.column_names import (
 )
 from peft_studio.tasks.reading.contents import are_numbers, is_boolean, is_idle, is_label
 from peft_studio.tasks.reading.labels import MAX_LABELS, folded
+from peft_studio.tasks.reading.preferences import is_rejected, left_out, of_pair, preference
 from peft_studio.tasks.reading.templates import pair_template
 from peft_studio.tasks.tables import Table
 
@@ -72,14 +72,20 @@ def guess(table: Table, kind: TaskKind | None = None) -> Guess:
         DataError: Fewer than two columns hold anything.
     """
     names = {key: plain(key) for key in table.columns}
-    pair = _preference(names)
-    apart = {key for key in names if is_rejected(names[key]) or (pair and key not in pair and _of_pair(names[key]))}
+    pair = preference(names)
+    apart = {key for key in names if is_rejected(names[key]) or (pair and key not in pair and of_pair(names[key]))}
     if kind != "classification" and (chat := _chat(table, names, pair, apart)):
         return chat
     filled = {key: texts for key in table.columns if key not in table.faults and (texts := _texts(table, key))}
     if len(filled) < 2:
         raise DataError(_too_few(table, filled))
     found = _pair(names, filled, pair, apart) if pair else _by_name(names, filled, apart, kind)
+    lost = [key for key in table.faults if names[key] in (*LABELS, *TARGETS)]
+    if lost and names[found.target_column] not in (*LABELS, *TARGETS):
+        doubt = (
+            f"Is {found.target_column!r} what the model should answer? {lost[0]!r} holds {table.faults[lost[0]][1]}."
+        )
+        found = replace(found, notes=(doubt,))
     return found if found.kind == "classification" else _with_turns_before(table, names, found)
 
 
@@ -89,38 +95,6 @@ def _too_few(table: Table, filled: Mapping[str, object]) -> str:
         f"{table.name} has {len(filled)} column{'' if len(filled) == 1 else 's'} with values "
         f"({', '.join(filled) or 'none'}). At least two are needed: one with inputs, one with targets.{others}"
     )
-
-
-def _preference(names: Mapping[str, str]) -> tuple[str, str] | None:
-    """The columns with the better and the worse of two answers, if there are such."""
-    keys = {name: key for key, name in names.items()}
-    for better, worse in PREFERRED:
-        if better in keys and worse in keys:
-            return keys[better], keys[worse]
-    spelled = [(key, keys.get(name.replace("chosen", "rejected"))) for name, key in keys.items() if "chosen" in name]
-    return next(((key, other) for key, other in spelled if other), None)
-
-
-def is_rejected(name: str) -> bool:
-    """Whether a column, by its plain name, holds what people did not prefer."""
-    return "rejected" in name or "dispreferred" in name
-
-
-def _of_pair(name: str) -> bool:
-    """Whether a column says something about the answers of a pair, such as their scores."""
-    return is_rejected(name) or "chosen" in name or "preferred" in name or name.endswith(("_j", "_k"))
-
-
-def pair_notes(columns: Sequence[str], chosen: str) -> list[str]:
-    """What a person should know of having chosen a column as the answer, where a table holds pairs of answers."""
-    pair = _preference({key: plain(key) for key in columns})
-    if chosen and (is_rejected(plain(chosen)) or (pair and chosen == pair[1])):
-        return [f"The target {chosen!r} seems to hold the answers that people did not prefer."]
-    return [_left_out(pair)] if pair and chosen == pair[0] else []
-
-
-def _left_out(pair: tuple[str, str]) -> str:
-    return f"Of each pair, the answer in {pair[0]!r} is trained on; {pair[1]!r} is left out."
 
 
 def _chat(
@@ -148,7 +122,7 @@ def _chat(
         after = first(others, TARGETS)
     system = first(others, SYSTEMS)
     reason = f"Chats {column!r}: turns with their speakers."
-    notes = (_left_out(pair),) if pair else ()
+    notes = (left_out(pair),) if pair else ()
     return Guess(before, after, "", "generation", reason, "", column, "", system, notes)
 
 
@@ -181,7 +155,7 @@ def _pair(
     source, why = _input(useful, filled)
     reason = f"Input {source!r}: {why}. Target {better!r}: the better one of a pair of answers."
     template = pair_template(source, {key: name for key, name in useful.items() if key != source}, "generation")
-    return Guess(source, better, "", "generation", reason, template, notes=(_left_out(pair),))
+    return Guess(source, better, "", "generation", reason, template, notes=(left_out(pair),))
 
 
 def _with_turns_before(table: Table, names: Mapping[str, str], found: Guess) -> Guess:

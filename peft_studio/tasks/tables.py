@@ -194,6 +194,8 @@ def _table(path: Path, found: TextRows, encoding: str) -> Table:
 
 
 def _cell(value: Any) -> Cell:
+    if isinstance(value, dict) and isinstance(value.get("text"), str | list):
+        value = value["text"]  # as answers to questions are kept, with the places where they stand
     if isinstance(value, list) and not any(isinstance(part, list | dict | bytes) for part in value):
         if len(value) >= _VECTOR and all(isinstance(part, float) for part in value):
             raise _BadCellError("a list of numbers")

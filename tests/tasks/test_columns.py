@@ -243,6 +243,12 @@ def test_nested_columns_are_never_guessed() -> None:
         guess(chat_table(meta=nested, prompt=TEXTS))
 
 
+def test_a_target_that_cannot_be_used_makes_a_doubt() -> None:
+    nested = ['{"a": [1]}'] * 40
+    found = guess(chat_table(title=TEXTS, context=ANSWERS, question=TEXTS, answers=nested))
+    assert found.target_column == "title" and "'answers' holds a nested object" in found.notes[0]
+
+
 def test_too_few_columns() -> None:
     with pytest.raises(DataError, match=r"t\.csv has 1 column with values \(text\)\. At least two"):
         guess(table(text=TEXTS, label=[""] * len(TEXTS)))

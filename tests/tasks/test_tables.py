@@ -304,3 +304,9 @@ def test_row_numbers_that_pandas_wrote_get_a_name(tmp_path: Path) -> None:
 def test_a_header_stays_a_header(tmp_path: Path, content: str) -> None:
     table = read_table(put(tmp_path, "a.csv", content))
     assert table.columns == tuple(content.partition("\n")[0].split(",")) and table.notes == ()
+
+
+def test_texts_that_stand_beside_their_places_are_cells(tmp_path: Path) -> None:
+    rows = [{"a": {"text": ["x", "y"], "answer_start": [1, 2]}}, {"a": {"text": "z"}}]
+    table = read_table(put(tmp_path, "a.json", rows))
+    assert [row["a"] for row in table.rows] == [("x", "y"), "z"] and not table.faults

@@ -17,7 +17,7 @@ from peft_studio.tasks.chats import (
     parse_turns,
     plain_text,
 )
-from peft_studio.tasks.columns import guess, pair_notes
+from peft_studio.tasks.columns import guess
 from peft_studio.tasks.reading.custom_data import CustomData
 from peft_studio.tasks.reading.labels import (
     MAX_LABELS,
@@ -28,6 +28,7 @@ from peft_studio.tasks.reading.labels import (
     spelling_notes,
     spellings,
 )
+from peft_studio.tasks.reading.preferences import pair_notes
 from peft_studio.tasks.reading.templates import fill, placeholders
 from peft_studio.tasks.splitting import Example, merge, set_aside
 from peft_studio.tasks.tables import Cell, Table
