@@ -60,8 +60,7 @@ function drawEstimate(root, data) {
     root.replaceChildren(waiting(data.hint));
     return "hint";
   }
-  const warnings = data.warnings.map((text) => problem(text));
-  root.replaceChildren(...warnings, figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
+  root.replaceChildren(figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
   return "1";
 }
 
