@@ -57,9 +57,7 @@ INSIDES: dict[str, str] = {
     "transformers.activations": "ACT2FN",
     "transformers.generation.streamers": "BaseStreamer",
     "transformers.models.llama": "modeling_llama",
-    "transformers.models.llama.modeling_llama": (
-        "LlamaAttention LlamaDecoderLayer LlamaForCausalLM LlamaMLP LlamaModel LlamaRMSNorm"
-    ),
+    "transformers.models.llama.modeling_llama": "LlamaDecoderLayer",  # others by family: test_speed_levers.py asks all
     "transformers.models.llama.modeling_llama.LlamaAttention": "q_proj k_proj v_proj o_proj head_dim scaling",
     "transformers.models.llama.modeling_llama.LlamaDecoderLayer": (
         "self_attn mlp input_layernorm post_attention_layernorm"
@@ -69,11 +67,14 @@ INSIDES: dict[str, str] = {
         "embed_tokens layers norm rotary_emb gradient_checkpointing"
     ),
     "transformers.models.llama.modeling_llama.LlamaRMSNorm": "weight variance_epsilon",
+    "transformers.models.qwen2.modeling_qwen2.Qwen2Attention": "sliding_window",
+    "transformers.models.qwen3.modeling_qwen3.Qwen3Attention": "sliding_window q_norm k_norm",
+    "transformers.DynamicCache": "batch_select_indices",
     "transformers.models.modernbert.modeling_modernbert.ModernBertForMaskedLM": "model head decoder",
     "transformers.models.bert.modeling_bert.BertEmbeddings": "position_embeddings position_ids token_type_ids",
     "transformers.AttentionInterface": "register",
     "transformers.AttentionMaskInterface": "register",
-    "transformers.PreTrainedModel": "set_attn_implementation",
+    "transformers.PreTrainedModel": "set_attn_implementation _is_stateful",
     "transformers.PreTrainedConfig": "_attn_implementation",
     "transformers.PreTrainedTokenizerFast": "backend_tokenizer",
     "transformers.PreTrainedTokenizerBase": "added_tokens_decoder apply_chat_template chat_template",
@@ -81,6 +82,7 @@ INSIDES: dict[str, str] = {
     "transformers.trainer_pt_utils": "get_parameter_names",
     # torch
     "torch.Tensor": "_version",
+    "torch.backends.cuda": "cudnn_sdp_enabled enable_cudnn_sdp",
     "torch.nn.Module": "_parameters _forward_hooks _forward_pre_hooks _backward_hooks",
     "torch.optim.Muon": "adjust_lr_fn",
     "torch.optim.lr_scheduler.LRScheduler": "_step_count _last_lr base_lrs last_epoch",
