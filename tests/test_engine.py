@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.numpy import load_file, save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 PARENT = "import subprocess, sys\nprint(subprocess.Popen(sys.argv[1:]).pid, flush=True)\nsys.stdin.read()"
@@ -156,6 +158,21 @@ def test_errors_come_as_json(engine: Any, request_: Any, kind: str, words: str) 
     client, _, _ = engine
     error = client.ask(request_)["error"]
     assert error["type"] == kind and words in error["message"]
+
+
+def test_a_model_that_is_not_whole_is_refused_by_every_operation(
+    engine: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    client, _, _ = engine
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = {"model": {"id": str(folder)}, "method": {"name": "lora"}, "training": {}}
+    assert client.ask({"op": "check", "config": config}) == {"ok": True}
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"module.{name}": part for name, part in weights.items()}, folder / "model.safetensors")
+    requests = [{"op": name, "config": config} for name in ("check", "estimate", "preview")]
+    for request in (*requests, {"op": "generate", "model": str(folder), "prompt": "x"}):
+        error = client.ask(request)["error"]
+        assert error["type"] == "ModelError" and "names begin with 'module.'" in error["message"]
 
 
 def test_runs_of_another_base_model_are_refused(engine: Any, lora_run: Any) -> None:
