@@ -49,7 +49,7 @@ class Rate(BaseModel):
         if self.loss is None:
             return f"not measured{told}"
         seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
-        rates = "no other rate tried" if self.tried == 1 else f"the best of {self.tried} rates"
+        rates = "no other rate tried" if self.tried == 1 else f"{self.tried} rates compared"
         measured = f"{self.model} on {self.task}, {self.steps} steps, {seeds}, {rates}"
         return f"{measured}: validation loss {self.loss:.3f}{told}"
 
