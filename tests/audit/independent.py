@@ -135,6 +135,8 @@ def train_one(home: Path, name: str, model: str, method: dict[str, str], task: d
     from peft_studio.config.run_config import parse_config
     from peft_studio.runs.events import EventWriter
     from peft_studio.runs.store import RunStore
+    from peft_studio.tasks.batching import LengthGroupedBatches
+    from peft_studio.training import loop
     from peft_studio.training.trainer import run
 
     config = parse_config(
@@ -142,11 +144,23 @@ def train_one(home: Path, name: str, model: str, method: dict[str, str], task: d
     )
     paths = RunStore(home / "runs").create(config)
     writer = EventWriter(paths.events)
+    batches: list[list[int]] = []
+
+    class Noted(LengthGroupedBatches):
+        """Takes down the rows of every batch: which data comes when is the one thing that both share."""
+
+        def __iter__(self) -> Iterator[list[int]]:
+            for rows in super().__iter__():
+                batches.append(list(rows))
+                yield rows
+
+    loop.LengthGroupedBatches = Noted
     run(resolved=resolve(config), paths=paths, emit=writer.emit, should_stop=lambda: "", threads=1)
     writer.close()
     export_zip(paths, home / f"{name}.zip", rows=True)
     with zipfile.ZipFile(home / f"{name}.zip") as archive:
         archive.extractall(home / "exports" / name)
+    (home / "exports" / name / "batches.json").write_text(json.dumps(batches), encoding="utf-8")
     events = [json.loads(line) for line in paths.events.read_text(encoding="utf-8").splitlines()]
     steps = {event["step"]: event["loss"] for event in events if event["kind"] == "step"}
     losses = [event["metrics"]["eval/loss"] for event in events if "eval/loss" in event.get("metrics", {})]

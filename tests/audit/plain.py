@@ -32,7 +32,8 @@ def peft_method(name, given):
     made = {
         "lora": lambda: peft.LoraConfig(r=rank, lora_alpha=given["alpha"], lora_dropout=given["dropout"], **linear),
         "ia3": lambda: peft.IA3Config(
-            target_modules=r".*(k_proj|v_proj|down_proj)", feedforward_modules=r".*down_proj", task_type="CAUSAL_LM"
+            target_modules=LINEAR if given["targets"] == "all linear" else r".*(k_proj|v_proj|down_proj)",
+            feedforward_modules=r".*mlp\.[a-z]+_proj", task_type="CAUSAL_LM",
         ),
         "loha": lambda: peft.LoHaConfig(r=rank, alpha=given["alpha"], **linear),
         "lokr": lambda: peft.LoKrConfig(
@@ -112,7 +113,7 @@ def loss_of(model, ids, labels):
 
 
 def train(folder):
-    """Trains a run again: one batch of all rows each step, AdamW, a linear schedule."""
+    """Trains a run again: the rows of its batches, AdamW, a linear schedule."""
     preset = yaml.safe_load((folder / "preset.yaml").read_text(encoding="utf-8"))
     given, training = dict(preset["method"]), preset["training"]
     name = given.pop("name")
@@ -132,10 +133,10 @@ def train(folder):
     steps, warm = training["max_steps"], training["warmup_steps"]
     optimizer = torch.optim.AdamW(parts, lr=training["learning_rate"], weight_decay=training["weight_decay"])
     falls = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, (steps - step) / max(1, steps - warm)))
-    batch, first = batch_of(folder, "train", tokenizer), None
+    (ids, labels), first = batch_of(folder, "train", tokenizer), None
     model.train()
-    for _ in range(steps):
-        loss = loss_of(model, *batch)
+    for rows in json.loads((folder / "batches.json").read_text(encoding="utf-8")):
+        loss = loss_of(model, ids[rows], labels[rows])
         first = float(loss) if first is None else first
         loss.backward()
         nn.utils.clip_grad_norm_(parts, training["max_grad_norm"])
