@@ -202,9 +202,17 @@ def compare_answers(found: dict[str, Any]) -> Line:
     if "error" in found:
         return Line(what, "answered", found["error"], False)
     pairs = found["answers"]
-    # The run stops at the longest answer that it allows; the card's reader may let it go on.
-    same = sum(told.startswith(answer) and bool(told) for answer, told in pairs)
+    # Each stops at the longest answer that it allows, so one may go on where the other was cut.
+    same = sum(
+        bool(told) and (told.startswith(answer) or answer.startswith(told)) for answer, told in map(_bare, pairs)
+    )
     return Line(what, f"{len(pairs)} rows", f"{same} the same", same == len(pairs))
+
+
+def _bare(pair: Sequence[str]) -> tuple[str, str]:
+    """Answers without a character that was cut in its middle."""
+    told, answer = (text.rstrip("\ufffd") for text in pair)
+    return answer, told
 
 
 def compare_texts(folder: Path) -> Iterator[Line]:
