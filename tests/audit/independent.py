@@ -36,7 +36,7 @@ TRAINING = {
     "max_steps": STEPS, "batch_size": ROWS, "eval_every": STEPS, "eval_rows": ROWS, "warmup_steps": 0,
     "precision": "fp32", "seed": 3,
 }  # fmt: skip
-LOSS = 1e-3  # relative, of losses: sums in another order, and what training makes of it
+LOSS = 1e-2  # relative, of losses: sums in another order, and what training makes of it
 SCORE = 1e-6  # of scores from 0 to 100
 TEXTS = {
     "english": ("13a", ["the cat sat on the mat today", "a dog ran"], ["the cat sat on a mat", "the dog ran"]),
@@ -202,9 +202,17 @@ def compare_answers(found: dict[str, Any]) -> Line:
     if "error" in found:
         return Line(what, "answered", found["error"], False)
     pairs = found["answers"]
-    # The run stops at the longest answer that it allows; the card's reader may let it go on.
-    same = sum(told.startswith(answer) and bool(told) for answer, told in pairs)
+    # Each stops at the longest answer that it allows, so one may go on where the other was cut.
+    same = sum(
+        bool(told) and (told.startswith(answer) or answer.startswith(told)) for answer, told in map(_bare, pairs)
+    )
     return Line(what, f"{len(pairs)} rows", f"{same} the same", same == len(pairs))
+
+
+def _bare(pair: Sequence[str]) -> tuple[str, str]:
+    """Answers without a character that was cut in its middle."""
+    told, answer = (text.rstrip("\ufffd") for text in pair)
+    return answer, told
 
 
 def compare_texts(folder: Path) -> Iterator[Line]:
