@@ -64,8 +64,11 @@ def scheduler_of(training: TrainingConfig, optimizer: Optimizer) -> LambdaLR:
 
 
 def megabatch_of(model: Model) -> int:
-    """How many batches are sorted by length together: one where padding costs nothing, so that rows stay mixed."""
-    return 1 if FastDecoder.fits(model) else MEGABATCH
+    """How many batches are sorted by length together: one where padding costs nothing, so that rows stay mixed.
+
+    Never a matter of the machine: the order of rows must be the same on any, also where a model is spread over GPUs.
+    """
+    return 1 if FastDecoder.is_of_family(model) else MEGABATCH
 
 
 class TrainingLoop:

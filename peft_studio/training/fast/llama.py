@@ -71,12 +71,17 @@ class FastDecoder:
         self._room = MEMORY_BYTES if levers.remember and repeats else 0
 
     @staticmethod
+    def is_of_family(model: Model) -> bool:
+        """Whether the model has such blocks and reads plain text, whatever is done to it besides."""
+        adapter = getattr(model, "active_peft_config", None)
+        return type(base_of(model)).__name__ in FAMILIES and not (adapter is not None and adapter.is_prompt_learning)
+
+    @staticmethod
     def fits(model: Model) -> bool:
         """Whether the model is one that this module knows, inside and out."""
-        base = base_of(model)
-        adapter = getattr(model, "active_peft_config", None)
-        if type(base).__name__ not in FAMILIES or (adapter is not None and adapter.is_prompt_learning):
+        if not FastDecoder.is_of_family(model):
             return False
+        base = base_of(model)
         decoder = base.model
         block, whole, *inside = _classes(base, "DecoderLayer", "Model", "Attention", "MLP")
         kinds = {type(part) for part in decoder.layers} | {block}
