@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,18 @@ SHARING = {
 process runs them all."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Says which tests one of several test processes is to run together: those of a file, or of a costly thing."""
     for item in items:
         path = item.path.relative_to(ROOT).as_posix()
         shared = (name for name, starts in SHARING.items() if path.startswith(starts))
         item.add_marker(pytest.mark.xdist_group(next(shared, path)))
+    yield
+    if getattr(config.option, "loadgroup", False) and not all("@" in item.nodeid for item in items):
+        raise pytest.UsageError(
+            "This pytest-xdist does not group tests under this pytest: each process would run all."
+        )
 
 
 TEXT = ("name: Biox Mill | food: Thai | price: cheap => Biox Mill is a cheap Thai place. ", "The old mill is near. ")
