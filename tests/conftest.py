@@ -34,9 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.xdist_group(next(shared, path)))
     yield
     if getattr(config.option, "loadgroup", False) and not all("@" in item.nodeid for item in items):
-        raise pytest.UsageError(
-            "This pytest-xdist does not group tests under this pytest: each process would run all."
-        )
+        raise pytest.UsageError("pytest-xdist does not group tests under this pytest: each process would run all.")
 
 
 TEXT = ("name: Biox Mill | food: Thai | price: cheap => Biox Mill is a cheap Thai place. ", "The old mill is near. ")
