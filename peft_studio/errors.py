@@ -6,6 +6,7 @@
     ├── ModelError             no such model, or a directory that is not one
     ├── HubOfflineError        the Hugging Face Hub cannot be reached
     ├── DataError              rows that cannot be used
+    │   └── BadChatError       a cell that holds no conversation
     ├── OutOfTimeError         reading a file took more time than is allowed
     ├── ArchiveError           a file that is not the whole and undamaged export of a run
     ├── StorageError           the home folder is full, locked or not writable
@@ -69,6 +70,10 @@ class HubOfflineError(StudioError):
 
 class DataError(StudioError):
     """Rows of a task cannot be used."""
+
+
+class BadChatError(DataError):
+    """A cell holds no conversation that a model could lead; says why, and whoever knows the cell says where."""
 
 
 class OutOfTimeError(StudioError):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from peft_studio.errors import BadChatError
 from peft_studio.tasks.base import Chat, Role, Row
 
 Turn = tuple[Role, str]
@@ -32,10 +33,6 @@ _ROLE_KEYS = ("role", "from", "speaker", "user_type")
 _TEXT_KEYS = ("content", "value", "text", "message")
 _SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant|User|System|Tool): ?")
 """How a transcript says who speaks, as in Anthropic's data on being helpful and harmless."""
-
-
-class BadChatError(ValueError):
-    """A cell that holds no conversation which a model could lead; says why."""
 
 
 def parse_turns(cell: str | Sequence[str]) -> list[Turn]:

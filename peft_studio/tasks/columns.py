@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from peft_studio.errors import DataError
+from peft_studio.errors import BadChatError, DataError
 from peft_studio.tasks.base import TaskKind
-from peft_studio.tasks.chats import BadChatError, looks_like_chat, parse_turns
+from peft_studio.tasks.chats import looks_like_chat, parse_turns
 from peft_studio.tasks.reading.column_names import (
     BOOLEAN_STARTS,
     CHATS,

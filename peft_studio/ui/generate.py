@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 
 from peft_studio.config.sampling import Sampling
-from peft_studio.errors import ConfigError, StudioError
+from peft_studio.errors import BadChatError, ConfigError, StudioError
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
-from peft_studio.tasks.chats import BadChatError, as_transcript, question_of
+from peft_studio.tasks.chats import as_transcript, question_of
 from peft_studio.ui.context import QUIET, Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.shell import island

@@ -6,10 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from peft_studio.errors import DataError, did_you_mean
+from peft_studio.errors import BadChatError, DataError, did_you_mean
 from peft_studio.tasks.base import SPLITS, Chat, Row, Split
 from peft_studio.tasks.chats import (
-    BadChatError,
     Turn,
     checked,
     history_turns,

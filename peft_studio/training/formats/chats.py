@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
-from peft_studio.errors import ConfigError, DataError
+from peft_studio.errors import BadChatError, ConfigError, DataError
 from peft_studio.tasks.base import Chat, Role, Row
-from peft_studio.tasks.chats import PLAIN, BadChatError, question_of
+from peft_studio.tasks.chats import PLAIN, question_of
 from peft_studio.training.formats.seam import seam_of
 
 if TYPE_CHECKING:
