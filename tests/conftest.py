@@ -278,7 +278,7 @@ def make_family(folder: Path, family: str) -> Path:
     import transformers
 
     is_encoder, is_pair = family in ENCODERS, family in ("t5", "bart")
-    config = transformers.AutoConfig.for_model(family, **COMMON, **FAMILIES[family])
+    config = transformers.AutoConfig.for_model(family, **(COMMON | FAMILIES[family]))
     auto = transformers.AutoModelForSeq2SeqLM if is_pair else transformers.AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -47,7 +47,7 @@ def _config(text: str) -> str:
         _shorten(config["model"], "id")
         for file in _FILES:
             _shorten(config["task"], file)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return text  # damaged; the reader will say so
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 

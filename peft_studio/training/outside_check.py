@@ -32,7 +32,7 @@ from peft_studio.training.formats.target_logits import base_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CHECK_ROWS = 4
 MAX_SECONDS = 600  # of a core, and of waiting
@@ -137,8 +137,9 @@ def outside_difference(asked: Question, opening: Opening, source: str, adapter: 
 def _write_question(folder: Path, asked: Question) -> None:
     model, form, examples = asked.model, asked.form, asked.few
     texts: list[str] = []
-    if isinstance(form, Labelling):  # uncut, as the texts are
-        texts = [row.prompt for row in asked.rows[:CHECK_ROWS]]
+    if isinstance(form, Labelling):
+        most = max(example.prompt_length for example in asked.examples)
+        texts = [_fitting(row.prompt, form.tokenizer, most) for row in asked.rows[:CHECK_ROWS]]
         ids = form.tokenizer(texts, verbose=False)["input_ids"]
         examples = [EncodedExample([*row, 0], len(row)) for row in ids]
     batch = {key: part.to(model.device) for key, part in form.inputs(examples).items()}
@@ -148,6 +149,13 @@ def _write_question(folder: Path, asked: Question) -> None:
     save_file({"logits": logits.float().cpu().contiguous()}, folder / "expected.safetensors")
     save_file({key: part.cpu().contiguous() for key, part in given.items()}, folder / "given.safetensors")
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+
+
+def _fitting(text: str, tokenizer: "PreTrainedTokenizerBase", most: int) -> str:
+    """The beginning of a text that the model can read whole."""
+    while len(tokenizer(text, verbose=False)["input_ids"]) > most:
+        text = text[: len(text) * 3 // 4]
+    return text
 
 
 def _as_forward_takes(model: Model, batch: dict[str, Tensor]) -> dict[str, Tensor]:

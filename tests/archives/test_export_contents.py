@@ -38,7 +38,9 @@ def made_run(home: Path, config: dict[str, Any]) -> RunPaths:
     write_adapter(attach(base, resolved.method, resolved.config.method), paths)
     writer = EventWriter(paths.events)
     model = {"id": resolved.config.model.id, "type": base.config.model_type}
-    writer.emit("started", model=model, data={"labels": labels, "rows": 10, "max_length": 64}, versions={})
+    writer.emit(
+        "started", model=model, data={"labels": labels, "rows": 10, "max_length": 64}, versions={}, precision="fp32"
+    )
     writer.emit("saved", path="adapter", bytes=1, step=1, check={"rows": 4, "max_difference": 0.0})
     writer.emit("finished", step=1, summary={})
     writer.close()
@@ -136,7 +138,7 @@ def test_the_script_finds_the_rows_in_the_runs_own_file(tmp_path: Path, name: st
     file = write(tmp_path / name, RECORDS)
     task = {"id": "custom", "kind": "generation", "train_file": str(file), "template": template}
     task |= {"input_column": "ask", "target_column": "say"}
-    config = parse_config({"task": task, "method": {"name": "lora"}, "training": {}})
+    config = parse_config({"task": task, "method": {"name": "lora"}, "training": {"precision": "fp32"}})
     folder = tmp_path / "out"
     paths = RunStore(tmp_path / "runs").create(config)
     paths.adapter.mkdir()
@@ -163,7 +165,7 @@ def test_the_script_opens_the_base_as_the_run_did() -> None:
     training = parse_config({"method": {"name": "lora"}, "training": {}}).training.model_dump()
     script = reproduce_script(
         title="x", base=("gpt", "folder"), opening=Opening("HRA", model_type="gpt2"), training=training,
-        max_length=9, versions={}, recorded=None, source={},
+        megabatch=4, versions={}, recorded=None, source={},
     )  # fmt: skip
     compile(script, "reproduce.py", "exec")
     assert "from linear_base import linear_everywhere" in script and "    base = linear_everywhere(base)" in script

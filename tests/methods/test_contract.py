@@ -162,7 +162,8 @@ def symmetry(values: torch.Tensor, change: torch.Tensor) -> str:
     if values.dim() < 2 or min(values.flatten(1).shape) == 1:
         return "all numbers are equal" if values.numel() > 1 and values.unique().numel() == 1 else ""
     for matrix, side in ((change.flatten(1), "rows"), (change.flatten(1).T, "columns")):
-        moved = matrix[matrix.abs().amax(1) > 0]  # entries that a mask holds, or words that did not occur, stay
+        # Entries that a mask holds, words that did not occur and choices that were not taken stay, or move but once.
+        moved = matrix[(matrix != 0).sum(1) > min(2, matrix.shape[1] - 1)]
         if len((moved / moved.abs().max() * 1e5).round().unique(dim=0)) < len(moved):
             return f"equal {side}"
     first, second = torch.linalg.svdvals(change.flatten(1).double())[:2]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_scheduler
 
 from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import parse_config
@@ -16,7 +15,7 @@ from peft_studio.tasks.batching import LengthGroupedBatches
 from peft_studio.training.formats.formats import Continuation
 from peft_studio.training.formats.rows import EncodedExample
 from peft_studio.training.load import attach, load_base
-from peft_studio.training.loop import TrainingLoop
+from peft_studio.training.loop import TrainingLoop, megabatch_of
 from peft_studio.training.step_events import StepCallback
 
 ROWS = [Row(f"food: Thai, area {number} =>", f" A Thai place by river {number}.") for number in range(6)]
@@ -104,10 +103,10 @@ def plain_losses(model: Any, run: ResolvedRun, examples: list[EncodedExample], f
     training = run.config.training
     parts = [part for part in model.parameters() if part.requires_grad]
     optimizer = torch.optim.AdamW(parts, training.learning_rate, weight_decay=0.0)
-    scheduler = get_scheduler("linear", optimizer, training.warmup_steps, training.max_steps)
+    scheduler = LambdaLR(optimizer, lambda step: training.rate_factor(step, training.max_steps))
     lengths = [len(example.ids) for example in examples]
-    losses = []
-    for rows in LengthGroupedBatches(lengths, training.batch_size, training.max_steps, training.seed):
+    losses, pool = [], megabatch_of(model)
+    for rows in LengthGroupedBatches(lengths, training.batch_size, training.max_steps, training.seed, megabatch=pool):
         batch = form.collate([examples[row] for row in rows])
         widths = torch.tensor([lengths[row] for row in rows])
         mask = (torch.arange(batch["input_ids"].shape[1]) < widths[:, None]).long()  # (B, T)

@@ -117,7 +117,7 @@ def test_chats_need_neither_input_nor_target(panel: DataPanel, tmp_path: Path) -
     assert task["chat_column"] == "messages" and not {"input_column", "target_column", "loss_on"} & task.keys()
     assert "turns with their speakers" in updates[panel.facts]["reason"]
     assert updates[panel.facts]["prompt"].endswith("Assistant:\n")
-    assert panel.look_at(task["train_file"], None, None, "messages") == {}
+    assert panel.look_at(task["train_file"], None, None, "messages") == {panel.facts: gr.skip()}
     held[panel.loss_on] = "all"
     config = parse_config({"task": panel.task(held), "method": {"name": "lora"}})
     assert config.task.loss_on == "all"
