@@ -18,7 +18,9 @@
     │   ├── NonFiniteLossError the loss became NaN or infinite
     │   ├── SupervisorLostError the process that watched over a worker was killed
     │   └── OutOfMemoryError   the machine's memory ran out
-    └── EngineError            the inference process failed or is not there
+    ├── EngineError            the inference process failed or is not there
+    ├── NotAllowedError        whoever asks has no right to this
+    └── LimitError             more than one may have of this; says what is left and when more comes
 
 Every message says what was wrong, the value, and what is allowed.
 """
@@ -118,6 +120,22 @@ class SupervisorLostError(TrainingError):
 
 class OutOfMemoryError(TrainingError):
     """The machine's memory ran out."""
+
+
+class NotAllowedError(StudioError):
+    """Whoever asks has no right to this."""
+
+
+class LimitError(StudioError):
+    """More than one may have; the message says how much is left, and when more comes.
+
+    Attributes:
+        retry_seconds: When it is worth asking again; None when waiting does not help.
+    """
+
+    def __init__(self, message: str, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class EngineError(StudioError):

@@ -3,8 +3,10 @@
 ``app.py`` and ``__main__.py`` pass their environment in; nothing else in the package reads it to decide anything.
 """
 
+import ipaddress
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,15 @@ from peft_studio.errors import ConfigError, StorageError, shown
 from peft_studio.machine.devices import VISIBLE, count_gpus
 
 DEFAULT_PORT = 7860
+
+
+class Access(StrEnum):
+    """Who is meant to use the app; `access.rights.RIGHTS` has what each may do."""
+
+    PRIVATE = "private"
+    CLASS = "class"
+    PUBLIC = "public"
+    DEMO = "demo"
 
 
 def default_home() -> Path:
@@ -30,7 +41,9 @@ class Settings(BaseModel):
         port: TCP port to listen on.
         max_running: Training workers at a time; half the cores; `load_settings` makes it one for each GPU.
         threads: CPU threads for each worker and for the engine.
-        public: Whether visitors use the app, as on a Space (``SPACE_ID``): they may name no file of the machine.
+        access: Who uses the app (``PEFT_STUDIO_ACCESS``): its owner alone, a class, anybody, or
+            anybody who only looks. Public on a Space (``SPACE_ID``) and where it listens beyond this machine, else
+            private.
         visible_gpus: Which GPUs may be used (``CUDA_VISIBLE_DEVICES``); all when None, none when empty.
         auto_resume: Whether runs that were cut short (killed, or the machine went down) go on by themselves.
         keep_runs: How many runs that are over are kept; older ones are deleted. 0 keeps all.
@@ -51,7 +64,7 @@ class Settings(BaseModel):
     port: int = Field(DEFAULT_PORT, ge=0, le=65535)
     max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
     threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
-    public: bool = False
+    access: Access = Access.PRIVATE
     visible_gpus: str | None = None
     auto_resume: bool = True
     keep_runs: int = Field(0, ge=0)
@@ -64,6 +77,11 @@ class Settings(BaseModel):
     ray_gpus: float = Field(0, ge=0, le=64)
 
     @property
+    def public(self) -> bool:
+        """Whether others than its owner use the app: they may name no file of the machine."""
+        return self.access is not Access.PRIVATE
+
+    @property
     def runs_dir(self) -> Path:
         """The folder that holds one folder per run."""
         return self.home / "runs"
@@ -74,9 +92,7 @@ class Settings(BaseModel):
         return self.home / "cache"
 
 
-_ENV = {
-    name: f"PEFT_STUDIO_{name.upper()}" for name in Settings.model_fields if name not in ("public", "visible_gpus")
-}
+_ENV = {name: f"PEFT_STUDIO_{name.upper()}" for name in Settings.model_fields if name != "visible_gpus"}
 _ENV |= {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT"}
 """The environment's names of settings."""
 
@@ -93,12 +109,13 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
     """
     values: dict[str, object] = {key: env[name] for key, name in _ENV.items() if env.get(name)}
     if env.get("SPACE_ID"):
-        values["public"] = True
         values.setdefault("host", "0.0.0.0")
     values["visible_gpus"] = env.get(VISIBLE)
     if gpus := count_gpus(env.get(VISIBLE)):
         values.setdefault("max_running", gpus)  # one run may fill a GPU's memory
     values.update({key: value for key, value in overrides.items() if value is not None})
+    if not is_loopback(str(values.get("host", "127.0.0.1"))):
+        values.setdefault("access", Access.PUBLIC)
     if "home" in values:
         values["home"] = _folder(str(values["home"]))
     try:
@@ -107,6 +124,14 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
         first = exc.errors()[0]
         key = str(first["loc"][0])
         raise ConfigError(f"{_ENV.get(key, key)} = {shown(first['input'])}: {first['msg']}.", key) from exc
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _folder(name: str) -> Path:

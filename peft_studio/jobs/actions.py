@@ -5,19 +5,13 @@ Which of these a run allows in its present state, `runs.status.allowed_actions` 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Literal
 
+from peft_studio.access.rights import Right
 from peft_studio.errors import InvalidStateError, shown
 from peft_studio.runs.queue import DOWN, FRONT, PRIORITIES, UP
 
 MOST_STEPS = 1_000_000  # as `TrainingConfig.max_steps`
-
-
-class Right(StrEnum):
-    """What somebody must be allowed, to do something; see `ui.http.rights_of` for who is."""
-
-    CHANGE = "change"
 
 
 @dataclass(frozen=True)

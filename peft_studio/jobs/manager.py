@@ -1,13 +1,12 @@
-"""The job manager: everything the app, the UI and the API can do with runs.
-
-Thread-safe. It keeps nothing that is not in the run folders: kill it, start another, and it picks up every run.
-"""
+"""The job manager: all that app, page and API can do with runs. Thread-safe. It keeps nothing that is not in the run
+folders: kill it, start another, and it picks up every run."""
 
 import contextlib
 import os
 from pathlib import Path
 from typing import BinaryIO
 
+from peft_studio.access.visitors import asker
 from peft_studio.archives.run_archive import pack_run, unpack_run
 from peft_studio.config.preflight import check_run
 from peft_studio.config.run_config import RunConfig
@@ -152,7 +151,7 @@ class JobManager:
         run_id = self.store.new_id(config)
         if priority != NORMAL:  # before the run is there: it may start this instant
             self.queue.prioritize(run_id, priority)
-        self.store.create(config, name, run_id)
+        self.store.create(config, name, run_id, owner=asker().id)
         self._changed()
         return run_id
 

@@ -49,6 +49,7 @@ class RunInfo:
         best_eval_loss: Lowest validation loss, and ``best_step`` is where that was.
         saved_step: Step whose weights the adapter has; None without one.
         tokenizers: What answers were scored with, by metrics such as ``bleu``.
+        owner: Id of the visitor whose it is; empty for the owner of the app.
     """
 
     id: str
@@ -90,6 +91,7 @@ class RunInfo:
     saved_step: int | None = None
     tokenizers: dict[str, str] = field(default_factory=dict)
     measured_on: dict[str, str] = field(default_factory=dict)
+    owner: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
@@ -116,6 +118,7 @@ class RunReader:
         self._damage: str | None = None
         self.config: dict[str, Any] = record["config"] if isinstance(record.get("config"), dict) else {}
         self.created = number(record.get("created")) or _folder_time(paths)
+        self._owner = record["owner"][:64] if isinstance(record.get("owner"), str) else ""
         self._name = record["name"][:MAX_TEXT] if isinstance(record.get("name"), str) else ""
         self._fold = fold or RunFold(paths)
         self._ended: RunState | None = None
@@ -204,6 +207,7 @@ class RunReader:
         return RunInfo(
             id=self.paths.id,
             name=self._name,
+            owner=self._owner,
             title=self._name or _title(method, self.config.get("method")),
             method=method,
             model=self._text("model", "id"),

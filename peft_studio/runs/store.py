@@ -41,7 +41,7 @@ class RunStore:
         """An id for a new run: its time, its method, and some random digits."""
         return f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method.name}-{secrets.token_hex(3)}"
 
-    def create(self, config: RunConfig, name: str = "", run_id: str = "") -> RunPaths:
+    def create(self, config: RunConfig, name: str = "", run_id: str = "", owner: str = "") -> RunPaths:
         """Writes a new run, which is queued from then on.
 
         The folder appears under its final name only when it is complete.
@@ -50,12 +50,14 @@ class RunStore:
             config: What to run.
             name: A title for people; the method's name with its main parameter is used when empty.
             run_id: From ``new_id``, when something had to know it before.
+            owner: Id of the visitor whose it is; empty for the owner of the app.
 
         Raises:
             StorageError: The disk is full or the folder is not writable.
         """
         run_id = run_id or self.new_id(config)
         record = {"v": 1, "id": run_id, "name": name, "created": time.time(), "config": config.model_dump(mode="json")}
+        record |= {"owner": owner} if owner else {}
         staging = self.root / f".new-{run_id}"
         try:
             staging.mkdir(parents=True)

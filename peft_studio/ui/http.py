@@ -15,8 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from peft_studio.access.rights import Right
 from peft_studio.errors import DataError, HubOfflineError, RunNotFoundError, StudioError
-from peft_studio.jobs.actions import Right
 
 _STATUS = {RunNotFoundError: 404, DataError: 400, HubOfflineError: 503}
 """What else goes wrong is the state of things, not the request: 409."""

@@ -11,9 +11,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from peft_studio.access.rights import Right
 from peft_studio.cli.main import _parser
 from peft_studio.errors import InvalidStateError
-from peft_studio.jobs.actions import ACTIONS, Action, Parameter, Right, actions_on
+from peft_studio.jobs.actions import ACTIONS, Action, Parameter, actions_on
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.runs.status import RunState, Status, allowed_actions

@@ -190,7 +190,9 @@ def test_a_public_app_tells_its_processes(tmp_path: Path, public: bool) -> None:
             told.append(list(args))
             raise JobError("enough is known")
 
-    manager = JobManager(Settings(home=tmp_path, public=public), warm=Warm(tmp_path / "warm.log", 1))
+    manager = JobManager(
+        Settings(home=tmp_path, access="public" if public else "private"), warm=Warm(tmp_path / "warm.log", 1)
+    )
     for start in (lambda: manager.executor.start(RunPaths(tmp_path)), lambda: manager.engine.estimate({})):
         with pytest.raises(StudioError):
             start()

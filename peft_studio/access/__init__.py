@@ -1,0 +1,1 @@
+"""Who asks, and what they may: visitors, their roles, and the one table of rights."""
