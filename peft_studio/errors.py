@@ -14,6 +14,7 @@
     ├── JobError
     │   ├── RunNotFoundError   no run has this id
     │   └── InvalidStateError  the run is not in a state that allows this
+    ├── ExperimentNotFoundError no experiment has this id
     ├── TrainingError
     │   ├── NonFiniteLossError the loss became NaN or infinite
     │   ├── SupervisorLostError the process that watched over a worker was killed
@@ -104,6 +105,10 @@ class RunNotFoundError(JobError):
 
 class InvalidStateError(JobError):
     """The run is not in a state that allows the request."""
+
+
+class ExperimentNotFoundError(StudioError):
+    """No experiment has this id."""
 
 
 class TrainingError(StudioError):

@@ -81,6 +81,9 @@ INSIDES: dict[str, str] = {
     "transformers.pytorch_utils": "Conv1D",
     "transformers.trainer_pt_utils": "get_parameter_names",
     # torch
+    # sacrebleu
+    "sacrebleu.metrics.BLEU": "_extract_corpus_statistics _compute_score_from_stats",
+    "sacrebleu.metrics.CHRF": "_extract_corpus_statistics _compute_score_from_stats",
     "torch.Tensor": "_version",
     "torch.backends.cuda": "cudnn_sdp_enabled enable_cudnn_sdp",
     "torch.nn.Module": "_parameters _forward_hooks _forward_pre_hooks _backward_hooks",
@@ -114,8 +117,9 @@ CLASSES = (
     "wrap-inner",
 )  # fmt: skip
 """Class names in Gradio's own page that our styles mention."""
-LIBRARIES = ("gradio", "peft", "transformers", "torch", "accelerate", "ray", "datasets", "plotly", "huggingface_hub")
-DOCUMENTED = ("torch.nn", "torch.optim", "torch.autograd", "torch.utils", "peft.utils")
+LIBRARIES = ("gradio", "peft", "transformers", "torch", "accelerate", "ray", "datasets", "plotly", "huggingface_hub",
+             "sacrebleu")  # fmt: skip
+DOCUMENTED = ("torch.nn", "torch.optim", "torch.autograd", "torch.utils", "peft.utils", "sacrebleu.metrics")
 """Modules below a library's own that its documentation tells to import from."""
 
 

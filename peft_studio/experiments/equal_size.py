@@ -1,0 +1,73 @@
+"""Methods made the same size: the rank, width or length with which one trains as many parameters as another."""
+
+from collections.abc import Callable
+
+from peft_studio.config.run_config import RunConfig, parse_config
+from peft_studio.errors import ConfigError
+
+SIZES = (
+    "rank", "bottleneck_dim", "virtual_tokens", "initial_rank", "layers", "frequencies", "coefficients", "numbers",
+    "block",
+)  # fmt: skip
+"""Parameters of methods that say how large they are."""
+NEAR = 0.05  # relative: so far from the wanted number a size still counts as equal
+Count = Callable[[RunConfig], int]
+"""Trainable parameters of a config; raises ConfigError where a size does not fit the model."""
+
+
+def size_field(config: RunConfig) -> str:
+    """The parameter that says how large a method is; empty when its size is the model's."""
+    return next((name for name in SIZES if name in type(config.method).model_fields), "")
+
+
+def fit_size(config: RunConfig, wanted: int, count: Count) -> tuple[RunConfig, int]:
+    """A config with the size whose number of trainable parameters is nearest to a wanted one.
+
+    Numbers grow with the size, so a bisection finds it in some ten counts. LoRA's scale alpha / rank stays.
+
+    Args:
+        config: The run.
+        wanted: Trainable parameters.
+        count: Counts them.
+
+    Returns:
+        The config, as it was where the method has no size, and its number of trainable parameters.
+    """
+    field = size_field(config)
+    if not field:
+        return config, count(config)
+    limits = {type(one).__name__: one for one in type(config.method).model_fields[field].metadata}
+    low, high = (int(getattr(limits[kind], kind.lower())) for kind in ("Ge", "Le"))
+    found: dict[int, tuple[RunConfig, int]] = {}
+
+    def at(size: int) -> int:
+        """The number at a size; of the next smaller one that the method can have, where it cannot have this one."""
+        for candidate in range(size, low - 1, -1):
+            if candidate in found:
+                return found[candidate][1]
+            try:
+                changed = _resized(config, field, candidate)
+                found[candidate] = (changed, count(changed))
+            except ConfigError:
+                continue
+            return found[candidate][1]
+        return 0
+
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if at(middle) < wanted else (low, middle)
+    at(low)
+    if low > int(limits["Ge"].ge):
+        at(low - 1)
+    if not found:
+        return config, count(config)
+    return min(found.values(), key=lambda pair: abs(pair[1] - wanted))
+
+
+def _resized(config: RunConfig, field: str, size: int) -> RunConfig:
+    """A config with another size; what is in proportion to it follows."""
+    method = config.method.model_dump(mode="json")
+    for name in ("alpha", "target_rank"):
+        if name in method:
+            method[name] = max(1, round(method[name] * size / method[field]))
+    return parse_config({**config.model_dump(mode="json"), "method": {**method, field: size}})

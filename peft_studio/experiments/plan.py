@@ -1,0 +1,205 @@
+"""What an experiment asks: what is varied, under which rule of fairness, and the runs that this takes."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from peft_studio.config.run_config import RunConfig, config_error, parse_config
+from peft_studio.errors import ConfigError, shown
+
+MOST_CELLS, MOST_RUNS = 64, 400
+HALF_DECADES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""Powers of ten around the recommended rate that a search begins with."""
+ROUNDS = ((5, 6), (2, 2))
+"""Of a search for a rate: how many rates train, and by what the run's steps are divided."""
+
+
+class Strict(BaseModel):
+    """Base of what an experiment's file holds: unknown keys and other types are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Varied(Strict):
+    """One thing that is varied."""
+
+    field: str = Field(max_length=100, description="method, or section.key such as method.rank or task.id.")
+    values: list[Any] = Field(min_length=1, max_length=MOST_CELLS, description="Its values; methods by name.")
+
+
+class ExperimentPlan(Strict):
+    """A question to several runs, completely; ``experiment.json`` and the files of ``experiment start`` hold it."""
+
+    question: str = Field(min_length=1, max_length=500, description="What is asked, in words.")
+    base: dict[str, Any] = Field(default_factory=dict, description="A RunConfig; what is varied may be missing in it.")
+    vary: list[Varied] = Field(min_length=1, max_length=2, description="One thing, or two as a grid.")
+    seeds: int = Field(3, ge=1, le=20, description="Runs of each cell; rows and order are the same for all cells.")
+    own_rates: bool = Field(
+        False, description="Each cell gets the learning rate that does best on validation rows in short runs."
+    )
+    equal_parameters: int = Field(
+        0, ge=0, le=10**12, description="Trainable parameters that every method is sized to; 0: sizes as given."
+    )
+    metric: str = Field("eval/loss", max_length=100, description="What decides: eval/loss, test/bleu and so on.")
+    better: Literal["", "higher", "lower"] = Field("", description="Which way is better; known for our own metrics.")
+
+    @model_validator(mode="after")
+    def _is_small_enough(self) -> "ExperimentPlan":
+        cells = math.prod(len(one.values) for one in self.vary)
+        runs = cells * (self.seeds + (sum(rates for rates, _ in ROUNDS) if self.own_rates else 0))
+        if cells > MOST_CELLS or runs > MOST_RUNS:
+            raise ConfigError(
+                f"The experiment asks for {cells} cells and {runs} runs; at most {MOST_CELLS} and {MOST_RUNS} fit.",
+                "vary",
+            )
+        return self
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether smaller values of the metric are better; a loss, unless the plan says otherwise."""
+        return self.better == "lower" or (not self.better and self.metric.endswith("loss"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of what is varied.
+
+    Attributes:
+        name: For people, such as ``LoRA`` or ``rank 8, bistro``.
+        config: Of its runs, but for rate, seed and length.
+    """
+
+    name: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """One run's part in an experiment.
+
+    Attributes:
+        cell: Number of its cell.
+        round: Of the search for a rate; None when the run counts for the answer.
+        rate: Peak learning rate.
+        seed: Of rows' order and starts.
+    """
+
+    cell: int
+    round: int | None
+    rate: float
+    seed: int
+
+
+def parse_plan(data: object) -> ExperimentPlan:
+    """Validates a plain mapping, as read from YAML or JSON.
+
+    Raises:
+        ConfigError: Names the key, the value and what is allowed.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"An experiment is a mapping of keys to values, not {type(data).__name__}.")
+    try:
+        plan = ExperimentPlan.model_validate(dict(data))
+    except ValidationError as exc:
+        raise config_error(exc, list(ExperimentPlan.model_fields)) from exc
+    cells_of(plan)
+    return plan
+
+
+def cells_of(plan: ExperimentPlan) -> list[Cell]:
+    """Every combination of what is varied.
+
+    Raises:
+        ConfigError: One of them is no valid run; the message names it.
+    """
+    cells = []
+    for values in itertools.product(*(one.values for one in plan.vary)):
+        chosen = {one.field: value for one, value in zip(plan.vary, values, strict=True)}
+        name = ", ".join(_named(field, value) for field, value in chosen.items())
+        try:
+            config = parse_config(_with(plan.base, chosen))
+        except ConfigError as exc:
+            raise ConfigError(f"With {shown(name)}: {exc}", exc.path) from exc
+        cells.append(Cell(name, config))
+    names = [cell.name for cell in cells]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            "Two cells of the experiment are the same; each value of what is varied must differ.", "vary"
+        )
+    return cells
+
+
+def _with(base: Mapping[str, Any], chosen: Mapping[str, object]) -> dict[str, Any]:
+    """A config with other values; another method starts from its defaults and its own recommended rate."""
+    config: dict[str, Any] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    config.setdefault("training", {})
+    for field, value in sorted(chosen.items(), key=lambda item: item[0] != "method"):
+        section, dot, key = field.partition(".")
+        if field == "method":
+            config["method"] = dict(value) if isinstance(value, Mapping) else {"name": value}
+            config["training"].pop("learning_rate", None)
+        elif dot and section in RunConfig.model_fields:
+            config[section] = {**config.get(section, {}), key: value}
+        else:
+            raise ConfigError(
+                f"vary.field = {shown(field)} is not possible; allowed: method, or a key of a run's config such as "
+                "method.rank, training.max_steps, task.id or model.id.",
+                "vary.field",
+            )
+    return config
+
+
+def _named(field: str, value: object) -> str:
+    if field != "method":
+        return f"{field.rpartition('.')[2]} {value}"
+    if not isinstance(value, Mapping):
+        return str(value)
+    more = " ".join(f"{key}={told}" for key, told in value.items() if key != "name")
+    return f"{value.get('name')} {more}".strip()
+
+
+def parts_due(plan: ExperimentPlan, cells: list[Cell], known: Mapping[RunPart, float | None]) -> list[RunPart]:
+    """The runs that can be made now and are not there yet.
+
+    Args:
+        plan: What is asked.
+        cells: Its cells.
+        known: The runs that there are: the lowest validation loss of those that are over (infinite for failed ones),
+            None for others.
+    """
+    due: list[RunPart] = []
+    for number, cell in enumerate(cells):
+        training = cell.config.training
+        rates = [training.learning_rate]
+        searched = [_capped(training.learning_rate * 10**power) for power in HALF_DECADES]
+        for turn in range(len(ROUNDS)) if plan.own_rates else ():
+            wanted = [RunPart(number, turn, rate, training.seed) for rate in searched[: ROUNDS[turn][0]]]
+            due.extend(part for part in wanted if part not in known)
+            losses = [known.get(part) for part in wanted]
+            if any(loss is None for loss in losses):
+                break  # the next round needs all of this one
+            order = sorted(zip(losses, searched, strict=False), key=lambda pair: pair[0] or math.inf)
+            searched = [rate for _, rate in order]
+            rates = searched[:1]
+        else:
+            final = [RunPart(number, None, rates[0], training.seed + seed) for seed in range(plan.seeds)]
+            due.extend(part for part in final if part not in known)
+    return due
+
+
+def _capped(rate: float) -> float:
+    return float(f"{min(rate, 1.0):.4g}")
+
+
+def config_of(cell: Cell, part: RunPart) -> RunConfig:
+    """The config of a run. Those of a search are shorter, and look at validation rows only when they end."""
+    config = cell.config.model_dump(mode="json")
+    training = config["training"] | {"learning_rate": part.rate, "seed": part.seed}
+    if part.round is not None:
+        steps = max(1, cell.config.training.max_steps // ROUNDS[part.round][1])
+        training |= {"max_steps": steps, "eval_every": steps, "epochs": 0}
+    return parse_config({**config, "training": training})
