@@ -14,6 +14,7 @@ from peft_studio.errors import StorageError, StudioError
 from peft_studio.settings import Settings, load_settings
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
+from peft_studio.tasks.reading.table_cache import read_elsewhere
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(os.environ, **vars(args))
         check_port(settings)
         use_folder(settings.cache_dir)
+        read_elsewhere()
         restrict_to(settings.home if settings.public else None)
         from peft_studio.jobs.manager import JobManager
 
