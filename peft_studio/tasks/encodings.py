@@ -37,7 +37,7 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
         DataError: No encoding fits, or the bytes are not text; names the first byte at fault.
     """
     if data.startswith(_PACKED):
-        raise DataError(f"{name} is compressed, or an archive of files. Unpack it and give the file that is in it.")
+        raise DataError(f"{name} is not a text file: it is compressed, or an archive of files. Unpack it first.")
     encoding = next((coding for mark, coding in _BOMS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
