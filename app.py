@@ -11,6 +11,7 @@ from collections.abc import Sequence
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 from peft_studio.errors import StorageError, StudioError
+from peft_studio.files import write_privately
 from peft_studio.settings import Settings, load_settings
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
@@ -51,6 +52,7 @@ def check_port(settings: Settings) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the app; returns the exit status."""
     args = parse_args(argv)
+    write_privately()
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
