@@ -11,9 +11,11 @@ from collections.abc import Sequence
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 from peft_studio.errors import StorageError, StudioError
+from peft_studio.files import write_privately
 from peft_studio.settings import Settings, load_settings
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
+from peft_studio.tasks.reading.table_cache import read_elsewhere
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -50,6 +52,7 @@ def check_port(settings: Settings) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the app; returns the exit status."""
     args = parse_args(argv)
+    write_privately()
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
@@ -57,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(os.environ, **vars(args))
         check_port(settings)
         use_folder(settings.cache_dir)
+        read_elsewhere()
         restrict_to(settings.home if settings.public else None)
         from peft_studio.jobs.manager import JobManager
 

@@ -34,6 +34,7 @@ from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import DEFAULT_MODEL, parse_config
 from peft_studio.config.sampling import parse_sampling
 from peft_studio.errors import EngineError, StudioError, did_you_mean, unforeseen
+from peft_studio.files import write_privately
 from peft_studio.methods import METHODS
 from peft_studio.runs.store import RunStore
 from peft_studio.tasks.custom import restrict_to
@@ -244,6 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--app", type=int, help="process without which nobody wants this one")
     parser.add_argument("--public", action="store_true", help="read only files that visitors brought")
     options = parser.parse_args(argv)
+    write_privately()
     wanted = _is_wanted(options.app)
     torch.set_num_threads(options.threads)
     be_quiet()

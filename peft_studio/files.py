@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +37,37 @@ def _plain(path: str, flags: int) -> int:
     raise OSError(errno.EINVAL, "It is no plain file", path)
 
 
+def write_privately() -> None:
+    """Has this process, and those that it starts, make files that nobody else of the machine can read."""
+    os.umask(0o077)
+
+
+def make_private(home: Path, names: Iterable[str]) -> None:
+    """Takes a folder of ours away from everybody else of the machine, once: an earlier version let them read it.
+
+    Args:
+        home: The folder; one that all may write to (``/tmp``) is left alone.
+        names: What in it is ours.
+    """
+    with contextlib.suppress(OSError):  # somebody else's, or a mounted place without modes
+        mode = home.stat().st_mode
+        if not mode & 0o077 or mode & stat.S_ISVTX:
+            return
+        for top in (home / name for name in names):
+            _make_private(top)
+            for folder, folders, files in os.walk(top):
+                for name in (*folders, *files):
+                    _make_private(Path(folder, name))
+        home.chmod(stat.S_IMODE(mode) & 0o700)  # last, since it says that all is done
+
+
+def _make_private(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode) and mode & 0o077:
+            path.chmod(stat.S_IMODE(mode) & 0o700)
+
+
 def search_path(env: Mapping[str, str]) -> str:
     """``PYTHONPATH`` for a process of ours, which is to find this package from any folder."""
     return os.pathsep.join(filter(None, (_PACKAGE_PARENT, env.get("PYTHONPATH"))))
@@ -45,7 +76,7 @@ def search_path(env: Mapping[str, str]) -> str:
 def usable_log(path: Path) -> Path:
     """A path that a process can write its output to: this one, or nowhere if it cannot be written."""
     try:  # a pipe that nobody reads is not waited for
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644))
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600))
     except OSError:
         return Path(os.devnull)
     return path
@@ -193,7 +224,7 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
         OSError: It cannot be opened.
     """
-    fd = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    fd = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o600)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -214,7 +245,7 @@ def lock_home(home: Path) -> int:
     path = home / "app.lock"
     fd = -1
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())

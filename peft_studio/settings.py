@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peft_studio.errors import ConfigError, StorageError, shown
+from peft_studio.files import make_private
 from peft_studio.machine.devices import VISIBLE, count_gpus
 
 DEFAULT_PORT = 7860
@@ -141,8 +142,12 @@ def _folder(name: str) -> Path:
         raise ConfigError(f"{_ENV['home']} = {shown(name)} cannot be the name of a folder.", "home") from exc
 
 
+_OURS = ("runs", "cache", "uploads", "datasets", "queue.json", "app.lock", "ray-name")
+"""What a home folder holds; whatever else lies there is somebody's own."""
+
+
 def prepare_home(settings: Settings) -> None:
-    """Creates the home folder.
+    """Creates the home folder, which is its owner's alone.
 
     Raises:
         StorageError: It cannot be created or written.
@@ -150,6 +155,7 @@ def prepare_home(settings: Settings) -> None:
     try:
         settings.runs_dir.mkdir(parents=True, exist_ok=True)
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        make_private(settings.home, _OURS)
         probe = settings.home / f".write-test-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()

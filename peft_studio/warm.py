@@ -79,7 +79,7 @@ def serve(control: socket.socket) -> None:
 def _answer(line: bytes, control: socket.socket) -> dict[str, Any]:
     try:
         request = json.loads(line)
-        log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         return {"error": f"{type(exc).__name__}: {exc}"}
     try:

@@ -32,7 +32,7 @@ from peft_studio.errors import (
     TrainingError,
     unforeseen,
 )
-from peft_studio.files import read_json
+from peft_studio.files import read_json, write_privately
 from peft_studio.machine.devices import VISIBLE, restrict
 from peft_studio.machine.memory import be_first_to_go, oom_kills
 from peft_studio.runs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
@@ -274,6 +274,7 @@ def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> i
     parser.add_argument("--gpus", help="UUIDs of the GPUs it may use, with commas between")
     parser.add_argument("--public", action="store_true", help="read only files that visitors brought")
     options = parser.parse_args(argv)
+    write_privately()
     gpus = None if options.gpus is None else list(filter(None, options.gpus.split(",")))
     home = options.run_dir.resolve().parent.parent
     use_folder(home / "cache")

@@ -1,10 +1,13 @@
 """Settings come from the environment that is passed in; explicit values win."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from peft_studio.errors import ConfigError, StorageError
+from peft_studio.files import search_path
 from peft_studio.settings import DEFAULT_PORT, Settings, load_settings, prepare_home
 
 
@@ -67,3 +70,40 @@ def test_ray() -> None:
         load_settings({"PEFT_STUDIO_EXECUTOR": "slurm"})
     with pytest.raises(ConfigError, match="PEFT_STUDIO_RAY_GPUS = '-1'"):
         load_settings({"PEFT_STUDIO_RAY_GPUS": "-1"})
+
+
+def test_a_home_of_an_earlier_version_becomes_its_owners_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "runs" / "a").mkdir(parents=True)
+    (home / "uploads").mkdir()
+    (home / "mine").mkdir()
+    (home / "runs" / "a" / "output.log").write_text("x")
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    (home / "runs" / "link").symlink_to(outside)
+    for path in (home, home / "runs", home / "runs" / "a", home / "uploads", home / "mine"):
+        path.chmod(0o755)
+    for path in (outside, home / "runs" / "a" / "output.log"):
+        path.chmod(0o644)
+    prepare_home(Settings(home=home))
+
+    def mode(path: Path) -> int:
+        return path.stat().st_mode & 0o777
+
+    assert {mode(home / name) for name in ("", "runs", "runs/a", "uploads")} == {0o700}
+    assert mode(home / "runs" / "a" / "output.log") == 0o600
+    assert mode(outside) == 0o644 and mode(home / "mine") == 0o755  # not ours
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    prepare_home(Settings(home=shared))
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_what_our_processes_write_is_private(tmp_path: Path) -> None:
+    code = "from peft_studio.files import *; write_privately(); cache_write(Path('a/b'), 'x'); Path('a/c').mkdir()"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={"PYTHONPATH": search_path({})})
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/c")}
+    assert modes == {"a": 0o700, "a/b": 0o600, "a/c": 0o700}
+    for program in ("app.py", "peft_studio/__main__.py", "peft_studio/worker.py", "peft_studio/engine.py"):
+        assert "    write_privately()\n" in (Path(__file__).parents[1] / program).read_text(), program

@@ -18,6 +18,7 @@ from peft_studio.files import weights_are_whole
 from peft_studio.models.opening import LINEAR_BASE, TRANSPOSED
 from peft_studio.runs.event_log import number
 from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.redact import redact, redact_json, redact_lines
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import Row, some_rows
 from peft_studio.tasks.batching import EARLIER
@@ -52,17 +53,17 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False) -> Non
         for path in sorted(paths.adapter.rglob("*")):
             if path.is_file() and path.name not in ("README.md", "adapter_config.json"):
                 archive.write(path, str(path.relative_to(paths.adapter)))
-        archive.writestr("adapter_config.json", _adapter_config(run))
-        archive.writestr("README.md", model_card(run, rows))
-        archive.writestr("preset.yaml", _preset(run))
-        archive.writestr("metrics.json", _json(_facts(run)))
+        archive.writestr("adapter_config.json", redact(_adapter_config(run)))
+        archive.writestr("README.md", redact(model_card(run, rows)))
+        archive.writestr("preset.yaml", redact(_preset(run)))
+        archive.writestr("metrics.json", redact(_json(_facts(run))))
         if run.opening.labels:
-            archive.writestr("labels.json", _json(run.label_names))
+            archive.writestr("labels.json", redact(_json(run.label_names)))
         if run.opening.linear:
             archive.write(LINEAR_BASE, LINEAR_BASE.name)
         _add_base(archive, run)
         if run.repeats_plainly:
-            archive.writestr("reproduce.py", _script(run))
+            archive.writestr("reproduce.py", redact(_script(run)))
         if rows:
             _add_rows(archive, run, paths)
         elif run.repeats_plainly and (marks := _marks(run)):
@@ -86,7 +87,7 @@ def pack_merged(paths: RunPaths, folder: Path, difference: float, out: Path) -> 
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # weights do not become smaller
         for path in sorted(folder.iterdir()):
             archive.write(path, path.name)
-        archive.writestr("README.md", merged_card(run, difference))
+        archive.writestr("README.md", redact(merged_card(run, difference)))
         archive.writestr("metrics.json", _json({**_facts(run), "merged": {"max_difference": difference}}))
 
 
@@ -116,10 +117,12 @@ def _add_base(archive: zipfile.ZipFile, run: TrainedRun) -> None:
 
 def _add_rows(archive: zipfile.ZipFile, run: TrainedRun, paths: RunPaths) -> None:
     task = run.resolved.task
-    archive.writestr("train.jsonl", _jsonl(task.load("train")))
-    archive.writestr("validation.jsonl", _jsonl(some_rows(task.load("validation"), run.config.training.eval_rows)))
+    _write_rows(archive, "train.jsonl", task.load("train"))
+    validation = some_rows(task.load("validation"), run.config.training.eval_rows)
+    _write_rows(archive, "validation.jsonl", validation)
     if paths.predictions.is_file():
-        archive.write(paths.predictions, paths.predictions.name)
+        told = paths.predictions.read_text(encoding="utf-8", errors="surrogateescape")
+        archive.writestr(paths.predictions.name, redact_lines(told).encode("utf-8", errors="surrogateescape"))
 
 
 def _source(run: TrainedRun) -> dict[str, Any]:
@@ -195,8 +198,12 @@ def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _jsonl(rows: Sequence[Row]) -> str:
-    return "".join(f"{json.dumps(_plain(row), ensure_ascii=False)}\n" for row in rows)
+def _write_rows(archive: zipfile.ZipFile, name: str, rows: Sequence[Row]) -> None:
+    """Adds rows one after the other: all of them as one text would take the web process many times their size."""
+    with archive.open(name, "w") as file:
+        for row in rows:
+            line = json.dumps(redact_json(_plain(row)), ensure_ascii=False)
+            file.write(f"{line}\n".encode("utf-8", errors="surrogateescape"))
 
 
 def _plain(row: Row) -> dict[str, Any]:

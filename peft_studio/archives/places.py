@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from peft_studio.runs.redact import redact, redact_lines
+
 _TEXTS = (".json", ".jsonl", ".log", ".md", ".txt")
-_AS_THEY_ARE = ("predictions.jsonl",)  # rows and answers, which no log of ours writes
+_ROWS = ("predictions.jsonl",)  # rows and answers, in which no log of ours writes paths
 _PLACE = re.compile(
     r"""(?<![\w.:/~<])(?:~|\.{1,2}|/(?P<top>[\w.@+-]+))(?:/[^/\s"'<>|:*?\\,;()\[\]{}]+)*/(?=[^/\s"'])"""
 )
@@ -17,18 +19,21 @@ _FILES = ("train_file", "validation_file", "test_file")
 
 
 def without_places(path: Path, name: str) -> bytes | None:
-    """What is told of a file of a run; None for one that goes as it is.
+    """What is told of a file of a run, without secrets; None for one that goes as it is.
 
     Args:
         path: The file.
         name: Its name in the run's folder.
     """
-    if path.suffix not in _TEXTS or name in _AS_THEY_ARE:
+    if path.suffix not in _TEXTS:
         return None
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    if name == "config.json":
-        text = _config(text)
-    return bare(text).encode("utf-8", errors="surrogateescape")
+    if name in _ROWS:
+        told = redact_lines(text)
+        return None if told == text else told.encode("utf-8", errors="surrogateescape")
+    text = bare(_config(text) if name == "config.json" else text)
+    text = redact_lines(text) if path.suffix == ".jsonl" else redact(text)
+    return text.encode("utf-8", errors="surrogateescape")
 
 
 def bare(text: str) -> str:

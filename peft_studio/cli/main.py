@@ -15,6 +15,7 @@ from peft_studio.cli import experiment_commands, listings, run_commands, storage
 from peft_studio.cli.printing import Command, open_manager, print_json, print_notes, print_table, speak_any_terminal
 from peft_studio.errors import ConfigError, StorageError, StudioError, shown, unforeseen
 from peft_studio.runs.queue import PRIORITIES
+from peft_studio.runs.redact import redact
 from peft_studio.settings import Settings, load_settings
 from peft_studio.tasks.kept_rows import keeping
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         with keeping(settings.cache_dir):
             return command(options, settings)
     except StudioError as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        print(f"error: {redact(str(exc))}", file=sys.stderr)
         return EXIT_ERROR
     except BrokenPipeError:
         return 0
@@ -59,8 +60,8 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
         print(f"error: {where}: {exc.strerror or type(exc).__name__}.", file=sys.stderr)
         return EXIT_ERROR
     except (ArithmeticError, ValueError, TypeError, LookupError, RuntimeError) as exc:
-        traceback.print_exc()
-        print(f"error: {unforeseen(exc)}", file=sys.stderr)
+        print(redact("".join(traceback.format_exception(exc))), file=sys.stderr)
+        print(f"error: {redact(unforeseen(exc))}", file=sys.stderr)
         return EXIT_ERROR
 
 

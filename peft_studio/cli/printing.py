@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from peft_studio.runs.redact import redact, redact_json
 from peft_studio.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def speak_any_terminal() -> None:
 
 def print_json(value: Any) -> None:
     """Prints one line of JSON, in ASCII where the terminal has no more."""
+    value = redact_json(value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -53,12 +55,12 @@ def print_json(value: Any) -> None:
 def print_notes(notes: Sequence[str]) -> None:
     """Prints what a run had to say that did not end it."""
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {redact(note)}", file=sys.stderr)
 
 
 def print_table(rows: Sequence[Sequence[Any]]) -> None:
     """Prints rows in columns."""
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["" if cell is None else redact(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for row in texts:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -165,7 +165,7 @@ class WarmClient:
     def _start_cold(self, module: str, args: Sequence[str], log: Path) -> int:
         command, environment = [sys.executable, "-m", module, *args], child_environment(self._threads)
         nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-        output = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        output = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         files = [nothing, output, (os.POSIX_SPAWN_DUP2, 1, 2)]
         try:
             return os.posix_spawn(sys.executable, command, environment, setsid=True, file_actions=files)

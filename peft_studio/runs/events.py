@@ -60,7 +60,7 @@ class EventWriter:
     """Appends events to a log; each event is one ``os.write`` so that a line is never torn by buffering."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
 
     def emit(self, kind: Kind, **fields: Any) -> None:
         """Appends one event.

@@ -49,7 +49,7 @@ def parse_turns(cell: str | Sequence[str]) -> list[Turn]:
         return list(_transcript(text))
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadChatError(f"{_short(text)}, which is no list of turns") from None
     if isinstance(value, dict):  # {"messages": [...]} within a cell
         value = next((part for part in value.values() if isinstance(part, list)), value)

@@ -12,6 +12,7 @@ _BOMS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh9", b"\xfd7zXZ", b"7z\xbc\xaf")
 _ASCII = re.compile(r"[\x00-\x7f]+")
 _HIGH = re.compile(rb"[\x80-\xff]")
 SAMPLE_BYTES = 100_000
@@ -35,6 +36,8 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
     Raises:
         DataError: No encoding fits, or the bytes are not text; names the first byte at fault.
     """
+    if data.startswith(_PACKED):
+        raise DataError(f"{name} is not a text file: it is compressed, or an archive of files. Unpack it first.")
     encoding = next((coding for mark, coding in _BOMS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)

@@ -18,6 +18,7 @@ from typing import Any
 
 from peft_studio.errors import DataError
 from peft_studio.tasks.encodings import decode
+from peft_studio.tasks.reading.limits import MAX_CELL, check_cells, too_long
 from peft_studio.tasks.reading.parquet import Unread, parquet_file
 from peft_studio.tasks.reading.text_formats import Record, TextRows, check_names, read_text
 
@@ -174,14 +175,19 @@ def _table(path: Path, found: TextRows, encoding: str) -> Table:
         _check_count(len(rows) + 1, path.name)
         if not record.keys() <= columns.keys():
             columns |= dict.fromkeys(record)
+            check_cells(len(rows), len(columns), path.name)
             check_names(columns, path.name)
         for key, value in record.items():
-            if type(value) is not str or not value.isascii():  # nearly all cells of most files are plain texts
+            if (
+                type(value) is not str or len(value) > MAX_CELL or not value.isascii()
+            ):  # nearly all cells of most files are plain texts
                 try:
                     record[key] = _cell(value)
                 except _BadCellError as error:
                     record[key] = error.stand_in
                     faults.setdefault(key, (len(rows), str(error)))
+        if len(rows) % 1000 == 0:
+            check_cells(len(rows), len(columns), path.name)
         rows.append(record)
         numbers.append(number)
     if not rows:
@@ -199,14 +205,25 @@ def _cell(value: Any) -> Cell:
     if isinstance(value, list) and not any(isinstance(part, list | dict | bytes) for part in value):
         if len(value) >= _VECTOR and all(isinstance(part, float) for part in value):
             raise _BadCellError("a list of numbers")
-        texts = map(_cell, value)
-        return tuple(text for text in texts if text and isinstance(text, str))
+        if len(value) > MAX_CELL:
+            raise _BadCellError(too_long(len(value)))
+        texts = tuple(text for text in map(_cell, value) if text and isinstance(text, str))
+        if (length := sum(map(len, texts)) + len(texts)) > MAX_CELL:
+            raise _BadCellError(too_long(length))
+        return texts
     if isinstance(value, bytes | Unread):
         raise _BadCellError("bytes" if isinstance(value, bytes) else value.what)
     if isinstance(value, dict | list):
-        nested = json.dumps(value, ensure_ascii=False, default=_text)
+        try:
+            nested = json.dumps(value, ensure_ascii=False, default=_text)
+        except RecursionError:
+            raise _BadCellError("an object or list that is nested too deeply") from None
+        if len(nested) > MAX_CELL:
+            raise _BadCellError(too_long(len(nested)))
         raise _BadCellError("a nested object or list", _HALF_CHARACTER.sub("\ufffd", nested))
     text = _text(value)
+    if len(text) > MAX_CELL:
+        raise _BadCellError(too_long(len(text)))
     if _HALF_CHARACTER.search(text):
         halved = "half of a two-part character (a lone surrogate)"
         raise _BadCellError(halved, _HALF_CHARACTER.sub("\ufffd", text))

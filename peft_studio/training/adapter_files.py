@@ -90,7 +90,7 @@ def save_adapter(model: "PeftModel", folder: Path) -> None:
         for name, value in _adapter_state(model).items()
     }
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    (folder / "adapter_model.safetensors").chmod(0o644)
+    (folder / "adapter_model.safetensors").chmod(0o600)
     _write_config(model, folder)
 
 

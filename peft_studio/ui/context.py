@@ -10,6 +10,7 @@ import gradio as gr
 from peft_studio.errors import StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
+from peft_studio.ui.told import told
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 """Options of a listener that answers at once and is no named endpoint."""
@@ -44,11 +45,11 @@ def guard(function: Callable[..., Any]) -> Callable[..., Any]:
 def guard_api(function: Callable[..., Any]) -> Callable[..., Any]:
     """Tells a ``StudioError`` of a named endpoint as it is: its words are the message, the rest of it the title."""
 
-    def told(error: StudioError) -> gr.Error:
+    def as_it_is(error: StudioError) -> gr.Error:
         names = {name: value for name, value in error.to_dict().items() if name != "message" and value}
-        return gr.Error(str(error), title=" ".join(map(str, names.values())))
+        return gr.Error(told(str(error)), title=" ".join(map(str, names.values())))
 
-    return _guard(function, told)
+    return _guard(function, as_it_is)
 
 
 def _guard(function: Callable[..., Any], told: Callable[[StudioError], gr.Error]) -> Callable[..., Any]:
@@ -66,4 +67,4 @@ def _guard(function: Callable[..., Any], told: Callable[[StudioError], gr.Error]
 
 def plain(error: StudioError) -> str:
     """An error's words as text that cannot be read as HTML."""
-    return str(error).replace("&", "&amp;").replace("<", "&lt;")
+    return told(str(error)).replace("&", "&amp;").replace("<", "&lt;")

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from peft_studio.access.rights import Right
 from peft_studio.errors import DataError, HubOfflineError, RunNotFoundError, StudioError
+from peft_studio.ui.told import told_json
 
 _STATUS = {RunNotFoundError: 404, DataError: 400, HubOfflineError: 503}
 """What else goes wrong is the state of things, not the request: 409."""
@@ -140,5 +141,5 @@ def as_response(value: object, status: int = 200) -> Response:
     """A handler's response as it is, and anything else as JSON."""
     if isinstance(value, Response):
         return value
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    body = json.dumps(told_json(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Response(body, status, media_type="application/json")

@@ -30,6 +30,7 @@ from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.matrix import library
 from peft_studio.ui.shell import STATIC, STATIC_VERSION
 from peft_studio.ui.storage import storage_routes
+from peft_studio.ui.told import file_name, safe_cell, told
 
 MAX_CURVES = 64
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -117,7 +118,7 @@ class _Api:
     def log(self, request: Request) -> object:
         """The end of a run's log, as text."""
         text = self._manager.library.log_tail(request.path_params["run_id"])
-        return PlainTextResponse(text, headers={"X-Content-Type-Options": "nosniff"})
+        return PlainTextResponse(told(text), headers={"X-Content-Type-Options": "nosniff"})
 
     def details(self, request: Request) -> object:
         """Findings, test figures, the check after saving, confusion matrix and ranks of a run."""
@@ -143,7 +144,7 @@ class _Api:
         paths = self._manager.store.paths(request.path_params["run_id"])
         buffer = io.BytesIO()
         export_zip(paths, buffer, rows=request.query_params.get("rows") == "1")
-        headers = {"Content-Disposition": f'attachment; filename="{paths.id}.zip"'}
+        headers = {"Content-Disposition": f'attachment; filename="{file_name(paths.id)}.zip"'}
         return Response(buffer.getvalue(), media_type="application/zip", headers=headers)
 
     def compare(self, request: Request) -> object:
@@ -221,20 +222,11 @@ def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:
     """Header and rows, in the order of the runs; a value that is not known is an empty cell."""
     metrics = sorted({name for info in infos for name in info.metrics})
     scored = sorted({name for info in infos for name in info.tokenizers})
-    yield [*CSV_FIELDS, *metrics, *(f"tokenizer/{name}" for name in scored)]
+    yield list(map(safe_cell, [*CSV_FIELDS, *metrics, *(f"tokenizer/{name}" for name in scored)]))
     for info in infos:
         values = [getattr(info, name) for name in CSV_FIELDS]
         values += [info.metrics.get(name) for name in metrics] + [info.tokenizers.get(name) for name in scored]
         yield list(map(safe_cell, values))
-
-
-def safe_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@"):
-        return "'" + value
-    return value
 
 
 def static_file(request: Request) -> Response:

@@ -125,6 +125,7 @@ def test_search_words_and_plotly_texts(blank: Page) -> None:
     hostile = '<a href="https://example.org">R&D</a> a < b'
     shown = call(blank, "text", "plotText", hostile)
     assert "<" not in shown and ">" not in shown and "R&amp;D" in shown
+    assert "$" not in call(blank, "text", "plotText", "costs $x_1$ and $")  # no formula for MathJax
     lines = call(blank, "text", "plotLines", "The loss <b>rises</b> " * 10).split("<br>")
     assert len(lines) > 3 and all("<" not in line and len(line) < 80 for line in lines)
     assert call(blank, "text", "sentenceCase", "slot_accuracy") == "Slot accuracy"

@@ -12,8 +12,9 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.events import EventWriter
 from peft_studio.runs.paths import RunPaths
-from peft_studio.ui.routes import routes, safe_cell
+from peft_studio.ui.routes import routes
 from peft_studio.ui.shell import SCRIPTS
+from peft_studio.ui.told import file_name, safe_cell
 
 HOST = "http://testserver"
 
@@ -77,8 +78,23 @@ def test_csv_cannot_carry_a_formula(manager: JobManager, client: TestClient) -> 
     text = client.get("/studio/compare.csv").text
     assert "eval/loss" in text.splitlines()[0]
     assert "'=HYPERLINK(1)" in text
-    cells = {"@x": "'@x", " +1": "' +1", "-1": "'-1", "ok": "ok", None: "", -1.5: -1.5}
+    cells = {
+        "@x": "'@x",
+        "\tx": "'\tx",
+        "\rx": "'\rx",
+        "\n=x": "'\n=x",
+        "＝x": "'＝x",
+        " +1": "' +1",
+        "-1": "'-1",
+        "ok": "ok",
+        None: "",
+        -1.5: -1.5,
+    }
     assert {value: safe_cell(value) for value in cells} == cells
+
+
+def test_names_of_downloads_are_plain() -> None:
+    assert file_name('../a"b\r\nSet-Cookie: x/ü.zip') == "_a_b__Set-Cookie__x__.zip"
 
 
 def test_export_without_an_adapter_says_so(manager: JobManager, client: TestClient) -> None:

@@ -19,7 +19,8 @@ from peft_studio.machine.memory import be_first_to_go
 from peft_studio.tasks.custom import find_rows, find_table
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.custom_data import CustomData
-from peft_studio.tasks.reading.reader_client import MAX_CPU_SECONDS, MAX_MEMORY
+from peft_studio.tasks.reading.limits import lower_limit
+from peft_studio.tasks.reading.reader_client import MAX_CPU_SECONDS, MAX_MEMORY, MAX_WRITTEN
 from peft_studio.tasks.reading.table_cache import read_here
 
 NICENESS = 5  # reading yields to the page
@@ -48,10 +49,10 @@ def _limit() -> None:
         os.nice(NICENESS)
     be_first_to_go()
     signal.signal(signal.SIGXCPU, _out_of_time)
-    limits = ((resource.RLIMIT_DATA, MAX_MEMORY, 0), (resource.RLIMIT_CPU, MAX_CPU_SECONDS, LAST_WORDS))
-    for kind, most, more in limits:
-        with contextlib.suppress(OSError, ValueError):  # not every system knows both; a lower limit stays
-            resource.setrlimit(kind, (most, most + more))
+    lower_limit(resource.RLIMIT_DATA, MAX_MEMORY)
+    lower_limit(resource.RLIMIT_CPU, MAX_CPU_SECONDS, LAST_WORDS)
+    lower_limit(resource.RLIMIT_FSIZE, MAX_WRITTEN)
+    lower_limit(resource.RLIMIT_CORE, 0)
 
 
 def _out_of_time(_signal: int, _frame: FrameType | None) -> NoReturn:

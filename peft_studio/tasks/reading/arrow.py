@@ -4,6 +4,7 @@ import json
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _PLACES = ""
 """Name of the column with each row's line or record in its file; columns of files are never without a name."""
+_MOST_AT_ONCE = 10_000_000  # characters of the shortest targets
 _AT_A_TIME = 1000  # rows that are turned into Python objects together
 
 
@@ -119,12 +121,15 @@ class ArrowRows(Sequence[Row]):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
     def shortest_targets(self, count: int) -> list[str]:
-        """The shortest targets, shortest first; no other row is made."""
+        """The shortest targets, shortest first; no other row is made. Fewer, but one, where they are very long."""
         import pyarrow.compute
 
         targets = self.columns().column("target").slice(self.start, self.length)
-        order = pyarrow.compute.sort_indices(pyarrow.compute.utf8_length(targets))
-        shortest: list[str] = targets.take(order.slice(0, count)).to_pylist()
+        lengths = pyarrow.compute.utf8_length(targets)
+        order = pyarrow.compute.sort_indices(lengths).slice(0, count)
+        sums = accumulate(lengths.take(order).to_pylist())
+        few = max(1, sum(total <= _MOST_AT_ONCE for total in sums))
+        shortest: list[str] = targets.take(order.slice(0, few)).to_pylist()
         return shortest
 
     def _made(self, numbers: Sequence[int]) -> list[Row]:

@@ -27,11 +27,15 @@ from peft_studio.tasks.reading.labels import (
     spelling_notes,
     spellings,
 )
+from peft_studio.tasks.reading.limits import MAX_CELL, MAX_PROMPTS
 from peft_studio.tasks.reading.preferences import pair_notes
 from peft_studio.tasks.reading.templates import fill, placeholders
 from peft_studio.tasks.splitting import Example, merge, set_aside
 from peft_studio.tasks.tables import Cell, Table
 
+_SHOWN = 100_000
+"""Characters of the first row that are told without reading all rows."""
+_LONGEST_LABEL = 1_000
 _CJK = "\u2e80"
 """From here on, characters belong to scripts that are written without spaces."""
 _Fault = Literal["an empty input", "an empty target", "an empty chat", "more than one label"]
@@ -71,7 +75,7 @@ def make_rows(data: CustomData, tables: Mapping[Split, Table]) -> tuple[dict[str
     facts = {
         "data": asdict(data),
         "counts": {split: len(rows[split]) for split in SPLITS},
-        "first": {"prompt": first.prompt, "target": first.target},
+        "first": {"prompt": first.prompt[:_SHOWN], "target": first.target[:_SHOWN]},
         "labels": labels,
         "skipped": skipped,
         "shared": _shared(rows),
@@ -136,6 +140,7 @@ def _examples(table: Table, data: CustomData, skipped: Counter[str]) -> list[Exa
     _check_columns(table, data)
     found: list[Example] = []
     faults: Counter[str] = Counter()
+    made = 0
     for index, record in enumerate(table.rows):
         if not data.chat_column and not "".join(record[data.input_column]).strip():
             faults["an empty input"] += 1
@@ -145,6 +150,12 @@ def _examples(table: Table, data: CustomData, skipped: Counter[str]) -> list[Exa
         else:
             row = _label_row(record, data) if data.kind == "classification" else _text_row(record, data)
         if isinstance(row, Row):
+            made += len(row.prompt)
+            if len(row.prompt) > 2 * MAX_CELL or made > MAX_PROMPTS:
+                raise DataError(
+                    f"{table.place(index)}: the template makes a prompt of {len(row.prompt):,} characters here, and "
+                    f"{made:,} so far. At most {2 * MAX_CELL:,} and {MAX_PROMPTS:,} are allowed."
+                )
             found.append(Example(row, index))
         else:
             faults[row] += 1
@@ -249,6 +260,8 @@ def _one_spelling(parts: Mapping[Split, list[Example]]) -> list[str]:
 def _labels(train: Sequence[Example], data: CustomData) -> tuple[str, ...]:
     names = ordered_labels(example.row.target for example in train)
     where = f"{Path(data.train_file).name}, column {data.target_column!r}"
+    if (longest := max(map(len, names))) > _LONGEST_LABEL:
+        raise DataError(f"{where} has a label of {longest:,} characters. At most {_LONGEST_LABEL:,} are allowed.")
     if len(names) == 1:
         raise DataError(f"{where} has one class only, {names[0]!r}. Classification needs 2 to {MAX_LABELS} classes.")
     if len(names) > MAX_LABELS:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_studio.errors import DataError
+from peft_studio.tasks.reading.limits import MAX_VALUES, check_cells, check_columns
 from peft_studio.tasks.reading.text_formats import Record, check_names
 
 if TYPE_CHECKING:
@@ -44,8 +45,12 @@ def parquet_file(path: Path) -> Iterator["ParquetRows"]:
 
     try:
         yield ParquetRows(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} is not a Parquet file that can be read: {error}") from None
+    except MemoryError:  # Arrow's own is a subclass; whoever reads says how much is allowed
+        raise
+    except (pyarrow.ArrowException, OSError):
+        raise DataError(
+            f"{path.name} is not a Parquet file that can be read: it is damaged, or of no kind we know."
+        ) from None
 
 
 class ParquetRows:
@@ -62,6 +67,8 @@ class ParquetRows:
         import pyarrow.parquet
 
         facts = pyarrow.parquet.read_metadata(path)
+        check_columns(facts.num_columns, path.name)
+        check_cells(facts.num_row_groups, facts.num_columns, path.name)
         groups = [facts.row_group(number) for number in range(facts.num_row_groups)]
         columns = [[group.column(number) for group in groups] for number in range(facts.num_columns)]
         schema = pyarrow.parquet.read_schema(path)
@@ -71,6 +78,9 @@ class ParquetRows:
             chunks for chunks in columns if chunks and self._reads(chunks)
         ]
         self._encoded = sum(chunk.total_uncompressed_size for chunks in self._columns for chunk in chunks)
+        values = sum(chunk.num_values for chunks in self._columns for chunk in chunks)
+        if values > MAX_VALUES:
+            raise DataError(f"{path.name} has {values:,} values in its cells. At most {MAX_VALUES:,} are allowed.")
         texts = [chunks[0].path_in_schema for chunks in self._columns if chunks[0].physical_type not in _WIDTHS]
         # Texts are read as numbers into a dictionary that holds each distinct one once, however often it is repeated.
         self._file = pyarrow.parquet.ParquetFile(path, read_dictionary=texts)

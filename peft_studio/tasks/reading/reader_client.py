@@ -12,12 +12,15 @@ from typing import Any
 
 from peft_studio.errors import DataError
 from peft_studio.files import search_path
+from peft_studio.machine.environment import without_secrets
 
 MAX_MEMORY = 4_000_000_000
 """Bytes of memory of one reading. The largest CSV file takes 1.5 GB, and one of many short cells twice as much."""
-MAX_CPU_SECONDS = 120
+MAX_CPU_SECONDS = 90
 """Of one reading. The largest file takes about 15."""
-MAX_SECONDS = 300.0
+MAX_WRITTEN = 1_500_000_000
+"""Bytes of one file that a reading leaves in the cache."""
+MAX_SECONDS = 240.0
 """Wall-clock time of one reading, on a machine whose cores are shared."""
 MAX_READERS = 2
 """Readers that one process has at a time; each may take much memory."""
@@ -77,10 +80,11 @@ def ask_reader(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """
     # The other allocators of Arrow reserve far more than they use, which the limit would count.
     settings = {"PYTHONPATH": search_path(os.environ), "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
+    env = {**without_secrets(os.environ), **settings}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "peft_studio.tasks.reading"],
-            input=json.dumps(request).encode(), stdout=subprocess.PIPE, env={**os.environ, **settings},
+            input=json.dumps(request).encode(), stdout=subprocess.PIPE, env=env,
             timeout=MAX_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from peft_studio.tasks.reading.column_names import KNOWN, plain
 DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r'^"?sep=(.)"?\r?\n', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_NEXT = re.compile(r"[ \t\r\n]*")
 _LONGEST_NAME, _MOST_WORDS = 100, 8
 """Characters and words of a column's name at most; what has more is a text of a row."""
 _SAMPLE = 200
@@ -47,6 +48,30 @@ def whole_values(text: str) -> list[Any]:
         while at < len(text) and text[at] in " \t\r\n":
             at += 1
     return values
+
+
+def elements(text: str) -> Iterator[Any]:
+    """Elements of a JSON list, each decoded as it is asked for.
+
+    Raises:
+        ValueError: It is no such list, or something comes after it.
+    """
+    decoder, at = json.JSONDecoder(), _NEXT.match(text, 1).end()
+    if text[at : at + 1] == "]":
+        at += 1
+    else:
+        while True:
+            value, at = decoder.raw_decode(text, at)
+            yield value
+            at = _NEXT.match(text, at).end()
+            mark, at = text[at : at + 1], at + 1
+            if mark != ",":
+                break
+            at = _NEXT.match(text, at).end()
+        if mark != "]":
+            raise ValueError("the list is not closed")
+    if text[at:].strip():
+        raise ValueError("something comes after the list")
 
 
 def named_separator(text: str) -> tuple[str, str]:

@@ -38,9 +38,14 @@ FOLDER = "tables"
 MAX_BYTES = 2_000_000_000
 """What all entries may take: some ten files of the largest size that is allowed, each with its table and its rows."""
 MAX_ENTRIES = 500
+MAX_SUMMARY = 8_000_000
+"""Characters of a summary, which the web process holds as a whole."""
+MAX_WORDS = 4_000
+"""Characters of what is said to be wrong with a file."""
 _ROWS, _SUMMARY = "rows.arrow", "summary.json"
 
 _reads_here: list[bool] = []
+_never_reads: list[bool] = []
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Found:
 
     Attributes:
         facts: The summary.
-        columns: Gives the Arrow columns. Where they could not be kept this reads all again in this process, so the
-            web process must not ask for them unless they are at hand.
+        columns: Gives the Arrow columns. Where they could not be kept this reads all again in this process, which the
+            web process refuses to do (``DataError``).
         at_hand: Whether the columns are there already.
     """
 
@@ -65,6 +70,11 @@ Make = Callable[[], "tuple[Facts, pyarrow.Table]"]
 def read_here() -> None:
     """Makes this process the one that reads; called by the reader program."""
     _reads_here[:] = [True]
+
+
+def read_elsewhere() -> None:
+    """Makes this process one that never reads a file itself; called by the web process."""
+    _never_reads[:] = [True]
 
 
 def find(kind: str, settings: Mapping[str, str], files: Sequence[Path], make: Make) -> Found:
@@ -131,7 +141,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def _look(entry: Path) -> Facts | None:
     """An entry's summary, which counts as used now; None when it is not there or damaged."""
     summary = read_json(entry / _SUMMARY) or {}
-    if not summary.keys() & {"facts", "error"}:
+    if "error" not in summary and not ("facts" in summary and (entry / _ROWS).is_file()):
         return None
     with contextlib.suppress(OSError):
         os.utime(entry / _SUMMARY)
@@ -145,6 +155,8 @@ def _columns(entry: Path, make: Make) -> "pyarrow.Table":
     try:
         return map_file(entry / _ROWS)
     except (OSError, pyarrow.ArrowException):
+        if _never_reads:
+            raise DataError("What was read of the data files could not be kept on disk. Try again.") from None
         return make()[1]
 
 
@@ -155,19 +167,26 @@ def _read(entry: Path, files: Sequence[Path], make: Make) -> "tuple[Facts, pyarr
     try:
         summary["facts"], columns = make()
     except DataError as error:
-        summary["error"] = str(error)
+        summary["error"] = str(error)[:MAX_WORDS]
         if isinstance(error.__cause__, OSError):
             return summary, None
     except OutOfTimeError:
         summary["error"] = too_much(files[0].name, f"{MAX_CPU_SECONDS} seconds of a core")
+    except RecursionError:
+        summary["error"] = f"{files[0].name} cannot be read: its values are nested too deeply."
     except MemoryError:
         summary["error"] = too_much(files[0].name, f"{MAX_MEMORY / 1e9:,.0f} GB of memory")
+    text = json.dumps(summary)
+    if len(text) > MAX_SUMMARY:
+        words = f"{files[0].name} has columns, labels or first cells that are too long to be shown."
+        summary, columns = {"files": summary["files"], "error": words}, None
+        text = json.dumps(summary)
     draft = entry.with_name(f".{entry.name}.{os.getpid()}")
     try:
         draft.mkdir(parents=False)
         if columns is not None:
             write_file(columns, draft / _ROWS)
-        (draft / _SUMMARY).write_text(json.dumps(summary), encoding="ascii")
+        (draft / _SUMMARY).write_text(text, encoding="ascii")
         replace_folder(draft, entry)
         _make_room(entry)
     except OSError:  # a full disk, or one that cannot be written: who asked gets the summary all the same

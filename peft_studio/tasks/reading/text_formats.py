@@ -13,13 +13,22 @@ from itertools import chain, islice
 from typing import Any
 
 from peft_studio.errors import DataError
-from peft_studio.tasks.reading.sniffing import DELIMITERS, is_json, lacks_header, named_separator, whole_values
+from peft_studio.tasks.reading.limits import MAX_NAME, check_columns, check_record
+from peft_studio.tasks.reading.sniffing import (
+    DELIMITERS,
+    elements,
+    is_json,
+    lacks_header,
+    named_separator,
+    whole_values,
+)
 
 Record = tuple[int, dict[str, Any]]
 """A row's line or record in its file, counted from 1, and its values as the file gives them."""
 
 _LONGEST_CELL = 2**31 - 1  # characters; files are much smaller, so a cell may be as long as its file
 _SAMPLE = 200  # rows that are looked at to tell whether the first one is a header
+_SAMPLE_CHARACTERS = 2_000_000  # of a text, that are looked at to tell which delimiter it has
 
 
 @dataclass(frozen=True)
@@ -87,11 +96,13 @@ def read_delimited(text: str, name: str, notes: list[str]) -> Iterator[Record]:
     # Tab-separated files often hold bare quotation marks; nothing is lost by taking those literally.
     literal = mark == "\t" and not _quotes_balance(text)
     options: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if literal else {"strict": True}
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, **options)
-    lines = _numbered(reader, name, skipped)
+    fed = _Fed(text, name, skipped)
+    reader = csv.reader(fed, delimiter=mark, **options)
+    lines = _numbered(reader, fed, name, skipped)
     first = next(lines, None)
     if first is None:
         return
+    check_columns(len(first[1]), name)
     sample = list(islice(lines, _SAMPLE))
     header = _header(first[1], [cells for _, cells in sample], name, notes)
     rows = chain([first] if notes else [], sample, lines)
@@ -104,11 +115,33 @@ def read_delimited(text: str, name: str, notes: list[str]) -> Iterator[Record]:
         yield number, dict(zip(header, cells, strict=True))
 
 
-def _numbered(reader: Any, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
+class _Fed(Iterator[str]):
+    """Lines of a text, that says when one row has too many: the parser would take a whole file as a row.
+
+    Args:
+        text: The text.
+        name: The file's name, for messages.
+        skipped: Lines before the text's first.
+    """
+
+    def __init__(self, text: str, name: str, skipped: int) -> None:
+        self._lines = enumerate(io.StringIO(text, newline=""), skipped + 1)
+        self._name = name
+        self.characters = 0
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
+        self.characters += len(line)
+        check_record(self.characters, f"{self._name}, line {number}")
+        return line
+
+
+def _numbered(reader: Any, fed: _Fed, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
     """Lines that hold cells, each with the number of its first line in the file, of which some were skipped."""
     start = skipped + 1
     try:
         for cells in reader:
+            fed.characters = 0
             if cells:
                 yield start, cells
             start = skipped + reader.line_num + 1
@@ -143,8 +176,12 @@ def _quotes_balance(text: str) -> bool:
 
 def _delimiter(text: str) -> str:
     best, best_score = ",", (0.0, 1)
+    head = text[:_SAMPLE_CHARACTERS]
     for mark in DELIMITERS:
-        sample = list(islice(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=mark)), 50))
+        sample = list(islice(filter(None, csv.reader(io.StringIO(head, newline=""), delimiter=mark)), 50))
+        if len(head) < len(text) and 1 < len(sample) < 50:
+            sample.pop()  # is cut off
+        sample = sample or [[""]]
         width = len(sample[0])
         score = (sum(len(cells) == width for cells in sample) / len(sample), width)
         if width > 1 and (best_score[1] == 1 or score > best_score):
@@ -167,6 +204,11 @@ def check_names(columns: Iterable[str], name: str) -> None:
             )
         if column in known:
             raise DataError(f"{name}: the header has two columns named {column!r}. Names must differ.")
+        if len(column) > MAX_NAME:
+            raise DataError(
+                f"{name}: column {at} has a name of {len(column):,} characters, {column[:40]!r} …. "
+                f"At most {MAX_NAME:,} are allowed."
+            )
         known.add(column)
 
 
@@ -177,7 +219,10 @@ def _parse(text: str, name: str, line: int = 0) -> Any:
         where = f"{name}, line {line or error.lineno}, column {error.colno}"
         raise DataError(f"{where}: this is not valid JSON ({error.msg}).") from None
     except (RecursionError, ValueError) as error:
-        raise DataError(f"{name}{f', line {line}' if line else ''}: this JSON cannot be read ({error}).") from None
+        why = "is nested too deeply" if isinstance(error, RecursionError) else "holds a number of too many digits"
+        raise DataError(
+            f"{name}{f', line {line}' if line else ''}: this JSON cannot be read, since it {why}."
+        ) from None
 
 
 def read_json_lines(text: str, name: str) -> Iterator[Record]:
@@ -188,6 +233,7 @@ def read_json_lines(text: str, name: str) -> Iterator[Record]:
     """
     # Not splitlines(): it also breaks at U+2028, which JSON strings may hold.
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        check_record(len(line), f"{name}, line {number}")
         if line.strip():
             yield number, _object(_parse(line, name, number), f"{name}, line {number}")
 
@@ -198,8 +244,17 @@ def read_json(text: str, name: str) -> Iterator[Record]:
     Raises:
         DataError: It is not valid JSON, or holds something else.
     """
+    text = text.strip()
+    if text.startswith("["):  # one after the other, so that a file that is too much is left as soon as that shows
+        try:
+            for number, record in enumerate(elements(text), 1):
+                yield number, _object(record, f"{name}, record {number}")
+        except (ValueError, RecursionError):
+            _parse(text, name)  # says what is wrong, and where
+            raise
+        return
     try:
-        values = whole_values(text.strip())
+        values = whole_values(text)
     except (ValueError, RecursionError):
         values = []  # said below, with its place
     rows = values if len(values) > 1 else _records(values[0] if values else _parse(text, name), name)

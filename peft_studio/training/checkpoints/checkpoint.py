@@ -123,7 +123,7 @@ class CheckpointWriter:
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> PlainState:
     save_file({name: _plain(value) for name, value in tensors.items()}, path)
-    path.chmod(0o644)
+    path.chmod(0o600)
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return {"name": path.name, "bytes": path.stat().st_size, "crc32": _checksum(path)}

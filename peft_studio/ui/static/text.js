@@ -21,12 +21,13 @@ export function hasWords(text, words) {
 }
 
 /**
- * A text as plotly shows it letter by letter; plotly reads `<b>` and `<a href>` in its labels as markup.
+ * A text as plotly shows it letter by letter; plotly reads `<b>` and `<a href>` in its labels as markup, and what is
+ * between two `$` as a formula.
  * @param {string} text
  * @returns {string}
  */
 export function plotText(text) {
-  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\$/g, "&#36;");
 }
 
 /**

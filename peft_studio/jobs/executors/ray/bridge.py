@@ -283,7 +283,7 @@ def connect(address: str) -> None:
 
 def main(home: Path, descriptor: int, threads: int, address: str) -> None:
     """Runs the bridge of a home, given the descriptor of the connection to the app."""
-    lock = os.open(home / "cache" / "ray.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(home / "cache" / "ray.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # the bridge of an app that was killed may still be on its way out
     bridge = Bridge(home, threads, Connection(descriptor))
     try:
