@@ -16,7 +16,8 @@ from peft_studio.errors import StorageError
 
 DRAFT = ".tmp"
 """How the names of files end that are being written."""
-MAX_HEADER_BYTES = 100_000_000  # of a safetensors file, as the library allows
+MAX_HEADER_BYTES = 1 << 24  # of a safetensors file; the library allows six times as many
+MAX_TENSORS = 100_000  # in one: a model with a thousand layers has a tenth of that
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
 
 
@@ -131,13 +132,24 @@ def tensor_header(path: Path) -> tuple[dict[str, Any], int]:
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
             raise ValueError(f"its header would have {length:,} bytes")
         try:
-            header = json.loads(file.read(length), parse_constant=refuse_constant)
+            header = json.loads(_few(file.read(length)), parse_constant=refuse_constant)
         except RecursionError as exc:
             raise ValueError("its header is nested too deeply") from exc
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
     header.pop("__metadata__", None)
     return header, size - 8 - length
+
+
+def _few(header: bytes) -> bytes:
+    """A header that does not become a hundred times as large when it is parsed.
+
+    Raises:
+        ValueError: It holds more than its tensors need.
+    """
+    if header.count(b"{") + header.count(b"[") > 3 * MAX_TENSORS or header.count(b":") > 5 * MAX_TENSORS:
+        raise ValueError(f"its header tells of more than {MAX_TENSORS:,} tensors")
+    return header
 
 
 def weights_are_whole(path: Path) -> bool:

@@ -2,15 +2,24 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from peft_studio.errors import ArchiveError
 from peft_studio.files import refuse_constant, tensor_header
+from peft_studio.runs.progress import MAX_KINDS, MAX_METRICS, MAX_NAME
+from peft_studio.tasks.reading.labels import MAX_LABELS
 
 MAX_JSON_BYTES = 16 * 2**20  # of a file that is one JSON value
 MAX_LINE_BYTES = 2**20  # of one event or one answer
+MAX_DEPTH = 32  # levels of a JSON value
+MAX_DIGITS = 40  # of a whole number
+MAX_EVENTS = 50_000  # that are no steps: an evaluation after each of so many
+MAX_LABEL = 1000  # characters of a label
+MAX_TENSOR_NAME = 500  # characters of a tensor's name
+_ODD_NUMBER = re.compile(rb"[eE]\+?\d{3}|\d{40}")  # what may be too large for a float, or endless
 DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
     "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
@@ -36,13 +45,37 @@ def check_file(path: Path, name: str) -> None:
 
 
 def _object(text: bytes, what: str) -> dict[str, Any]:
+    odd = {"parse_float": _finite, "parse_int": _few_digits} if _ODD_NUMBER.search(text) else {}
     try:
-        value = json.loads(text, parse_constant=refuse_constant)
+        value = json.loads(text, parse_constant=refuse_constant, **odd)
     except (ValueError, RecursionError) as exc:
-        raise ArchiveError(f"{what} is not JSON: {exc}.") from exc
+        raise ArchiveError(f"{what} is not JSON: {str(exc)[:200]}.") from exc
     if not isinstance(value, dict):
         raise ArchiveError(f"{what} is not a JSON object.")
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _is_deep(value):
+        raise ArchiveError(f"{what} is nested too deeply: {MAX_DEPTH} levels are allowed.")
     return value
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return value
+
+
+def _few_digits(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"{digits[:20]}... is too large a number")
+    return int(digits)
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value has more than ``MAX_DEPTH`` levels; found level by level, without recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        groups = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for group in groups for item in group if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def _check_json(path: Path, name: str) -> None:
@@ -68,7 +101,7 @@ def _check_no_code(value: Any, name: str) -> None:
 
 def _check_lines(path: Path, name: str) -> None:
     """A log may end in half a line: the disk was full, and readers leave it out."""
-    events = name == "events.jsonl"
+    events = _Events() if name == "events.jsonl" else None
     with path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
@@ -77,8 +110,54 @@ def _check_lines(path: Path, name: str) -> None:
                 raise ArchiveError(f"{name}, line {number:,}: longer than {MAX_LINE_BYTES:,} bytes.")
             if line.strip() and line.endswith(b"\n"):
                 value = _object(line, f"{name}, line {number:,},")
-                if events and not isinstance(value.get("kind"), str):
-                    raise ArchiveError(f"{name}, line {number:,}: an event has a kind.")
+                if events:
+                    events.check(value, f"{name}, line {number:,}")
+
+
+class _Events:
+    """Counts what is different in a log: tables, plots and memory have a place for each."""
+
+    def __init__(self) -> None:
+        self._metrics: set[str] = set()
+        self._kinds: set[str] = set()
+        self._others = 0
+
+    def check(self, event: dict[str, Any], where: str) -> None:
+        """Looks at the next event.
+
+        Raises:
+            ArchiveError: It is none, or there are too many different things.
+        """
+        kind = event.get("kind")
+        if not isinstance(kind, str):
+            raise ArchiveError(f"{where}: an event has a kind.")
+        if kind == "step":
+            return
+        self._others += 1
+        self._kinds.add(_named(kind, f"{where}: the kind of an event", MAX_NAME))
+        for group in ("metrics", "tokenizers"):
+            names = event.get(group)
+            for name in names if isinstance(names, dict) else ():
+                self._metrics.add(_named(name, f"{where}: the name of a metric", MAX_NAME))
+        for count, most, what in (
+            (self._others, MAX_EVENTS, "events beside steps"), (len(self._kinds), MAX_KINDS, "kinds of events"),
+            (len(self._metrics), MAX_METRICS, "names of metrics"),
+        ):  # fmt: skip
+            if count > most:
+                raise ArchiveError(f"{where}: there are more than {most:,} {what}, the most that a run may have.")
+        data = event.get("data")
+        labels = data.get("labels") if isinstance(data, dict) else None
+        if isinstance(labels, list):
+            if len(labels) > MAX_LABELS:
+                raise ArchiveError(f"{where}: there are {len(labels):,} labels; {MAX_LABELS} are allowed.")
+            for label in labels:
+                _named(str(label), f"{where}: a label", MAX_LABEL)
+
+
+def _named(name: str, what: str, most: int) -> str:
+    if len(name) > most:
+        raise ArchiveError(f"{what} has {len(name):,} characters; {most:,} are allowed: {name[:40]!r}...")
+    return name
 
 
 def _check_text(path: Path, name: str) -> None:
@@ -95,6 +174,8 @@ def _check_safetensors(path: Path, name: str) -> None:
         header, size = tensor_header(path)
     except ValueError as exc:
         raise ArchiveError(f"{name} is not a safetensors file: {exc}.") from exc
+    for tensor in header:
+        _named(tensor, f"{name}: the name of a tensor", MAX_TENSOR_NAME)
     end = 0
     spans = sorted((_span(item, tensor, name) for tensor, item in header.items()), key=lambda span: span[0])
     for begin, stop in spans:

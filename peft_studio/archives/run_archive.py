@@ -15,20 +15,24 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from peft_studio.archives.archive_checks import check_file
 from peft_studio.archives.places import without_places
 from peft_studio.config.run_config import parse_config
-from peft_studio.errors import ArchiveError, ConfigError, InvalidStateError, StorageError
+from peft_studio.errors import ArchiveError, ConfigError, InvalidStateError, ModelError, StorageError, shown
 from peft_studio.files import atomic_write
+from peft_studio.models.adapter_configs import CONFIG, WEIGHTS, check_adapter
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.status import Status
 from peft_studio.runs.store import RunStore
 
 FORMAT, VERSION = "peft-studio-run", 1
 MANIFEST, IMPORTED = "run.json", "imported.json"
+STAGING = ".import-"
+"""How the folder begins that a run is unpacked into."""
 
 MAX_ENTRIES = 64
 MAX_BYTES = 4 * 2**30  # of all files together, unpacked; the largest adapters of models that fit here are below
@@ -85,11 +89,21 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unpack_run(source: Path | BinaryIO, store: RunStore) -> str:
+def staging_folder(store: RunStore) -> Path:
+    """A new name of a folder to unpack into."""
+    return store.root / f"{STAGING}{secrets.token_hex(6)}"
+
+
+def unpack_run(source: Path | BinaryIO, store: RunStore, staging: Path | None = None) -> str:
     """Takes in a run that ``pack_run`` has written; afterwards it is a run that is over like any other.
 
     Nothing of it is trusted: names, sizes and contents are checked before it appears, and a file that fails leaves
     nothing behind.
+
+    Args:
+        source: The file.
+        store: Where the run goes.
+        staging: Folder to unpack into; one with a new name when not given.
 
     Returns:
         The run's id: its own, or a new one when there is such a run already.
@@ -98,13 +112,14 @@ def unpack_run(source: Path | BinaryIO, store: RunStore) -> str:
         ArchiveError: It is not the undamaged export of a run; says what is wrong with it.
         StorageError: The disk is full or the folder is not writable.
     """
-    staging = store.root / f".import-{secrets.token_hex(6)}"
+    staging = staging or staging_folder(store)
     try:
         staging.mkdir(parents=True)
         with zipfile.ZipFile(source) as archive:
             manifest = _manifest(archive)
             for entry in _entries(archive, manifest):
                 _unpack(archive, entry, manifest["files"][entry.filename], staging)
+        _check_adapter(staging / "adapter")
         return _adopt(staging, str(manifest["id"]), store)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as exc:
         raise ArchiveError(f"The file is not a zip of a run, or it is damaged ({exc or type(exc).__name__}).") from exc
@@ -112,6 +127,16 @@ def unpack_run(source: Path | BinaryIO, store: RunStore) -> str:
         raise StorageError(f"The run could not be imported into {store.root}: {exc.strerror or exc}.") from exc
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_adapter(folder: Path) -> None:
+    """An adapter's settings and tensors as PEFT would read them; either alone is never read."""
+    if not all((folder / name).is_file() for name in (CONFIG, WEIGHTS)):
+        return
+    try:
+        check_adapter(folder)
+    except (ModelError, ValueError) as exc:
+        raise ArchiveError(f"The adapter in the zip cannot be used: {exc}") from exc
 
 
 def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -146,10 +171,15 @@ def _entries(archive: zipfile.ZipFile, manifest: dict[str, Any]) -> list[zipfile
         _check_entry(entry)
     names = [entry.filename for entry in entries]
     if len(set(names)) < len(names) or set(names) != set(manifest["files"]):
-        odd = sorted(set(names) ^ set(manifest["files"]))
-        raise ArchiveError(f"The files of the zip are not those that {MANIFEST} lists: {', '.join(odd) or 'twice'}.")
+        odd = ", ".join(sorted(set(names) ^ set(manifest["files"])))[:300]
+        raise ArchiveError(
+            f"The files of the zip are not those that {MANIFEST} lists: {shown(', '.join(odd) or 'twice')}."
+        )
     if missing := [name for name in NEEDED if name not in names]:
         raise ArchiveError(f"The zip has no {missing[0]}; a run cannot be without it.")
+    places = sorted((entry.header_offset, entry.header_offset + entry.compress_size) for entry in entries)
+    if any(end > begin for (_, end), (begin, _) in pairwise(places)):
+        raise ArchiveError("The files in the zip lie one upon the other.")
     total = sum(entry.file_size for entry in entries)
     if total > MAX_BYTES:
         raise ArchiveError(f"Unpacked, the files have {total:,} bytes; {MAX_BYTES:,} are allowed.")
@@ -161,7 +191,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise ArchiveError(f"{name!r} is a link; a run holds plain files only.")
     if not NAMES.fullmatch(name) or ".." in name:
-        raise ArchiveError(f"{name!r} is no file of a run.")
+        raise ArchiveError(f"{shown(name)} is no file of a run.")
     if entry.flag_bits & 1:
         raise ArchiveError(f"{name!r} is encrypted.")
     if entry.file_size > max(RATIO_FREE_BYTES, MAX_RATIO * entry.compress_size):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from peft_studio.access.visitors import asker
-from peft_studio.archives.run_archive import pack_run, unpack_run
+from peft_studio.archives.import_apart import import_run
+from peft_studio.archives.run_archive import pack_run
 from peft_studio.config.preflight import check_run
 from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
@@ -274,10 +275,10 @@ class JobManager:
         """Packs a whole run that is over; see `run_archive.pack_run`."""
         pack_run(self.store.paths(run_id), self._index.get(run_id).status, out)
 
-    def import_run(self, source: Path | BinaryIO) -> str:
-        """Takes in a packed run, and returns its id; see `run_archive.unpack_run`."""
+    def import_run(self, source: Path) -> str:
+        """Takes in a packed run, and returns its id; see `import_apart.import_run`."""
         self.keeper.check_quota(self._index.all())
-        run_id = unpack_run(source, self.store)
+        run_id = import_run(source, self.store)
         self._changed(run_id)
         return run_id
 

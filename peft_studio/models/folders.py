@@ -1,6 +1,7 @@
 """What is wrong with a model's folder, said before anything is loaded from it. Torch-free; no weights are read."""
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 from peft_studio.errors import ModelError
 from peft_studio.files import open_plain
 from peft_studio.models.layouts import known_layout
+from peft_studio.models.model_configs import LAYERS, MAX_TEMPLATE, check_bounds, check_told_size
 from peft_studio.models.weight_files import (
     INDEX,
     POINTER,
@@ -30,9 +32,8 @@ TOKENIZERS = (
 """Files that hold a vocabulary, of which a tokenizer needs at least one."""
 SETTINGS = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json")
 """Other files that the libraries read, if they are there."""
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers",
-          "num_decoder_layers")  # fmt: skip
-"""What configs call their number of layers."""
+MAX_TOKENIZER_BYTES = 1 << 27  # of a file with a vocabulary; the largest have a quarter of that
+TEMPLATE = "chat_template.jinja"
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 """What a config may say that weights are stored in; they are loaded as float32."""
 
@@ -91,6 +92,8 @@ def _once(path: Path, _stamp: object) -> None:
 
 
 def _check_files(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, found in settings.items():
+        check_bounds(found, str(path), name)
     refuse_settings(settings[CONFIG], str(path))
     if (path / "adapter_config.json").exists():
         raise ModelError(
@@ -112,7 +115,8 @@ def _check_files(path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _check_depth(path: Path, settings: Mapping[str, Any]) -> None:
     """A config of a million layers would keep whoever builds them busy for ever; each has a tensor at least."""
-    tensors = sum(1 for _ in tensor_shapes(path))
+    shapes = [shape for _, shape in tensor_shapes(path)]
+    tensors = len(shapes)
     for key in LAYERS:
         count = settings.get(key)
         if isinstance(count, int | float) and count > tensors:
@@ -120,6 +124,7 @@ def _check_depth(path: Path, settings: Mapping[str, Any]) -> None:
                 f"config.json in {str(path)!r} tells of {count:,} layers ({key}), and the weights have {tensors:,} "
                 "tensors in all: one of the two belongs to another model."
             )
+    check_told_size(settings, sum(math.prod(shape) for shape in shapes), str(path))
 
 
 def _instead(path: Path) -> str:
@@ -193,6 +198,9 @@ def refuse_settings(settings: Mapping[str, Any], where: str) -> None:
 
 def _check_tokenizer(folder: Path) -> None:
     there = [name for name in TOKENIZERS if (folder / name).exists()]
+    for template in (*folder.glob(TEMPLATE), *folder.glob("additional_chat_templates/*")):
+        if template.stat().st_size > 4 * MAX_TEMPLATE:
+            raise ModelError(f"{template.name} in {str(folder)!r} has more than {MAX_TEMPLATE:,} characters.")
     if not there:
         raise ModelError(
             f"The model in {str(folder)!r} has no tokenizer: none of {', '.join(TOKENIZERS)} is there. Copy those of "
@@ -200,11 +208,13 @@ def _check_tokenizer(folder: Path) -> None:
         )
     for name in (*there, *(["merges.txt"] if (folder / "merges.txt").exists() else [])):
         with open_plain(folder / name) as file:
-            begin = file.read(len(POINTER))
+            begin, size = file.read(len(POINTER)), os.fstat(file.fileno()).st_size
         if begin == POINTER:
             raise pointer_error(name, folder)
         if not begin:
             raise ModelError(f"{name} in {str(folder)!r} is empty. Copy the file anew.")
+        if size > MAX_TOKENIZER_BYTES:
+            raise ModelError(f"{name} in {str(folder)!r} has {size:,} bytes; {MAX_TOKENIZER_BYTES:,} are allowed.")
         if name.endswith(".json") and not _closes(folder / name):
             raise ModelError(f"{name} in {str(folder)!r} is not valid JSON: it is cut short or damaged. Copy it anew.")
 

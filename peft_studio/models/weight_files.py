@@ -122,7 +122,7 @@ def check_weights(file: Path) -> None:
             if opened.read(len(POINTER)) == POINTER:
                 raise pointer_error(file.name, file.parent)
         header, size = tensor_header(file)
-        end = _end_of_tensors(header)
+        end = end_of_tensors(header)
     except OSError as exc:
         raise ModelError(f"{where} cannot be read: {exc.strerror or 'it is no plain file'}.") from exc
     except (ValueError, RecursionError, MemoryError, OverflowError) as exc:
@@ -144,7 +144,7 @@ def _has_few_bits(name: str, dtype: str) -> bool:
     return dtype not in FLOATS and (packed or dtype.startswith(("F8", "F6", "F4")))
 
 
-def _end_of_tensors(header: Mapping[str, Any]) -> int:
+def end_of_tensors(header: Mapping[str, Any]) -> int:
     """Where the last tensor of a header ends, in bytes from the end of the header.
 
     Raises:

@@ -12,6 +12,10 @@ from peft_studio.runs.event_log import Event, Piece, number, parse_events, whole
 ODD_PAUSE = 3600.0  # seconds without a step after which the clock is doubted, not the run
 MARK = 64  # characters of a fingerprint; a damaged file may hold millions
 MAX_NOTES = 20
+MAX_NOTE = 4000  # characters of one
+MAX_METRICS = 400  # names of metrics, of which a run has a dozen; tables and plots have a row for each
+MAX_NAME = 120  # characters of one
+MAX_KINDS = 40  # of events
 RECENT_STEPS = 64  # steps that the current speed is taken from
 BACKWARD = 2.0  # what a token costs in training over what it costs in an evaluation, until one was measured
 AFTER_TRAINING = ("saving the adapter", "answering the test rows")  # stages
@@ -88,13 +92,14 @@ class RunProgress:
                 self._take_metrics(whole(event.get("step")), event["metrics"], event.get("rows"))
                 self._take_duration(event, (time_ or 0.0) - before)
             case "note" if len(self.notes) < MAX_NOTES:
-                self.notes.append(str(event.get("message", "")))
+                self.notes.append(str(event.get("message", ""))[:MAX_NOTE])
             case "saved":
                 self.facts["bytes"] = event.get("bytes")
                 self._take_metrics(None, event.get("metrics"))  # of weights that are not the latest
             case "finished" | "stopped" | "paused" if isinstance(event.get("summary"), dict):
                 self.summary = event["summary"]
-        if event["kind"] not in ("step", "eval", "stage"):
+        known = event["kind"] in self.latest or len(self.latest) < MAX_KINDS
+        if event["kind"] not in ("step", "eval", "stage") and known:
             self.latest.pop(event["kind"], None)
             self.latest[event["kind"]] = event
 
@@ -110,8 +115,10 @@ class RunProgress:
 
     def _take_metrics(self, step: int | None, metrics: object, rows: object = None) -> None:
         items = metrics.items() if isinstance(metrics, dict) else ()
-        values = {name: found for name, value in items if (found := number(value)) is not None}
-        self.metrics |= values
+        values = {}
+        for name, value in items:
+            if (found := number(value)) is not None and self._has_room(name):
+                values[name] = self.metrics[name] = found
         if isinstance(rows, str):
             parts = {name.partition("/")[0] for name in values}
             self.measured_on |= dict.fromkeys(parts - {"base"}, rows[:MARK])
@@ -124,7 +131,12 @@ class RunProgress:
         self._answered |= {prefix for name in event["metrics"] if (prefix := name.rpartition("/")[0]).endswith("test")}
         used = event.get("tokenizers")
         if isinstance(used, dict):
-            self.tokenizers |= {str(name): str(value) for name, value in used.items()}
+            named = islice(used.items(), MAX_METRICS)
+            self.tokenizers |= {str(name)[:MAX_NAME]: str(value)[:MAX_NAME] for name, value in named}
+
+    def _has_room(self, name: str) -> bool:
+        """Whether a metric can be kept: imported logs may name thousands."""
+        return name in self.metrics or (len(self.metrics) < MAX_METRICS and len(name) <= MAX_NAME)
 
     @property
     def best(self) -> tuple[int, float] | None:

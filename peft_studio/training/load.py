@@ -14,17 +14,20 @@ import torch
 from peft_studio.config.preflight import check_fit
 from peft_studio.errors import ConfigError, ModelError
 from peft_studio.methods import Method, Params, Site
+from peft_studio.models.adapter_configs import check_adapter
 from peft_studio.models.catalog import resolve_model
 from peft_studio.models.folders import refuse_code, refuse_settings, sound_folder
 from peft_studio.models.hub import hub_answers
 from peft_studio.models.layouts import Layout, Purpose, layout_for
 from peft_studio.models.linear_base import linear_everywhere
 from peft_studio.models.lsg_settings import LongText
+from peft_studio.models.model_configs import check_bounds
 from peft_studio.training import Model, loading_report
 from peft_studio.training.adapter_files import Origin
 from peft_studio.training.formats.greedy import pad_id
 from peft_studio.training.formats.target_logits import base_of
 from peft_studio.training.quiet import known_warnings
+from peft_studio.training.shapes import refuse_oversized
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -48,10 +51,24 @@ def load_config(model_id: str, labels: Sequence[str] = ()) -> "PretrainedConfig"
     """
     from transformers import AutoConfig
 
+    if not Path(resolve_model(model_id)).is_dir():  # a folder's settings are looked at with its other files
+        check_bounds(_from_pretrained(_Settings, model_id, "its config.json"), model_id)
     config = _from_pretrained(AutoConfig, model_id, "its config.json", **_label_names(labels))
     refuse_code(config.to_dict(), model_id, "config.json")
     refuse_settings(config.to_dict(), model_id)
     return config
+
+
+class _Settings:
+    """Reads a model's ``config.json`` and makes nothing of it."""
+
+    @staticmethod
+    def from_pretrained(source: str, **options: Any) -> dict[str, Any]:
+        """Its values."""
+        from transformers import PretrainedConfig
+
+        found: dict[str, Any] = PretrainedConfig.get_config_dict(source, **options)[0]
+        return found
 
 
 def load_base(
@@ -236,8 +253,10 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
     import peft_studio.methods.tuners  # noqa: F401  registers our own tuners
 
     try:
+        check_adapter(folder)
         loading_report.refuse_foreign_adapter(folder, base, layout_of(base))
         with BUILDING, known_warnings():
+            refuse_oversized(folder, base)
             return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc

@@ -220,8 +220,9 @@ def test_an_end_token_is_needed_to_write_but_not_to_label(families: dict[str, Pa
         ({"hidden_size": 33}, "its config.json cannot be read, or has an entry that is not allowed"),
         ({"num_attention_heads": 0}, "its config.json cannot be read, or has an entry that is not allowed"),
         ({"hidden_act": "nonsense"}, "its config.json cannot be read"),
-        ({"vocab_size": "many"}, "its config.json cannot be read"),
-        ({"vocab_size": 10**12}, "has the shape .300, 32. in the file and .1000000000000, 32. in the model"),
+        ({"vocab_size": "many"}, "vocab_size = 'many'. Allowed: a whole number"),
+        ({"vocab_size": 10**12}, "vocab_size = 1000000000000. Allowed: a whole number from 0 to 8,388,608"),
+        ({"vocab_size": 10**5}, "has the shape .300, 32. in the file and .100000, 32. in the model"),
         ({"pad_token_id": 999}, "its config.json cannot be read"),
     ],
 )

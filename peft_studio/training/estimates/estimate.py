@@ -6,14 +6,12 @@ so they are exact by construction.
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from peft_studio.config.advice import advice
 from peft_studio.config.resolved_run import ResolvedRun
@@ -35,6 +33,7 @@ from peft_studio.training.fast.levers import Levers
 from peft_studio.training.fast.llama import FastDecoder
 from peft_studio.training.load import attach, layout_of, load_meta, load_tokenizer, share_base
 from peft_studio.training.placing import bf16_of, memory_of
+from peft_studio.training.shapes import shapes_only
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -264,36 +263,3 @@ def _lengths(model_id: str, rows: tuple[tuple[str, str], ...]) -> RowLengths:
     longest = sorted(pairs, key=sum)[-max(1, len(pairs) // LONG) :]
     mean, tail = ([sum(column) / len(chosen) for column in zip(*chosen, strict=True)] for chosen in (pairs, longest))
     return RowLengths(round(mean[0]), round(mean[1]), round(sum(tail)), round(tail[1]))
-
-
-class _SkipInitialisation(TorchFunctionMode):
-    """Leaves out what only fills in numbers; the meta device would go through most of it step by step, in Python."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        if func in (torch.triu_indices, torch.tril_indices):
-            return _triangle(func, *args, **kwargs)
-        return func(*args, **kwargs)
-
-
-def _triangle(func: Callable[..., Any], row: int, col: int, offset: int = 0, **options: object) -> Tensor:
-    """Indices of a triangle of a matrix, ``(2, N)``."""
-    lower = offset if func is torch.tril_indices else offset - 1  # the last diagonal of the lower part
-    below = sum(min(max(number + lower + 1, 0), col) for number in range(row))
-    count = below if func is torch.tril_indices else row * col - below
-    return torch.empty(2, count, dtype=options.get("dtype", torch.int64), device=options.get("device"))
-
-
-@contextlib.contextmanager
-def shapes_only() -> Iterator[None]:
-    """Within it, new tensors are on the meta device and are not initialised. For the calling thread alone."""
-    with torch.device("meta"), _SkipInitialisation():
-        yield

@@ -20,9 +20,10 @@ from peft_studio.models.catalog import MODELS
 from peft_studio.models.fit import RUNTIME_BYTES
 from peft_studio.training import placing
 from peft_studio.training.estimates import memory
-from peft_studio.training.estimates.estimate import estimate, shapes_only
+from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.estimates.safetensors_size import safetensors_bytes
 from peft_studio.training.fast.llama import MEMORY_BYTES
+from peft_studio.training.shapes import shapes_only
 
 
 def figures(method: str = "lora", model: str | Path = "nano-lm", params: dict | None = None, **training: Any) -> Any:

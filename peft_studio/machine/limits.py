@@ -1,0 +1,48 @@
+"""What a process of ours may take when it works on something that anybody may have written, and what it may know."""
+
+import contextlib
+import os
+import re
+import resource
+import signal
+from collections.abc import Mapping
+from types import FrameType
+from typing import NoReturn
+
+from peft_studio.errors import OutOfTimeError
+from peft_studio.machine.memory import be_first_to_go
+
+NICENESS = 5  # it yields to the page
+LAST_WORDS = 10  # seconds of a core after the limit, to say that it was reached
+_SECRET = re.compile(r"TOKEN(?!IZERS)|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|OAUTH", re.I)
+
+
+def without_tokens(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process that is to know no secrets: its variables but for those with such names.
+
+    Nor does the Hub's library find the token that a sign-in has left in its cache.
+    """
+    kept = {name: value for name, value in environment.items() if not _SECRET.search(name)}
+    return {**kept, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull}
+
+
+def limit_process(memory: int, cpu_seconds: int) -> None:
+    """Limits this process; what goes over raises ``MemoryError`` or ``OutOfTimeError`` in it.
+
+    Args:
+        memory: Bytes that it may allocate.
+        cpu_seconds: Of work; ten more, and the system ends it.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    be_first_to_go()
+    signal.signal(signal.SIGXCPU, _out_of_time)
+    limits = ((resource.RLIMIT_DATA, memory, 0), (resource.RLIMIT_CPU, cpu_seconds, LAST_WORDS))
+    for kind, most, more in limits:
+        with contextlib.suppress(OSError, ValueError):  # not every system knows both; a lower limit stays
+            resource.setrlimit(kind, (most, most + more))
+
+
+def _out_of_time(_signal: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)  # it comes again with every second
+    raise OutOfTimeError
