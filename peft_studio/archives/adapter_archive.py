@@ -29,7 +29,7 @@ BASE_FILES = (".json", ".safetensors", ".txt", ".model", ".jinja", ".md")
 """What of an embedded base model travels along."""
 
 
-def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False) -> None:
+def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False, repository: str = "") -> None:
     """Packs a run's adapter.
 
     The zip holds the adapter as PEFT saved it, ``README.md`` (model card), ``preset.yaml``, ``metrics.json``,
@@ -41,6 +41,7 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False) -> Non
         out: Where the zip goes.
         rows: Whether the data's rows go with it: ``train.jsonl``, ``validation.jsonl``, and ``predictions.jsonl``, the
             test rows with their answers, when there are any.
+        repository: Id of the Hub repository that it is for, which the card names; empty for none.
 
     Raises:
         InvalidStateError: The run has not saved an adapter, or it is damaged.
@@ -54,7 +55,7 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False) -> Non
             if path.is_file() and path.name not in ("README.md", "adapter_config.json"):
                 archive.write(path, str(path.relative_to(paths.adapter)))
         archive.writestr("adapter_config.json", redact(_adapter_config(run)))
-        archive.writestr("README.md", redact(model_card(run, rows)))
+        archive.writestr("README.md", redact(model_card(run, rows, repository)))
         archive.writestr("preset.yaml", redact(_preset(run)))
         archive.writestr("metrics.json", redact(_json(_facts(run))))
         if run.opening.labels:

@@ -1,23 +1,31 @@
 """The ``README.md`` of an export: what was trained, on what, how well, how to load it, and what is in the zip."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_studio.archives.trained_run import EMBEDDED, FOLDER, HUB, TrainedRun
 
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
-def model_card(run: TrainedRun, rows: bool) -> str:
+
+_SPLITS = {"eval": "validation", "test": "test"}
+_TASKS = {"SEQ_CLS": "text-classification"}
+
+
+def model_card(run: TrainedRun, rows: bool, repository: str = "") -> str:
     """The card of an exported adapter.
 
     Args:
         run: The run.
-        rows: Whether rows of the data are in the zip.
+        rows: Whether rows of the data are with it.
+        repository: Id of the Hub repository that it is for; empty for a zip.
     """
     return "\n\n".join([
         *_about(run, "peft"),
-        "## Load it\n\n" + _loading(run),
+        "## Load it\n\n" + _loading(run, repository),
         "## Repeat it\n\n" + _repeating(run, rows),
-        "## What is in the zip\n\n" + _contents(run, rows),
+        f"## What is in the {'repository' if repository else 'zip'}\n\n" + _contents(run, rows),
         "## Versions\n\n" + _listing(run.started["versions"]),
     ]) + "\n"  # fmt: skip
 
@@ -47,8 +55,10 @@ def _about(run: TrainedRun, library: str) -> list[str]:
     from huggingface_hub import ModelCardData  # takes half a second
 
     method, (base, where) = run.resolved.method, run.base
-    tags = ["peft-studio", method.name, run.config.task.id]
-    head = ModelCardData(base_model=base if where == HUB else None, library_name=library, tags=tags)
+    head = ModelCardData(
+        base_model=base if where == HUB else None, library_name=library, model_name=" ".join(run.title.split()),
+        tags=["peft-studio", method.name, run.config.task.id], eval_results=_results(run),
+    )  # fmt: skip
     data, training = run.started["data"], {**run.config.training.model_dump(), "precision": run.precision}
     labels = f"\n- Labels, in the order of the outputs: {', '.join(map(_quoted, run.opening.labels))}"
     return [
@@ -64,13 +74,33 @@ def _about(run: TrainedRun, library: str) -> list[str]:
         f"- Data: {run.task_description} {_count(data.get('rows'))} training rows, fingerprint "
         f"`{data.get('fingerprint', 'unknown')}`" + (labels if run.opening.labels else ""),
         "## Metrics\n\n" + _figures(run),
-        "Names that begin with `base/` are the base model's own figures. Test answers are decoded greedily.",
+        "Names that begin with `base/` are the base model's own figures. `eval/` was computed on "
+        f"{run.config.training.eval_rows:,} validation rows at most, `test/` on the test rows, once, after training; "
+        "no row of either was trained on. Test answers are decoded greedily.",
     ]
 
 
-def _loading(run: TrainedRun) -> str:
+def _results(run: TrainedRun) -> "list[EvalResult] | None":
+    """The adapter's own figures, as the Hub's ``model-index`` has them; None when none were recorded."""
+    from huggingface_hub import EvalResult
+
+    found, data = [], run.started["data"]
+    for name, value in sorted(run.metrics.items()):
+        kind, _, metric = name.partition("/")
+        if kind in _SPLITS and metric:
+            found.append(EvalResult(
+                task_type=_TASKS.get(run.opening.task_type, "text-generation"), dataset_type=run.config.task.id,
+                dataset_name=run.task_title, dataset_split=_SPLITS[kind], metric_type=metric, metric_value=value,
+                metric_name=name, dataset_args={"fingerprint": str(data.get("fingerprint", "unknown"))},
+            ))  # fmt: skip
+    return found or None
+
+
+def _loading(run: TrainedRun, repository: str) -> str:
     where = run.base[1]
     notes = ["Run this in the folder of this file."]
+    if repository:
+        notes.insert(0, f"Fetch the files: `hf download {repository} --local-dir .`")
     if where == FOLDER:
         notes.append("The base model is a folder of whoever trained this: put the path of your copy in its place.")
     if run.opening.needs_project:

@@ -14,17 +14,12 @@ from peft_studio.settings import Settings, prepare_home
 
 def methods(options: argparse.Namespace, _settings: Settings) -> int:
     """Lists the methods."""
-    from peft_studio.methods import METHODS, Method
-
-    def described(method: Method) -> dict[str, Any]:
-        known = {key: getattr(method, key) for key in ("name", "title", "summary", "tier", "learning_rate")}
-        schema = method.params.model_json_schema()
-        return {**known, "paper": asdict(method.paper), "mergeable": method.mergeable, "params": schema}
+    from peft_studio.methods import METHODS
 
     if not options.json:
         print_table([(method.name, method.title, method.summary) for method in METHODS.values()])
         return 0
-    print_json([described(method) for method in METHODS.values()])
+    print_json([method.described() for method in METHODS.values()])
     return 0
 
 

@@ -3,6 +3,7 @@
 Which of these a run allows in its present state, `runs.status.allowed_actions` says.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -122,7 +123,10 @@ class Action:
 
 
 _STEPS = Parameter("more_steps", int, "how many more", query="steps", least=1, most=MOST_STEPS)
-_PRIORITY = Parameter("priority", str, query="to", allowed=PRIORITIES)
+_PRIORITY = Parameter("priority", str, "how soon it starts", query="to", allowed=PRIORITIES)
+_CONFIG = Parameter("config", dict, "a RunConfig as JSON, such as " + json.dumps(
+    {"task": {"id": "bistro"}, "method": {"name": "lora"}, "training": {"max_steps": 60}}
+))  # fmt: skip
 _PLACE = Parameter("to", str, "front, up, down, or a number from 1", option=True)
 ACTIONS = (
     Action("pause", "Pause a run; it writes a checkpoint.", "pause",
@@ -149,8 +153,8 @@ ACTIONS = (
     Action("start", "Start queued runs again.", "pause_queue", "queue", given={"paused": False},
            command="queue start"),
     Action("import", "Take in a run that export-run has packed.", "import_run", "home", command="import-run"),
-    Action("start", "Add a run to the queue; config is a RunConfig as JSON.", "submit", "home",
-           parameters=(Parameter("config", dict), Parameter("name", str, default="")),
+    Action("start", "Add a run to the queue, where it trains in the background.", "submit", "home",
+           parameters=(_CONFIG, Parameter("name", str, "a title for the run", default="")),
            url=False, endpoint="start_run"),
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ the web process reads the registry and never loads them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -168,6 +168,12 @@ class Method:
         if model_params > NANO_PARAMS:
             return self.learning_rate_large
         return self.rates["classification" if classification else "generation"].rate
+
+    def described(self) -> dict[str, Any]:
+        """What programs are told of it; ``params`` is the JSON schema of its parameters."""
+        known = {key: getattr(self, key) for key in ("name", "title", "summary", "tier", "learning_rate")}
+        schema = self.params.model_json_schema()
+        return {**known, "paper": asdict(self.paper), "mergeable": self.mergeable, "params": schema}
 
 
 def configure(site: Site, config: "str | type[PeftConfig]", **fields: object) -> "PeftConfig":

@@ -4,6 +4,7 @@ Every question to the Hub has a time limit of its own: the library retries for u
 address has no limit at all.
 """
 
+import re
 import socket
 import threading
 import urllib.parse
@@ -13,7 +14,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from peft_studio.errors import HubOfflineError, ModelError
+from peft_studio.errors import (
+    ConfigError,
+    HubOfflineError,
+    LimitError,
+    ModelError,
+    NotAllowedError,
+    StudioError,
+    shown,
+)
 from peft_studio.models.catalog import ModelCard
 from peft_studio.models.layouts import LAYOUTS
 
@@ -25,6 +34,7 @@ SEARCH_SECONDS = 20
 SCANNED = 200
 """Search results looked at, at most, to find those of supported architectures."""
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w-]{0,95}/[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _Result = TypeVar("_Result")
 
 
@@ -137,6 +147,58 @@ def _ask(question: Callable[[], _Result]) -> _Result:
         raise ModelError(f"The Hub answers with an error ({status}). Try again later, or with other words.") from exc
     except (OSError, HTTPError) as exc:
         raise HubOfflineError from exc
+
+
+def refusal(exc: Exception, what: str) -> StudioError:
+    """What the Hub's refusal means, in our words; for `NotAllowedError` a token is missing, wrong or not enough.
+
+    Args:
+        exc: What ``huggingface_hub`` raised.
+        what: The repository that was asked for.
+    """
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HTTPError
+
+    while isinstance(exc, RuntimeError) and isinstance(exc.__cause__, Exception):
+        exc = exc.__cause__  # of a file that could not be sent
+    status = getattr(getattr(exc, "response", None), "status_code", None)
+    if isinstance(exc, GatedRepoError):
+        return NotAllowedError(f"{what} is gated: ask for access on its page, and use a token of that account.")
+    if status == 401:
+        return NotAllowedError(
+            f"The Hub does not know this token, or {what} is private. Make a token at huggingface.co/settings/tokens."
+        )
+    if status == 403:
+        return NotAllowedError(
+            f"This token gives no right to {what}. It needs the right to write there: a token of type 'write', or "
+            "signing in again."
+        )
+    if status == 404:
+        return ModelError(f"The Hub has no {what}, or it is private.")
+    if status == 409:
+        return ConfigError(f"The Hub has {what} already. Choose another name.", "repository")
+    if status == 429:
+        return LimitError("The Hub answers that it was asked too often. Try again in some minutes.", 300.0)
+    if isinstance(exc, HfHubHTTPError) and status is not None:
+        return ModelError(f"The Hub answers with an error ({status}). Try again later.")
+    if isinstance(exc, OSError | HTTPError):
+        return HubOfflineError("The Hub cannot be reached from here.")
+    return ModelError(f"What the Hub answered about {what} makes no sense here ({type(exc).__name__}).")
+
+
+def check_repository(name: str) -> str:
+    """A repository's id, ``owner/name``, without what people copy along with it.
+
+    Raises:
+        ConfigError: It cannot be one.
+    """
+    plain = name.strip().removeprefix("https://").removeprefix("huggingface.co/").rstrip("/")
+    if not _REPOSITORY.fullmatch(plain) or "--" in plain or ".." in plain or plain.endswith((".git", ".ipynb")):
+        raise ConfigError(
+            f"{shown(name)} cannot be the name of a Hub repository. It looks like owner/name: letters, digits, "
+            "'-', '_' and '.', at most 96 characters each.",
+            "repository",
+        )
+    return plain
 
 
 def _within(seconds: float, work: Callable[[], _Result]) -> _Result:

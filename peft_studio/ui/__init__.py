@@ -70,5 +70,5 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
         app_kwargs={"routes": all_routes(manager), "middleware": [Middleware(LocalNamesOnly)]},
         prevent_thread_lock=True, show_error=True, quiet=True, max_file_size=MAX_BYTES, state_session_capacity=500,
         theme=make_theme(), css_paths=list(STYLES), head=HEAD, footer_links=[],
-        run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
+        run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False, mcp_server=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The app's named endpoints, for ``gradio_client`` and plain HTTP: what the page can do, without the page."""
+"""The app's named endpoints, for ``gradio_client``, plain HTTP and agents (MCP): what the page can do, without it."""
 
 import inspect
 from collections.abc import Callable
@@ -6,27 +6,18 @@ from typing import Any, get_type_hints
 
 import gradio as gr
 
-from peft_studio.config.run_config import parse_config
-from peft_studio.jobs.actions import ACTIONS, Action
+from peft_studio.jobs.actions import ACTIONS, Action, Parameter
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.ui.context import Studio, guard_api
+from peft_studio.ui.tools import library_tools, run_tools
 
 
 def build(studio: Studio) -> None:
     """Registers the endpoints; ``generate`` belongs to the Generate tab."""
     manager = studio.manager
-
-    def estimate(config: dict[str, Any]) -> dict[str, Any]:
-        """Trainable parameters, file size and memory of a run before it is trained."""
-        return manager.engine.estimate(parse_config(config).model_dump(mode="json"))
-
-    def list_runs() -> list[dict[str, Any]]:
-        """Every run, newest first."""
-        return [info.to_dict() for info in manager.library.list()]
-
     made = [endpoint(manager, action) for action in ACTIONS if action.endpoint]
-    functions: list[Callable[..., Any]] = [estimate, list_runs, *made]
+    functions: list[Callable[..., Any]] = [*library_tools(), *run_tools(manager), *made]
     for function in functions:
         gr.api(guard_api(function), api_name=function.__name__, queue=False)
 
@@ -53,7 +44,16 @@ def endpoint(manager: JobManager, action: Action) -> Callable[..., Any]:
         return getattr(manager.library.info(run_id), action.tells) if action.tells else done
 
     function.__name__ = action.endpoint
-    function.__doc__ = f"{action.words} Returns the run's {action.tells or 'id'}."
+    told = [f"    {one.name}: {one.words or one.name}{_bounds(one)}." for one in action.parameters]
+    named = ["    run_id: Id of the run.", *told] if action.on == "run" else told
+    words = f"{action.words} Returns the run's {action.tells or 'id'}."
+    function.__doc__ = "\n".join([words, "", "Args:", *named])  # as Gradio and agents read it
     function.__annotations__ = {one.name: one.annotation for one in (*run, *others)} | {"return": answers}
     vars(function)["__signature__"] = signature
     return function
+
+
+def _bounds(one: Parameter) -> str:
+    if one.allowed:
+        return f", one of {', '.join(one.allowed)}"
+    return f", {one.least:,} to {one.most:,}" if one.most else ""

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from peft_studio.config.sampling import Sampling
-from peft_studio.errors import BadChatError, ConfigError, StudioError
+from peft_studio.errors import BadChatError, ConfigError, LimitError, StudioError
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
@@ -19,6 +20,8 @@ from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.shell import island
 
 MAX_ADAPTERS = 5
+AT_ONCE, PATIENCE_SECONDS = 4, 20.0
+"""Answers to programs at a time, and for how long another one waits."""
 MAIN_SETTINGS = ("max_new_tokens", "temperature")
 MORE_SETTINGS = tuple(name for name in Sampling.model_fields if name not in MAIN_SETTINGS)
 
@@ -163,9 +166,22 @@ def _row(task_id: str, number: int | None) -> Row | None:
 
 
 def _api(studio: Studio) -> None:
+    places = threading.BoundedSemaphore(AT_ONCE)
+
     @guard_api
     def generate(prompt: str, runs: list[str], sampling: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """What the base model and the adapters of some runs make of a prompt, base first."""
-        return list(stream(studio, prompt, runs, sampling or {}))[-1]
+        """Let the base model and the adapters of runs continue a prompt; answers are side by side, the base's first.
 
-    gr.api(generate, api_name="generate", concurrency_limit=4)
+        Args:
+            prompt: The text to continue, in the form of the task that the runs were trained on.
+            runs: Ids of up to five finished runs on one base model; the empty list for the base model alone.
+            sampling: Such as {"max_new_tokens": 40, "temperature": 0}; what is left out has its default.
+        """
+        if not places.acquire(timeout=PATIENCE_SECONDS):
+            raise LimitError(f"{AT_ONCE} answers are being written; ask again in some seconds.", PATIENCE_SECONDS)
+        try:
+            return list(stream(studio, prompt, runs, sampling or {}))[-1]
+        finally:
+            places.release()
+
+    gr.api(generate, api_name="generate", queue=False)

@@ -23,6 +23,7 @@ def test_public_endpoints_have_their_names(tmp_path: Path) -> None:
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     names = json.loads(done.stdout.splitlines()[-1])
     assert sorted(names) == [
-        "/estimate", "/extend_run", "/generate", "/list_runs", "/pause_run", "/prioritize_run", "/resume_run",
-        "/start_run", "/stop_run",
+        "/describe_method", "/estimate", "/export_link", "/extend_run", "/follow_run", "/generate", "/get_findings",
+        "/get_metrics", "/get_results", "/list_methods", "/list_models", "/list_runs", "/list_tasks", "/pause_run",
+        "/prioritize_run", "/resume_run", "/start_run", "/stop_run",
     ]  # fmt: skip
