@@ -9,10 +9,11 @@ import threading
 from collections.abc import Sequence
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe proxies by itself; the gate tells whom they speak for
 
 from peft_studio.errors import StorageError, StudioError
 from peft_studio.files import write_privately
-from peft_studio.settings import Settings, load_settings
+from peft_studio.settings import Access, Settings, load_settings
 from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.table_cache import read_elsewhere
@@ -24,6 +25,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (GRADIO_SERVER_NAME)")
     parser.add_argument("--port", help="port to listen on (GRADIO_SERVER_PORT; 7860)")
     parser.add_argument("--home", help="folder for runs and caches (PEFT_STUDIO_HOME; ~/.peft-studio)")
+    parser.add_argument("--access", help="who uses it (PEFT_STUDIO_ACCESS): private, class, public or demo")
+    parser.add_argument(
+        "--no-token", action="store_true", default=None,
+        help="private, and whoever comes from this machine is its owner (PEFT_STUDIO_NO_TOKEN=1)",
+    )  # fmt: skip
     parser.add_argument("--max-running", type=int, help="training workers at a time (PEFT_STUDIO_MAX_RUNNING)")
     parser.add_argument("--keep-runs", type=int, help="runs to keep once they are over (PEFT_STUDIO_KEEP_RUNS; all)")
     parser.add_argument("--keep-days", type=float, help="days to keep runs (PEFT_STUDIO_KEEP_DAYS; for ever)")
@@ -73,10 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from peft_studio.ui import build_app, launch
 
         demo = build_app(manager, settings)
-        launch(demo, manager, settings)
+        token = launch(demo, manager, settings)
         if manager.trouble:
             print(f"warning: {manager.trouble}", file=sys.stderr)
-        print(f"PEFT Studio is at http://{settings.host}:{settings.port}  (data in {settings.home})", flush=True)
+        needs_none = settings.token or (settings.access is Access.PRIVATE and settings.no_token)
+        address = f"http://{settings.host}:{settings.port}" + ("" if needs_none else f"/?token={token}")
+        print(f"PEFT Studio is at {address}  (data in {settings.home})", flush=True)
         done.wait()
         demo.close(verbose=False)
     finally:

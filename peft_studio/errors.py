@@ -171,6 +171,11 @@ def unforeseen(exc: BaseException) -> str:
     )
 
 
+def no_run(run_id: str) -> str:
+    """The words of a `RunNotFoundError`; the same for a run that is not there and for one that is not to be seen."""
+    return f"There is no run {shown(run_id)}."
+
+
 def shown(value: object, most: int = 120) -> str:
     """A value as an error shows it, however long it is."""
     try:

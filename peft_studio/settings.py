@@ -45,6 +45,15 @@ class Settings(BaseModel):
         access: Who uses the app (``PEFT_STUDIO_ACCESS``): its owner alone, a class, anybody, or
             anybody who only looks. Public on a Space (``SPACE_ID``) and where it listens beyond this machine, else
             private.
+        token: By which the owner is known (``PEFT_STUDIO_TOKEN``); a private app makes one when it is empty.
+        no_token: Whether a private app asks for none: whoever comes from this machine is its owner.
+        allowed_hosts: Names that the app is known by besides this machine's; commas between them, ``*.`` before a
+            domain for all in it.
+        trusted_proxies: Addresses and networks whose ``X-Forwarded-*`` headers are believed; this machine's
+            when empty.
+        space_id: Of the Space that the app runs on (``SPACE_ID``); empty elsewhere.
+        space_host: Its name (``SPACE_HOST``); commas between several.
+        space_author: Who owns it (``SPACE_AUTHOR_NAME``).
         visible_gpus: Which GPUs may be used (``CUDA_VISIBLE_DEVICES``); all when None, none when empty.
         auto_resume: Whether runs that were cut short (killed, or the machine went down) go on by themselves.
         keep_runs: How many runs that are over are kept; older ones are deleted. 0 keeps all.
@@ -66,6 +75,13 @@ class Settings(BaseModel):
     max_running: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2), ge=1, le=256)
     threads: int = Field(default_factory=lambda: 2 if (os.cpu_count() or 1) >= 2 else 1, ge=1, le=256)
     access: Access = Access.PRIVATE
+    token: str = Field("", repr=False)
+    no_token: bool = False
+    allowed_hosts: str = ""
+    trusted_proxies: str = ""
+    space_id: str = ""
+    space_host: str = ""
+    space_author: str = ""
     visible_gpus: str | None = None
     auto_resume: bool = True
     keep_runs: int = Field(0, ge=0)
@@ -83,6 +99,11 @@ class Settings(BaseModel):
         return self.access is not Access.PRIVATE
 
     @property
+    def on_space(self) -> bool:
+        """Whether the app runs on a Space of Hugging Face, in a frame of its page and behind its proxy."""
+        return bool(self.space_id)
+
+    @property
     def runs_dir(self) -> Path:
         """The folder that holds one folder per run."""
         return self.home / "runs"
@@ -95,6 +116,7 @@ class Settings(BaseModel):
 
 _ENV = {name: f"PEFT_STUDIO_{name.upper()}" for name in Settings.model_fields if name != "visible_gpus"}
 _ENV |= {"host": "GRADIO_SERVER_NAME", "port": "GRADIO_SERVER_PORT"}
+_ENV |= {"space_id": "SPACE_ID", "space_host": "SPACE_HOST", "space_author": "SPACE_AUTHOR_NAME"}
 """The environment's names of settings."""
 
 
@@ -115,7 +137,7 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
     if gpus := count_gpus(env.get(VISIBLE)):
         values.setdefault("max_running", gpus)  # one run may fill a GPU's memory
     values.update({key: value for key, value in overrides.items() if value is not None})
-    if not is_loopback(str(values.get("host", "127.0.0.1"))):
+    if env.get("SPACE_ID") or not is_loopback(str(values.get("host", "127.0.0.1"))):
         values.setdefault("access", Access.PUBLIC)
     if "home" in values:
         values["home"] = _folder(str(values["home"]))

@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+from starlette.testclient import TestClient
 
 # Before PyTorch is imported: on a busy machine, threads that spin for each other take ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -297,3 +301,18 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of all families."""
     root = tmp_path_factory.mktemp("families")
     return {family: make_family(root / family, family) for family in FAMILIES}
+
+
+@pytest.fixture
+def gated() -> Callable[..., TestClient]:
+    """Makes a client of routes behind the gate: its caller is the owner, whoever else it says."""
+
+    def client(routes: Sequence[BaseRoute], home: Path, **settings: Any) -> TestClient:
+        from peft_studio.access.gate import Gate
+        from peft_studio.settings import Settings
+
+        gate = Middleware(Gate, settings=Settings(home=home, no_token=True, **settings))
+        app = Starlette(routes=routes, middleware=[gate])
+        return TestClient(app, base_url="http://testserver", client=("127.0.0.1", 50000))
+
+    return client

@@ -23,6 +23,9 @@ INSIDES: dict[str, str] = {
     "gradio.Blocks": "_queue",
     "gradio.queueing.Queue": "sleep_when_free progress_update_sleep_when_free",
     "gradio.EventData": "_data",
+    "gradio.context.LocalContext": "request",
+    "gradio.blocks.Blocks": "fns app",
+    "starlette.applications.Starlette": "middleware_stack",
     "gradio.Radio": "preprocess",
     "gradio.HTML": "html_template js_on_load head apply_default_css padding",
     # peft

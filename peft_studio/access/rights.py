@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from peft_studio.access.visitors import Role, Visitor, asker
-from peft_studio.errors import NotAllowedError
+from peft_studio.errors import NotAllowedError, RunNotFoundError, no_run
 from peft_studio.settings import Access
 
 
@@ -85,3 +85,21 @@ def require(access: Access, right: Right, owner: str | None = None, shared: bool
     if not may(access, asker(), right, owner, shared):
         whose = "" if owner is None else " with what belongs to somebody else"
         raise NotAllowedError(f"You may not {right.value}{whose}: you are {_WORDS[asker().role]}.")
+
+
+def sees(access: Access, run_id: str, owner: str) -> bool:
+    """Whether whoever asks may see a run, by its owner's id."""
+    visitor = asker()
+    return may(access, visitor, Right.SEE, owner, shared=run_id in visitor.shown)
+
+
+def require_of_run(access: Access, right: Right, run_id: str, owner: str) -> None:
+    """Makes sure that whoever asks may do something with a run.
+
+    Raises:
+        RunNotFoundError: They may not even see it: in the words for one that is not there, so that ids tell nothing.
+        NotAllowedError: They may see it, but not do this.
+    """
+    if not sees(access, run_id, owner):
+        raise RunNotFoundError(no_run(run_id))
+    require(access, right, owner, shared=run_id in asker().shown)

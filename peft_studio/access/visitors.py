@@ -24,11 +24,15 @@ class Visitor:
         id: Stands in what belongs to them, as ``owner``; empty for the owner of the app, and for nobody.
         role: What they are to the app.
         name: As others may read it; plain text that they wrote.
+        links: Ids of the links that they have opened, by which others show them runs.
+        shown: Ids of the runs that these links show now.
     """
 
     id: str
     role: Role
     name: str = ""
+    links: tuple[str, ...] = ()
+    shown: frozenset[str] = frozenset()
 
 
 OWNER = Visitor("", Role.OWNER)

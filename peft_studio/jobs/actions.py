@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from peft_studio.access.rights import Right
+from peft_studio.access.rights import Right, require
 from peft_studio.errors import InvalidStateError, shown
 from peft_studio.runs.queue import DOWN, FRONT, PRIORITIES, UP
 
@@ -114,8 +114,17 @@ class Action:
             StudioError: It cannot be done; see the manager's method.
         """
         on = () if run_id is None else (run_id,)
+        self._require(manager, run_id)
         read = {one.name: one.read((values or {}).get(one.name)) for one in self.parameters}
         return getattr(manager, self.method)(*on, **self.given, **read)
+
+    def _require(self, manager: Any, run_id: str | None) -> None:
+        """Makes sure that whoever asks may; what trains on needs the right to train, too."""
+        access = manager.settings.access
+        if run_id is not None:
+            manager.library.paths(run_id, self.right)
+        if run_id is None or self.goes_on:
+            require(access, Right.TRAIN if self.goes_on else self.right)
 
     def answer(self, done: Any) -> dict[str, Any]:
         """What its route answers."""
@@ -138,22 +147,25 @@ ACTIONS = (
     Action("extend", "Train a run longer.", "extend", parameters=(_STEPS,),
            command="extend", endpoint="extend_run", tells="max_steps", goes_on=True),
     Action("delete", "Delete a run.", "delete", command="delete"),
-    Action("move", "Give a queued run another place.", "move", parameters=(_PLACE,), url=False, command="queue move"),
-    Action("front", "Let a queued run start next.", "move", given={"to": FRONT}),
-    Action("up", "Let a queued run start one place earlier.", "move", given={"to": UP}),
-    Action("down", "Let a queued run start one place later.", "move", given={"to": DOWN}),
+    Action("move", "Give a queued run another place.", "move", parameters=(_PLACE,), right=Right.QUEUE,
+           url=False, command="queue move"),
+    Action("front", "Let a queued run start next.", "move", given={"to": FRONT}, right=Right.QUEUE),
+    Action("up", "Let a queued run start one place earlier.", "move", given={"to": UP}, right=Right.QUEUE),
+    Action("down", "Let a queued run start one place later.", "move", given={"to": DOWN}, right=Right.QUEUE),
     Action("hold", "Hold a queued run back.", "hold", command="queue hold"),
     Action("release", "Let a run go that is held back.", "hold", given={"held": False}, command="queue release"),
     Action("prioritize", "Give a queued run a priority: high ones start first.", "prioritize", parameters=(_PRIORITY,),
-           command="queue priority", endpoint="prioritize_run", tells="queue_position"),
+           right=Right.QUEUE, command="queue priority", endpoint="prioritize_run", tells="queue_position"),
     Action("star", "Mark a run as worth keeping, or take the mark away.", "star",
            parameters=(Parameter("on", bool, default=True),)),
     Action("free", "Remove the checkpoint of a run that is over.", "free_checkpoint", result="freed"),
-    Action("pause", "Start no run any more; running ones go on.", "pause_queue", "queue", command="queue pause"),
-    Action("start", "Start queued runs again.", "pause_queue", "queue", given={"paused": False},
+    Action("pause", "Start no run any more; running ones go on.", "pause_queue", "queue", right=Right.QUEUE,
+           command="queue pause"),
+    Action("start", "Start queued runs again.", "pause_queue", "queue", given={"paused": False}, right=Right.QUEUE,
            command="queue start"),
-    Action("import", "Take in a run that export-run has packed.", "import_run", "home", command="import-run"),
-    Action("start", "Add a run to the queue, where it trains in the background.", "submit", "home",
+    Action("import", "Take in a run that export-run has packed.", "import_run", "home", right=Right.IMPORT,
+           command="import-run"),
+    Action("start", "Add a run to the queue, where it trains in the background.", "submit", "home", right=Right.TRAIN,
            parameters=(_CONFIG, Parameter("name", str, "a title for the run", default="")),
            url=False, endpoint="start_run"),
 )  # fmt: skip

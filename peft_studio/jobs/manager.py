@@ -84,7 +84,7 @@ class JobManager:
         self.places = GpuPlaces(self.devices, settings.max_running)
         self.executor = executor or make_executor(settings, self._warm, self.places)
         self._index = RunIndex(self.store, self.queue, self.executor.lives, settings.cache_dir / "runs.json")
-        self.library = RunLibrary(self.store, self._index)
+        self.library = RunLibrary(self.store, self._index, settings.access)
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads, public=settings.public)
         self.fetcher = Fetcher(settings.home, public=settings.public)

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from peft_studio.errors import RunNotFoundError
+from peft_studio.errors import RunNotFoundError, no_run
 from peft_studio.runs.claims import claimant_lives
 from peft_studio.runs.fold import Folds
 from peft_studio.runs.index_cache import IndexCache, SettledReader
@@ -76,6 +76,15 @@ class RunIndex:
             infos = self._with_queue(sorted(self._refresh(), key=_age))
         return next((found for found in infos if found.id == run_id), info)
 
+    def owner(self, run_id: str) -> str:
+        """Whose run it is.
+
+        Raises:
+            RunNotFoundError: No run has this id.
+        """
+        with self._lock:
+            return self._reader(self._store.paths(run_id)).info().owner
+
     def unfinished(self) -> list[tuple[RunPaths, RunState]]:
         """The runs that are not known to be over; the queued ones in the order in which they are to start."""
         with self._lock:
@@ -140,7 +149,7 @@ class RunIndex:
         reader = self._readers.get(paths.id)
         if reader is None or not reader.recheck():
             if not paths.root.is_dir():
-                raise RunNotFoundError(f"There is no run {paths.id!r} in {self._store.root}.")
+                raise RunNotFoundError(no_run(paths.id))
             reader = self._cache.find(paths) or RunReader(paths, self._lives, self.folds.of(paths))
             self._readers[paths.id] = reader
         return reader

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.config.run_config import RunConfig, parse_config
-from peft_studio.errors import ConfigError, RunNotFoundError, StorageError
+from peft_studio.errors import ConfigError, RunNotFoundError, StorageError, no_run
 from peft_studio.files import atomic_write, read_json
 from peft_studio.runs.paths import RunPaths
 
@@ -86,7 +86,7 @@ class RunStore:
             plain = run_id and not run_id.startswith(".") and run_id == Path(run_id).name
             if plain and (self.root / run_id).is_dir():
                 return RunPaths(self.root / run_id)
-        raise RunNotFoundError(f"There is no run {run_id!r} in {self.root}.")
+        raise RunNotFoundError(no_run(run_id))
 
     def record(self, run_id: str) -> dict[str, Any]:
         """The submitted record: ``id``, ``name``, ``created``, ``config``; of a damaged file, an empty config."""

@@ -1,20 +1,28 @@
 """The web page: five tabs over a job manager. Never imports torch; nothing here holds state of a run."""
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import gradio as gr
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from peft_studio.access.bodies import MIB, BodyLimits
+from peft_studio.access.entrance import Entrance
+from peft_studio.access.gate import Gate, SignedIn
+from peft_studio.access.shares import Shares
+from peft_studio.errors import StorageError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Settings
 from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, generate, learn, train
-from peft_studio.ui.context import Studio
-from peft_studio.ui.http import LocalNamesOnly
+from peft_studio.ui.context import Studio, keep_rights
 from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, STYLES, island
+from peft_studio.ui.storage import MAX_UPLOAD
 from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads
 
@@ -42,7 +50,7 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
     """Makes the page."""
     studio = Studio(manager, settings)
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
-        island("header", {"home": str(settings.home), "cores": os.cpu_count() or 1}, elem_id="header")
+        island("header", {"cores": os.cpu_count() or 1}, elem_id="header")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:
@@ -52,23 +60,49 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
         api.build(studio)
         for on_load in studio.on_load:
             on_load(demo)
+    keep_rights(demo, settings.access)
     return demo
 
 
-def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> None:
+def app_parts(manager: JobManager, entrance: Entrance) -> dict[str, Any]:
+    """What is given to the web app that Gradio makes: our routes, and the gate ahead of everything."""
+    settings = manager.settings
+    limits = BodyLimits(larger={"/gradio_api/upload": MAX_BYTES + MIB, "/studio/import": MAX_UPLOAD})
+
+    @contextlib.asynccontextmanager
+    async def gated(app: Starlette) -> AsyncIterator[None]:
+        # Gradio puts its own middleware before any that it is given; when the app starts, all of it is in place.
+        if app.middleware_stack is not None and not isinstance(app.middleware_stack, Gate):
+            app.middleware_stack = Gate(app.middleware_stack, settings, entrance, limits)
+        yield
+
+    signed_in = Middleware(SignedIn, settings=settings)
+    return {"routes": all_routes(manager), "middleware": [signed_in], "lifespan": gated}
+
+
+def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
     """Serves the page and returns; the server runs in a thread.
+
+    Returns:
+        The token by which the owner of the app is known.
 
     Raises:
         OSError: The port is taken.
+        StorageError: The gate is not in its place.
     """
+    entrance = Entrance(settings, Shares(settings.home))
     threading.Thread(target=clean_uploads, args=(settings.home, settings.runs_dir), daemon=True).start()
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
     demo._queue.sleep_when_free = 0.02
     demo._queue.progress_update_sleep_when_free = 0.1
     demo.launch(
         server_name=settings.host, server_port=settings.port,
-        app_kwargs={"routes": all_routes(manager), "middleware": [Middleware(LocalNamesOnly)]},
+        app_kwargs=app_parts(manager, entrance),
         prevent_thread_lock=True, show_error=True, quiet=True, max_file_size=MAX_BYTES, state_session_capacity=500,
         theme=make_theme(), css_paths=list(STYLES), head=HEAD, footer_links=[],
         run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False, mcp_server=True,
     )  # fmt: skip
+    if not isinstance(demo.app.middleware_stack, Gate):
+        demo.close(verbose=False)
+        raise StorageError("The app is not safe to be served: its gate is not in place.")
+    return entrance.token

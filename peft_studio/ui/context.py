@@ -1,19 +1,54 @@
 """What every tab is given, and the one place that turns our errors into messages on the page."""
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 
+from peft_studio.access.rights import Right, require
+from peft_studio.access.visitors import Visitor, asker, asking
 from peft_studio.errors import StudioError
 from peft_studio.jobs.manager import JobManager
-from peft_studio.settings import Settings
+from peft_studio.settings import Access, Settings
 from peft_studio.ui.told import told
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 """Options of a listener that answers at once and is no named endpoint."""
+
+FUNCTIONS: Mapping[str, Right] = {
+    "train._wire_estimate.show_costs": Right.ASK,
+    "train._wire_estimate.<lambda>": Right.LOOK,
+    "train._wire_preview.look": Right.ASK,
+    "train._wire_fill.preset": Right.LOOK,
+    "train._wire_fill.fill": Right.LOOK,
+    "train._wire_hub.take_model": Right.LOOK,
+    "train._wire_hub.take_data": Right.LOOK,
+    "train.build.start": Right.TRAIN,
+    "train_form.TrainForm.show_method": Right.LOOK,
+    "train_form.TrainForm.show_rate": Right.LOOK,
+    "train_form.TrainForm.follow_kind": Right.LOOK,
+    "methods.MethodPicker.narrow": Right.LOOK,
+    "data.DataPanel.take": Right.TRAIN,
+    "data.DataPanel.look_at": Right.TRAIN,
+    "data.DataPanel.wire.<lambda>": Right.LOOK,
+    "generate._row_picker.show": Right.LOOK,
+    "generate._row_picker.draw": Right.LOOK,
+    "generate.build.stream_answers": Right.ASK,
+    "generate.build.<lambda>": Right.LOOK,
+    "generate._api.generate": Right.ASK,
+    "learn.build.pick": Right.LOOK,
+    "learn.build.show": Right.LOOK,
+    "learn.build.draw": Right.LOOK,
+    "api.build.estimate": Right.ASK,
+    "api.build.list_runs": Right.LOOK,
+    "api.endpoint.function": Right.LOOK,
+}
+"""What each function of the page needs, by module and name; what it is not here for, is the owner's only. What belongs
+to somebody, and what an action needs, is asked for where it is done: `RunLibrary.paths`, `Action.do`."""
 
 
 @dataclass
@@ -68,3 +103,61 @@ def _guard(function: Callable[..., Any], told: Callable[[StudioError], gr.Error]
 def plain(error: StudioError) -> str:
     """An error's words as text that cannot be read as HTML."""
     return told(str(error)).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A function's name in ``FUNCTIONS``."""
+    inner = function.func if isinstance(function, functools.partial) else function
+    return f"{inner.__module__.rpartition('.')[2]}.{inner.__qualname__.replace('.<locals>', '')}"
+
+
+def keep_rights(page: gr.Blocks, access: Access) -> None:
+    """Has every function of a page, named or not, work for whoever asks, if they have the right to it.
+
+    Args:
+        page: The whole page.
+        access: Who uses the app.
+    """
+    for listener in page.fns.values():
+        if listener.fn is not None:
+            right = FUNCTIONS.get(name_of(listener.fn), Right.RUN_APP)
+            listener.fn = _for_visitor(listener.fn, right, access, listener.api_visibility == "public")
+
+
+def _for_visitor(function: Callable[..., Any], right: Right, access: Access, is_named: bool) -> Callable[..., Any]:
+    check = (guard_api if is_named else guard)(lambda: require(access, right))
+
+    @functools.wraps(function)
+    def answers(*args: object, **kwargs: object) -> Any:
+        with asking(_visitor()):
+            check()
+            return function(*args, **kwargs)
+
+    @functools.wraps(function)
+    def streams(*args: object, **kwargs: object) -> Iterator[Any]:
+        visitor = _visitor()  # every step may run in another thread
+        with asking(visitor):
+            check()
+            steps = function(*args, **kwargs)
+        try:
+            while True:
+                with asking(visitor):
+                    step = next(steps, _END)
+                if step is _END:
+                    return
+                yield step
+        finally:
+            steps.close()
+
+    return streams if inspect.isgeneratorfunction(function) else answers
+
+
+_END = object()
+
+
+def _visitor() -> Visitor:
+    """Who asks: the gate has written it into the request that started the event, which may have waited since."""
+    request = LocalContext.request.get(None)
+    made = request.request if isinstance(request, gr.Request) else None
+    found = made.scope.get("state", {}).get("visitor") if made is not None else None
+    return found if isinstance(found, Visitor) else asker()

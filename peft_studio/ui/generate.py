@@ -85,7 +85,7 @@ def build(studio: Studio) -> None:
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
             chosen = gr.Dropdown(
-                adapters(studio), multiselect=True, max_choices=MAX_ADAPTERS, label="Adapters", elem_id="adapters",
+                [], multiselect=True, max_choices=MAX_ADAPTERS, label="Adapters", elem_id="adapters",
                 info="Finished runs, beside the base model. Train one first if there is none.",
             )  # fmt: skip
             prompt = gr.Textbox(

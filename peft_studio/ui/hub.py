@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from peft_studio.access.rights import Right
 from peft_studio.errors import HubOfflineError
 from peft_studio.machine.memory import memory_limit
 from peft_studio.models import hub
@@ -117,9 +118,9 @@ def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
     return [
         endpoint("/studio/hub/models.json", lambda _request: {"groups": model_groups()}),
         endpoint("/studio/hub/data.json", lambda _request: {"groups": data_groups()}),
-        endpoint("/studio/hub/models/search.json", lambda request: search_models(words(request))),
-        endpoint("/studio/hub/data/search.json", lambda request: search_data(words(request))),
-        endpoint("/studio/hub/fetch", start, "POST"),
+        endpoint("/studio/hub/models/search.json", lambda request: search_models(words(request)), right=Right.ASK),
+        endpoint("/studio/hub/data/search.json", lambda request: search_data(words(request)), right=Right.ASK),
+        endpoint("/studio/hub/fetch", start, "POST", Right.TRAIN),
         endpoint("/studio/hub/fetch/{ticket}", state),
-        endpoint("/studio/hub/fetch/{ticket}/cancel", cancel, "POST"),
+        endpoint("/studio/hub/fetch/{ticket}/cancel", cancel, "POST", Right.TRAIN),
     ]

@@ -19,11 +19,14 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from peft_studio.access.rights import Right, may, sees
+from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import RunNotFoundError
 from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
+from peft_studio.settings import Access
 from peft_studio.ui.details import run_details
 from peft_studio.ui.http import Handler, endpoint
 from peft_studio.ui.hub import hub_routes
@@ -31,6 +34,7 @@ from peft_studio.ui.matrix import library
 from peft_studio.ui.shell import STATIC, STATIC_VERSION
 from peft_studio.ui.storage import storage_routes
 from peft_studio.ui.told import file_name, safe_cell, told
+from peft_studio.ui.visitor import visitor_routes
 
 MAX_CURVES = 64
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -43,7 +47,7 @@ CSV_FIELDS = (
 
 def all_routes(manager: JobManager) -> list[BaseRoute]:
     """Everything below ``/studio``."""
-    return [*hub_routes(manager.fetcher), *storage_routes(manager), *routes(manager)]
+    return [*hub_routes(manager.fetcher), *storage_routes(manager), *visitor_routes(manager), *routes(manager)]
 
 
 def routes(manager: JobManager) -> list[BaseRoute]:
@@ -93,14 +97,14 @@ class _Api:
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
-        self._list = RunList(manager.library.list)
+        self._list = RunList(manager.library.all, manager.settings.access)
 
     def runs(self, request: Request) -> object:
         """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
         since = request.query_params.get("since")
         if since is not None:
             return self._list.since(count(since))
-        return [plain(info) for info in self._manager.library.list()]
+        return [plain(info, self._manager.settings.access) for info in self._manager.library.list()]
 
     def queue(self, _request: Request) -> object:
         """Whether the queue stands still; who waits in it is in the list of runs."""
@@ -125,7 +129,7 @@ class _Api:
         run_id = request.path_params["run_id"]
         library = self._manager.library
         saved = library.latest_event(run_id, "saved")
-        details = run_details(library.info(run_id), self._manager.store.paths(run_id), saved)
+        details = run_details(library.info(run_id), library.paths(run_id), saved)
         return {**details, "findings": self._findings(run_id), "notes": library.notes(run_id)}
 
     def findings(self, request: Request) -> object:
@@ -141,7 +145,7 @@ class _Api:
 
     def export(self, request: Request) -> object:
         """The adapter with its card and script; with ``?rows=1`` the data's rows, too."""
-        paths = self._manager.store.paths(request.path_params["run_id"])
+        paths = self._manager.library.paths(request.path_params["run_id"], Right.TAKE)
         buffer = io.BytesIO()
         export_zip(paths, buffer, rows=request.query_params.get("rows") == "1")
         headers = {"Content-Disposition": f'attachment; filename="{file_name(paths.id)}.zip"'}
@@ -167,10 +171,12 @@ class RunList:
 
     Args:
         read: Gives every run, newest first.
+        access: Who uses the app; each is told of what they may see.
     """
 
-    def __init__(self, read: Callable[[], list[RunInfo]]) -> None:
+    def __init__(self, read: Callable[[], list[RunInfo]], access: Access = Access.PRIVATE) -> None:
         self._read = read
+        self._access = access
         self._lock = threading.Lock()
         self._first = self._version = int(time.time() * 1000)  # so that a restarted app knows no number of an old page
         self._seen: dict[str, tuple[RunInfo, int]] = {}
@@ -191,11 +197,13 @@ class RunList:
             self._update()
             known = version if self._first < version <= self._version else -1
             changed = [info for info, at in self._seen.values() if at > known]
-            return {
-                "v": self._version,
-                "runs": [plain(info) for info in changed],
-                "ids": self._order if self._order_version > known else None,
-            }
+            # Which runs a link shows changes without the runs.
+            order = self._order if self._order_version > known or asker().links else None
+            seen, version = self._seen, self._version
+        if asker().role is not Role.OWNER:
+            changed = [info for info in changed if sees(self._access, info.id, info.owner)]
+            order = order and [run for run in order if sees(self._access, run, seen[run][0].owner)]
+        return {"v": version, "runs": [plain(info, self._access) for info in changed], "ids": order}
 
     def _update(self) -> None:
         infos, following = self._read(), self._version + 1
@@ -213,9 +221,14 @@ class RunList:
         self._seen = seen
 
 
-def plain(info: RunInfo) -> dict[str, Any]:
-    """A run as the page's list needs it: without its config."""
-    return {key: value for key, value in info.to_dict().items() if key != "config"}
+def plain(info: RunInfo, access: Access = Access.PRIVATE) -> dict[str, Any]:
+    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to."""
+    shown = {key: value for key, value in info.to_dict().items() if key != "config"}
+    visitor, rights = asker(), {name: action.right for name, action in actions_on("run").items()}
+    if visitor.role is not Role.OWNER:
+        allowed = [name for name in info.actions if may(access, visitor, rights[name], info.owner)]
+        shown["actions"] = tuple(allowed)
+    return shown
 
 
 def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:

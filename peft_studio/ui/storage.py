@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import BaseRoute
 
+from peft_studio.access.rights import Right
+from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import exportable, pack_merged
 from peft_studio.errors import StorageError
 from peft_studio.jobs.actions import actions_on
@@ -20,7 +22,7 @@ from peft_studio.runs.housekeeping import is_starred
 from peft_studio.ui.http import endpoint
 
 MAX_UPLOAD = 2 * 2**30  # bytes of a packed run
-UPLOADS_AT_A_TIME = 2
+UNPACKED_AT_A_TIME = 2
 
 
 def storage_routes(manager: JobManager) -> list[BaseRoute]:
@@ -29,7 +31,7 @@ def storage_routes(manager: JobManager) -> list[BaseRoute]:
     return [
         endpoint("/studio/storage.json", api.use),
         endpoint("/studio/archive/{run_id}.zip", api.export),
-        endpoint("/studio/merged/{run_id}.zip", api.merged, "POST"),
+        endpoint("/studio/merged/{run_id}.zip", api.merged, "POST", Right.TAKE),
         endpoint(f"/studio/{take_in.name}", api.take_in, "POST", take_in.right),
     ]
 
@@ -39,17 +41,19 @@ class _Storage:
 
     def __init__(self, manager: JobManager) -> None:
         self._manager = manager
-        self._uploads = asyncio.Semaphore(UPLOADS_AT_A_TIME)
+        self._unpacking = asyncio.Semaphore(UNPACKED_AT_A_TIME)
 
     def use(self, _request: Request) -> object:
         """What every run takes, and all of them; with the stars."""
         use = self._manager.keeper.measure(self._manager.library.list()).to_dict()
         starred = [run["id"] for run in use["runs"] if is_starred(self._manager.store.paths(run["id"]))]
-        return {**use, "warning": self._manager.trouble or use["warning"], "starred": starred}
+        trouble = self._manager.trouble if asker().role is Role.OWNER else ""  # it names the home folder
+        return {**use, "warning": trouble or use["warning"], "starred": starred}
 
     def export(self, request: Request) -> object:
         """A whole run as a zip, written to a file of its own that goes once it is sent."""
-        run_id, path = request.path_params["run_id"], self._temporary()
+        run_id = self._manager.library.paths(request.path_params["run_id"], Right.TAKE).id
+        path = self._temporary()
         try:
             self._manager.export_run(run_id, path)
         except BaseException:
@@ -60,7 +64,7 @@ class _Storage:
 
     def merged(self, request: Request) -> object:
         """Base and adapter as one model, made by the engine, in a zip of its own that goes once it is sent."""
-        paths = self._manager.store.paths(request.path_params["run_id"])
+        paths = self._manager.library.paths(request.path_params["run_id"], Right.TAKE)
         exportable(paths)
         path = self._temporary()
         try:
@@ -82,8 +86,8 @@ class _Storage:
         _check_size(int(told[:18]) if told.isdecimal() else MAX_UPLOAD + 1)
         path = self._temporary()
         try:
-            async with self._uploads:
-                await _receive(request, path)
+            await _receive(request, path)  # the gate ends what comes slowly; it takes nobody else's place meanwhile
+            async with self._unpacking:
                 return {"run_id": await run_in_threadpool(self._manager.import_run, path)}
         finally:
             path.unlink(missing_ok=True)

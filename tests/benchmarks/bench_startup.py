@@ -47,7 +47,7 @@ def cpu_seconds(pid: int) -> float:
 def running_app(home: str) -> Iterator[tuple[int, str, float]]:
     """Starts the app and ends it; gives its process id, its address and the seconds until the page was served."""
     port = free_port()
-    env = {**os.environ, "PEFT_STUDIO_HOME": home, "GRADIO_SERVER_PORT": str(port)}
+    env = {**os.environ, "PEFT_STUDIO_HOME": home, "GRADIO_SERVER_PORT": str(port), "PEFT_STUDIO_NO_TOKEN": "1"}
     begun = time.perf_counter()
     app = [sys.executable, os.environ.get("BENCH_APP", "app.py")]
     process = subprocess.Popen(app, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)

@@ -58,6 +58,7 @@ def run_app(home: Path, **more: str) -> Iterator[App]:
         "GRADIO_SERVER_PORT": str(port),
         "PEFT_STUDIO_MAX_RUNNING": "2",
         "HF_HUB_OFFLINE": "1",
+        "PEFT_STUDIO_NO_TOKEN": "1",
         "HF_DATASETS_CACHE": str(home / "datasets-cache"),
         **more,
     }

@@ -2,12 +2,11 @@
 
 import argparse
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -37,8 +36,8 @@ def idle(tmp_path: Path) -> JobManager:
 
 
 @pytest.fixture
-def client(idle: JobManager) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=all_routes(idle)), base_url=HOST) as found:
+def client(idle: JobManager, gated: Callable[..., TestClient]) -> Iterator[TestClient]:
+    with gated(all_routes(idle), idle.settings.home) as found:
         yield found
 
 
@@ -59,7 +58,7 @@ def test_every_route_is_made_by_the_wrapper() -> None:
             assert not any(word in text for word in (" Route(", "[Route(", "JSONResponse", '"origin"')), path
 
 
-def test_no_change_without_the_right(idle: JobManager, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_change_without_the_right(idle: JobManager, client: TestClient, gated: Callable[..., TestClient]) -> None:
     changing = [route for route in ours(idle) if route.methods != {"GET", "HEAD"}]
     assert len(changing) >= len([action for action in ACTIONS if action.url])
     for route in changing:
@@ -68,8 +67,8 @@ def test_no_change_without_the_right(idle: JobManager, client: TestClient, monke
             answer = client.post(filled(route), headers=headers)
             assert answer.status_code == 403, route.path
             assert "another site" in answer.json()["error"] and answer.headers["cache-control"] == "no-store"
-    monkeypatch.setattr(http, "rights_of", lambda _request: frozenset())
-    assert {client.post(filled(route), headers={"Origin": HOST}).status_code for route in changing} == {403}
+    onlooker = gated(all_routes(idle), idle.settings.home, access="demo")
+    assert {onlooker.post(filled(route), headers={"Origin": HOST}).status_code for route in changing} == {403}
 
 
 def test_errors_have_one_shape(idle: JobManager, client: TestClient) -> None:

@@ -26,7 +26,7 @@ def start(home: str) -> tuple[subprocess.Popen, str]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    argv = [sys.executable, "app.py", "--home", home, "--port", str(port)]
+    argv = [sys.executable, "app.py", "--home", home, "--port", str(port), "--no-token"]
     process = subprocess.Popen(argv, cwd=ROOT)
     while socket.socket().connect_ex(("127.0.0.1", port)):
         time.sleep(0.1)

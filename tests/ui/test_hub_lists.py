@@ -1,12 +1,11 @@
 """Lists of the Hub: what they show of models and data sets, and what is said when it cannot be asked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from peft_studio.errors import HubOfflineError, ModelError
@@ -21,8 +20,8 @@ HOST = "http://testserver"
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=hub_routes(Fetcher(tmp_path))), base_url=HOST) as found:
+def client(tmp_path: Path, gated: Callable[..., TestClient]) -> Iterator[TestClient]:
+    with gated(hub_routes(Fetcher(tmp_path)), tmp_path) as found:
         yield found
 
 

@@ -2,10 +2,9 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from peft_studio.config.run_config import parse_config
@@ -20,8 +19,8 @@ HOST = "http://testserver"
 
 
 @pytest.fixture
-def client(manager: JobManager) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=routes(manager)), base_url=HOST) as found:
+def client(manager: JobManager, gated: Callable[..., TestClient]) -> Iterator[TestClient]:
+    with gated(routes(manager), manager.settings.home) as found:
         yield found
 
 

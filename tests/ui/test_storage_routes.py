@@ -3,11 +3,10 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from peft_studio.config.run_config import parse_config
@@ -24,9 +23,9 @@ OURS = {"Origin": HOST}
 
 
 @pytest.fixture
-def client(manager: JobManager) -> Iterator[TestClient]:
+def client(manager: JobManager, gated: Callable[..., TestClient]) -> Iterator[TestClient]:
     every = [*storage_routes(manager), *routes(manager)]
-    with TestClient(Starlette(routes=every), base_url=HOST) as found:
+    with gated(every, manager.settings.home) as found:
         yield found
 
 

@@ -1,5 +1,6 @@
 // The page's head: what this is, where the data is, light or dark.
 
+import { ask } from "./api.js";
 import { el, remembered } from "./dom.js";
 import { emit } from "./events.js";
 import { island } from "./islands.js";
@@ -31,7 +32,7 @@ function setDark(dark) {
 island("header", (root, { props }) => {
   const asked = new URLSearchParams(location.search).get("__theme"); // Gradio's own; it has followed it already
   if (theme.get() && !asked) setDark(theme.get() === "dark");
-  const { home, cores } = props.value;
+  const { cores } = props.value;
   const toggle = el("button", {
     class: "ps-icon",
     id: "theme-toggle",
@@ -42,7 +43,10 @@ island("header", (root, { props }) => {
   const title = el("div", { class: "ps-title" },
     el("h1", {}, "PEFT Studio"),
     el("p", {}, "Train small adapters, watch them learn, compare what they say."));
-  const where = el("span", { class: "ps-where", title: `Runs and caches are in ${home}` },
-    `${cores} cores · data in ${home}`);
+  const where = el("span", { class: "ps-where" }, `${cores} cores`);
+  ask("studio/me.json").then(({ home, name }) => {
+    if (home) where.title = `Runs and caches are in ${home}`;
+    where.textContent = [`${cores} cores`, home && `data in ${home}`, name].filter(Boolean).join(" · ");
+  });
   root.append(el("header", { class: "ps-head" }, logo(), title, where, toggle));
 });
