@@ -14,12 +14,14 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -56,23 +58,35 @@ def preload(names: Iterable[str]) -> list[str]:
     return failed
 
 
-def prepare() -> None:
-    """Makes the built-in tasks' training rows and rehearses a start: forked workers then have all that at hand."""
+def prepare() -> list[Callable[[], object]]:
+    """Makes the built-in tasks' training rows and rehearses a start: forked workers then have all that at hand.
+
+    Returns:
+        What can wait for an idle moment, in small parts: other rows of the first task, which a run counts at once.
+    """
     tasks = importlib.import_module("peft_studio.tasks")
-    for task in tasks.TASKS.values():
-        if not task.reads_library:
-            task.load("train")
+    built_in = [task for task in tasks.TASKS.values() if not task.reads_library]
+    for task in built_in:
+        task.load("train")
     try:
         importlib.import_module("peft_studio.training.warmup").rehearse()
     except Exception:  # a worker meets the same fault and reports it
         traceback.print_exc()
+    return [partial(built_in[0].load, split) for split in ("validation", "test")]
 
 
-def serve(control: socket.socket) -> None:
-    """Answers requests until the other end of the socket closes."""
+def serve(control: socket.socket, spare: Sequence[Callable[[], object]] = ()) -> None:
+    """Answers requests until the other end of the socket closes; does ``spare`` work while none is there."""
     signal.signal(signal.SIGCHLD, _reap)
+    left = list(spare)
     with control.makefile("rb") as requests:
-        for line in requests:
+        while True:
+            while left and not select.select([control], [], [], 0)[0]:  # whoever asks waits for the answer
+                left.pop(0)()
+                if not left:
+                    gc.freeze()
+            if not (line := requests.readline()):
+                return
             control.sendall(json.dumps(_answer(line, control)).encode() + b"\n")
 
 
@@ -140,14 +154,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     control = socket.socket(fileno=options.fd)
     began = time.monotonic()
     failed = preload(name for name in options.preload.split(",") if name)
-    if "peft_studio.training" in options.preload:
-        prepare()
+    spare = prepare() if "peft_studio.training" in options.preload else []
     gc.collect()
     gc.freeze()  # a later collection in a child would write to, and so copy, pages that all share
     ready = {"ready": True, "seconds": round(time.monotonic() - began, 3), "failed": failed}
     try:
         control.sendall(json.dumps(ready).encode() + b"\n")
-        serve(control)
+        serve(control, spare)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the app has gone
     return 0

@@ -9,21 +9,24 @@ from peft_studio.tasks.base import Row
 from peft_studio.training import provenance
 from peft_studio.training.formats.formats import format_for
 from peft_studio.training.load import attach, layout_of, load_base
+from peft_studio.training.loop import TrainingLoop
 from peft_studio.training.quiet import be_quiet
+from peft_studio.training.step_events import StepCallback
 
 
 def rehearse() -> None:
-    """Goes through a start on the default model, up to the first step, and throws it all away.
+    """Goes through a start on the default model, up to its first step, and throws it all away.
 
-    Nothing that a run computes depends on it. It starts no thread, as a process with threads cannot be forked safely;
-    and it does nothing where there is a GPU, which must not be touched before a fork.
+    Nothing that a run computes depends on it. It starts no thread, as a process with threads cannot be forked safely
+    (on a CPU the gradients are computed by the thread that asks for them); and it does nothing where there is a GPU,
+    which must not be touched before a fork.
     """
     if torch.cuda.is_available():
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
-        _start(resolve(parse_config({"method": {"name": next(iter(METHODS))}})))
+        _start(resolve(parse_config({"method": {"name": next(iter(METHODS))}, "training": {"max_steps": 1}})))
     torch.set_num_threads(threads)
 
 
@@ -32,5 +35,8 @@ def _start(run: ResolvedRun) -> None:
     base, tokenizer = load_base(run.config.model.id)
     provenance.fingerprint_model(base)
     provenance.versions()
-    format_for(layout_of(base), tokenizer).encode([Row("a", "b")] * 2, 16)
-    attach(base, run.method, run.config.method)
+    form = format_for(layout_of(base), tokenizer)
+    examples = form.encode([Row("a", "b")] * 2, 16).examples
+    model = attach(base, run.method, run.config.method)
+    callback = StepCallback(lambda _kind, **_fields: None, lambda: False, lambda _step, _tokens, _elapsed: False, 2)
+    TrainingLoop(model, run, examples, form, callback).train()
