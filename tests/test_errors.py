@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from peft_studio import errors
 from peft_studio.errors import ConfigError, EngineError, HubOfflineError, StudioError, error_from
-from peft_studio.processes.engine_client import Answer, _EngineDiedError
+from peft_studio.processes.engine_answer import Answer, Line
 from peft_studio.ui.context import guard_api
 from peft_studio.ui.http import endpoint
 
@@ -66,7 +66,7 @@ def test_an_error_crosses_the_engine(kind: type[StudioError]) -> None:
     ours.sendall(b'{"op": "estimate"}\n')
     serving = Thread(target=engine_module._serve_one, args=(Engine(), theirs))
     serving.start()
-    answer = Answer(ours, _EngineDiedError)
+    answer = Answer(lambda: Line(ours, None), lambda *_: None, lambda _: None)
     with pytest.raises(StudioError) as raised:
         next(answer)
     answer._lines.close()

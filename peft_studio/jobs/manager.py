@@ -79,7 +79,7 @@ class JobManager:
         self.settings = settings
         self.store = RunStore(settings.runs_dir)
         self.queue = RunQueue(settings.home)
-        self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads)
+        self._warm = warm or WarmClient(settings.cache_dir / "warm.log", settings.threads, tokens=not settings.public)
         self.devices = find_devices(settings.visible_gpus, settings.threads)
         self.places = GpuPlaces(self.devices, settings.max_running)
         self.executor = executor or make_executor(settings, self._warm, self.places)

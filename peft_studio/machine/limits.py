@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import resource
 import signal
 from collections.abc import Mapping
@@ -10,20 +9,16 @@ from types import FrameType
 from typing import NoReturn
 
 from peft_studio.errors import OutOfTimeError
+from peft_studio.machine.environment import without_secrets
 from peft_studio.machine.memory import be_first_to_go
 
 NICENESS = 5  # it yields to the page
 LAST_WORDS = 10  # seconds of a core after the limit, to say that it was reached
-_SECRET = re.compile(r"TOKEN(?!IZERS)|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|OAUTH", re.I)
 
 
 def without_tokens(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for a process that is to know no secrets: its variables but for those with such names.
-
-    Nor does the Hub's library find the token that a sign-in has left in its cache.
-    """
-    kept = {name: value for name, value in environment.items() if not _SECRET.search(name)}
-    return {**kept, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull}
+    """An environment for a process that is to know no secrets, not even one that a sign-in to the Hub has left."""
+    return {**without_secrets(environment), "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull}
 
 
 def limit_process(memory: int, cpu_seconds: int) -> None:

@@ -11,84 +11,28 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from peft_studio.errors import EngineError, JobError, error_from
+from peft_studio.errors import EngineError, JobError
 from peft_studio.files import usable_log
+from peft_studio.machine.memory import memory_limit
+from peft_studio.processes.engine_answer import MOST_TRIES, Answer, Line, listens
 from peft_studio.processes.warm_client import WarmClient
-from peft_studio.runs.redact import redact
 
 START_TIMEOUT = 60.0  # seconds for the engine to open its socket, libraries included when it starts cold
 ANSWER_TIMEOUT = 120.0  # seconds between two lines of an answer; a first request may load a model
 MERGE_TIMEOUT = 900.0  # seconds to fold an adapter into its base, which reads and writes whole models
 DYING_SECONDS = 1.0  # from closing its connections to the end of the process
+PING_TIMEOUT = 5.0  # seconds for an engine that works to say that it is there
+WATCH_SECONDS = 0.25  # between two looks at an engine's memory, while it works
+LEAST_MEMORY = 2_000_000_000  # bytes that an engine may take in any case
+MEMORY_SHARE = 0.8  # of the machine's memory, likewise
 MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 to 108
-
-
-class _EngineDiedError(EngineError):
-    """The engine ended in the middle of an answer."""
-
-
-class Answer:
-    """The lines of one answer as they come. Closing it, from any thread, makes the engine stop working on it."""
-
-    def __init__(self, connection: socket.socket, died: Callable[[], _EngineDiedError]) -> None:
-        self._connection = connection
-        self._lines = connection.makefile("rb")
-        self._died = died
-        self._complete = False
-        self._closed = False
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        """The next line.
-
-        Raises:
-            StudioError: What the engine reported, as the class it named.
-            EngineError: The engine died or does not answer.
-        """
-        if self._closed:
-            raise StopIteration
-        try:
-            line = self._lines.readline()
-        except TimeoutError as exc:
-            self.close()
-            raise EngineError(f"The engine did not answer within {ANSWER_TIMEOUT:.0f} seconds.") from exc
-        except (OSError, ValueError) as exc:
-            if self._closed:
-                raise StopIteration from None
-            self.close()
-            raise self._died() from exc
-        if not line.endswith(b"\n"):
-            expected = self._complete or self._closed
-            self.close()
-            if expected:
-                raise StopIteration
-            raise self._died()
-        value: dict[str, Any] = json.loads(line)
-        if isinstance(value.get("error"), dict):
-            self.close()
-            told = value["error"].items()
-            raise error_from({name: redact(text) if isinstance(text, str) else text for name, text in told})
-        self._complete = all(column.get("done") for column in value.get("columns", ()))
-        return value
-
-    def close(self) -> None:
-        """Ends the connection; safe to call twice and from another thread."""
-        self._closed = True
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for a line
-        self._connection.close()
-
-    def __del__(self) -> None:
-        self.close()
-        self._lines.close()
 
 
 class EngineClient:
@@ -100,10 +44,17 @@ class EngineClient:
         threads: CPU threads for it.
         module: Name of the module to run.
         public: Whether it may read only files that visitors brought.
+        memory: Bytes that it may take; a share of the machine's when not given.
     """
 
     def __init__(
-        self, warm: WarmClient, home: Path, threads: int, module: str = "peft_studio.engine", public: bool = False
+        self,
+        warm: WarmClient,
+        home: Path,
+        threads: int,
+        module: str = "peft_studio.engine",
+        public: bool = False,
+        memory: int = 0,
     ) -> None:
         self._warm = warm
         self._home = home
@@ -115,6 +66,11 @@ class EngineClient:
         self._process: psutil.Process | None = None
         self._folder: Path | None = None
         self._closed = False
+        self._memory = memory or max(LEAST_MEMORY, int(MEMORY_SHARE * memory_limit()))
+        self._active: weakref.WeakSet[Answer] = weakref.WeakSet()  # those that an engine works on
+        self._turn = threading.Lock()  # of requests that were lost with an engine: one is sent again at a time
+        self._whose: weakref.ref[Answer] | None = None
+        self._why: dict[int, str] = {}  # engines that were ended, by process id
 
     @property
     def pid(self) -> int | None:
@@ -193,7 +149,7 @@ class EngineClient:
             ModelError: The base or the adapter cannot be loaded.
             EngineError: The engine cannot be reached.
         """
-        answer = self._first_line({"op": "merge", "run": run, "folder": str(folder)}, MERGE_TIMEOUT)
+        answer = self._ask({"op": "merge", "run": run, "folder": str(folder)}, MERGE_TIMEOUT)
         return float(answer["max_difference"])
 
     def close(self) -> None:
@@ -203,19 +159,18 @@ class EngineClient:
             self._discard()
 
     def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        try:
-            return self._first_line(request, timeout)
-        except _EngineDiedError:  # perhaps it was dying already when it took the request
-            return self._first_line(request, timeout)
-
-    def _first_line(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         with contextlib.closing(self._request(request, timeout)) as answer:
             return next(answer)
 
     def _request(self, request: dict[str, Any], timeout: float) -> Answer:
         data = json.dumps(request, allow_nan=False).encode() + b"\n"
+        answer = Answer(lambda: self._connect(data, timeout), self._lost, self._over)
+        self._active.add(answer)
+        return answer
+
+    def _connect(self, data: bytes, timeout: float) -> Line:
         for _ in range(2):  # the second time with a new engine, when the first had died unnoticed
-            path = self._ensure()
+            path, process = self._ensure()
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 connection.settimeout(timeout)
@@ -224,11 +179,71 @@ class EngineClient:
             except OSError:
                 connection.close()
                 continue
-            return Answer(connection, self._note_death)
+            return Line(connection, process)
         raise EngineError(f"The engine cannot be reached; see {self._log}.")
 
-    def _ensure(self) -> Path:
-        """Makes sure that an engine listens; returns its socket."""
+    def _lost(self, answer: Answer, silent: bool) -> None:
+        """An engine did not go on: ends it if it is silent, and lets the request be sent again unless it is the cause.
+
+        An engine that is silent for one request and there for others is ended all the same, for the work would go on.
+
+        Raises:
+            EngineError: The request is the cause.
+        """
+        seconds, process = time.monotonic() - answer.begun, answer.line.process
+        if silent:
+            why = EngineError(f"The engine did not answer within {seconds:.0f} seconds.")
+            if seconds < ANSWER_TIMEOUT:  # whoever asked was in a hurry
+                raise why
+            there = self._folder is not None and listens(self._folder / "engine", PING_TIMEOUT)
+            self._end(process, str(why))
+            cause = there or answer.tries > 1
+        else:
+            self._note_death(process)
+            told = self._why.get(process.pid if process else 0)
+            why = EngineError(told or f"The engine ended while it was answering; see {self._log}.")
+            cause = answer.tries > 1 and len(self._active) == 1
+        if cause or answer.tries >= MOST_TRIES:
+            raise why
+        self._wait_turn(answer)
+
+    def _wait_turn(self, answer: Answer) -> None:
+        self._active.discard(answer)
+        while not answer.closed and self._whose_turn() is not answer:
+            if self._turn.acquire(timeout=0.1):
+                self._whose = weakref.ref(answer)
+        self._active.add(answer)
+
+    def _whose_turn(self) -> Answer | None:
+        return self._whose() if self._whose else None
+
+    def _over(self, answer: Answer) -> None:
+        self._active.discard(answer)
+        if self._whose_turn() is answer or (self._whose and self._whose() is None):
+            self._whose = None
+            with contextlib.suppress(RuntimeError):  # another thread has seen it, too
+                self._turn.release()
+
+    def _end(self, process: psutil.Process | None, why: str) -> None:
+        """Ends an engine, unless another one has taken its place already."""
+        with self._lock:
+            if process is not None and process == self._process:
+                self._why[process.pid] = why
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+                self._discard()
+
+    def _watch(self, process: psutil.Process) -> None:
+        """Ends an engine that takes too much memory; a thread of its own for each engine."""
+        with contextlib.suppress(psutil.Error):
+            while process == self._process:
+                if self._active and process.memory_info().rss > self._memory:
+                    told = f"The engine took more than {self._memory / 1e9:,.1f} GB of memory, the most allowed"
+                    self._end(process, f"{told}, and was ended.")
+                time.sleep(WATCH_SECONDS)
+
+    def _ensure(self) -> tuple[Path, psutil.Process | None]:
+        """Makes sure that an engine listens; returns its socket and its process."""
         with self._lock:
             if self._closed:
                 raise EngineError("The app is closing.")
@@ -236,14 +251,13 @@ class EngineClient:
                 self._discard()
                 self._start()
             assert self._folder is not None
-            return self._folder / "engine"
+            return self._folder / "engine", self._process
 
-    def _note_death(self) -> _EngineDiedError:
+    def _note_death(self, process: psutil.Process | None) -> None:
         """Waits until a process that broke off is gone, so that the next request does not go to it."""
         end = time.monotonic() + DYING_SECONDS
-        while self._warm.lives(self._process) and time.monotonic() < end:
+        while self._warm.lives(process) and time.monotonic() < end:
             time.sleep(0.02)
-        return _EngineDiedError(f"The engine ended while it was answering; see {self._log}.")
 
     def _start(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="peft-"))
@@ -260,11 +274,12 @@ class EngineClient:
         except (JobError, psutil.NoSuchProcess) as exc:
             raise EngineError(f"The engine could not be started ({exc}); see {self._log}.") from exc
         end = time.monotonic() + START_TIMEOUT
-        while not _listens(path):
+        while not listens(path, START_TIMEOUT):
             if not self._warm.lives(self._process) or time.monotonic() > end:
                 self._discard()
                 raise EngineError(f"The engine did not start; see {self._log}.")
             time.sleep(0.02)
+        threading.Thread(target=self._watch, args=(self._process,), name="engine-watch", daemon=True).start()
 
     def _discard(self) -> None:
         if self._process is not None:
@@ -275,14 +290,3 @@ class EngineClient:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
         self._warm.reap()
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(START_TIMEOUT)
-        try:
-            probe.connect(str(path))
-            probe.sendall(b'{"op": "ping"}\n')
-            return bool(probe.recv(1))
-        except OSError:
-            return False

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ KEPT = 50
 """Fetches remembered after their end."""
 PROGRESS, ERROR = "progress: ", "error: "
 """How lines of the command's stderr begin."""
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
 _QUIET = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 State = Literal["running", "done", "failed", "cancelled"]
@@ -190,8 +192,10 @@ def check_name(data: str, public: bool) -> None:
         raise DataError("Which data set? Write its Hub id, such as owner/name.")
     if len(data) > 500 or data.startswith("-") or not data.isprintable():
         raise DataError(f"{data[:80]!r} cannot be the name of a data set. A Hub id looks like owner/name.")
-    if public and (Path(data).expanduser().exists() or data.count("/") > 1):
-        raise DataError(f"On a Space only data sets of the Hub can be fetched, and {data!r} is a folder here.")
+    if public and not (_HUB_ID.fullmatch(data) and ".." not in data):
+        raise DataError(
+            f"On a Space only data sets of the Hub can be fetched, and {data!r} is no id such as owner/name."
+        )
 
 
 def _listen(fetch: Fetch, process: "subprocess.Popen[str]") -> str:

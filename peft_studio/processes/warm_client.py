@@ -16,14 +16,20 @@ import psutil
 
 from peft_studio.errors import JobError
 from peft_studio.files import search_path, usable_log
+from peft_studio.machine.limits import without_tokens
 
 ANSWER_TIMEOUT = 10.0  # seconds for a fork
 RESPAWN_PAUSE = 5.0  # seconds between two starts of a server that keeps dying
 PATIENCE = 30.0  # seconds after which a server that is still loading is not waited for any more
 
 
-def child_environment(threads: int) -> dict[str, str]:
-    """The environment of every process that this package starts, with so many CPU threads for numeric libraries."""
+def child_environment(threads: int, tokens: bool = True) -> dict[str, str]:
+    """The environment of every process that this package starts.
+
+    Args:
+        threads: CPU threads for numeric libraries.
+        tokens: Whether it may know the owner's secrets, such as the token that opens gated models of the Hub.
+    """
     # By default a thread that waits for another spins for milliseconds, which on cores that are shared with anything
     # else made training ten times slower. A spin of microseconds keeps two threads in step and costs little.
     waiting = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "20000"}
@@ -33,7 +39,7 @@ def child_environment(threads: int) -> dict[str, str]:
     return {
         **waiting,
         **few_kernels,
-        **os.environ,
+        **(os.environ if tokens else without_tokens(os.environ)),
         "PYTHONPATH": search_path(os.environ),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8:replace",  # of a log file, whatever the terminal can show
@@ -50,7 +56,7 @@ def child_environment(threads: int) -> dict[str, str]:
 
 
 def start_process(
-    command: Sequence[str], output: BinaryIO, threads: int, fds: Sequence[int] = ()
+    command: Sequence[str], output: BinaryIO, threads: int, fds: Sequence[int] = (), tokens: bool = True
 ) -> subprocess.Popen[bytes]:
     """Starts a program in a session of its own; it prints to a file and inherits the descriptors given.
 
@@ -59,7 +65,7 @@ def start_process(
     """
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds, start_new_session=True,
-        env=child_environment(threads),
+        env=child_environment(threads, tokens),
     )  # fmt: skip
 
 
@@ -70,12 +76,14 @@ class WarmClient:
         log: File for what the server prints.
         threads: CPU threads for the processes it forks.
         preload: Modules it loads; None for its own list.
+        tokens: Whether its processes may know the owner's secrets; no process that visitors cause does.
     """
 
-    def __init__(self, log: Path, threads: int, preload: Sequence[str] | None = None) -> None:
+    def __init__(self, log: Path, threads: int, preload: Sequence[str] | None = None, tokens: bool = True) -> None:
         self._log = log
         self._threads = threads
         self._preload = preload
+        self._tokens = tokens
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -163,7 +171,7 @@ class WarmClient:
         return int(answer["pid"])
 
     def _start_cold(self, module: str, args: Sequence[str], log: Path) -> int:
-        command, environment = [sys.executable, "-m", module, *args], child_environment(self._threads)
+        command, environment = [sys.executable, "-m", module, *args], child_environment(self._threads, self._tokens)
         nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         output = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         files = [nothing, output, (os.POSIX_SPAWN_DUP2, 1, 2)]
@@ -231,7 +239,7 @@ class WarmClient:
             command += ["--preload", ",".join(self._preload)]
         try:
             with usable_log(self._log).open("wb") as log:
-                self._process = start_process(command, log, self._threads, (theirs.fileno(),))
+                self._process = start_process(command, log, self._threads, (theirs.fileno(),), self._tokens)
         except OSError:  # no process or a full disk: workers are started cold, and this is tried again
             ours.close()
         else:

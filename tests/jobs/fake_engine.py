@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -27,6 +28,14 @@ def answer(request: dict[str, Any], out: BinaryIO, home: Path) -> None:
             return say({"error": {"type": error, "message": "told to with hf_abcdefgh12345678"}})
         if request["config"].get("die"):
             os._exit(1)
+        if request["config"].get("freeze"):  # like an expression that never ends: no thread goes on
+            os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(60)  # this thread may go on for a moment
+        if size := request["config"].get("memory"):
+            held = bytearray(os.urandom(1024)) * (size // 1024)
+            time.sleep(30)
+            del held
+        time.sleep(request["config"].get("seconds", 0))
         return say({"trainable_params": 7, "pid": os.getpid()})
     try:
         for tokens in range(request["sampling"]["max_new_tokens"]):

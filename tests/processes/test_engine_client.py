@@ -12,6 +12,7 @@ import pytest
 from job_kit import PRELOAD, lives, wait_for
 
 from peft_studio.errors import ConfigError, EngineError, ModelError
+from peft_studio.processes import engine_client
 from peft_studio.processes.engine_client import EngineClient
 from peft_studio.processes.warm_client import WarmClient
 
@@ -88,6 +89,46 @@ def test_engine_that_dies_is_said_and_replaced(engine: EngineClient) -> None:
     engine.estimate({})
     psutil.Process(engine.pid).kill()
     assert engine.estimate({})["trainable_params"] == 7
+
+
+def outcomes(engine: EngineClient, bad: dict[str, object], timeout: float) -> list[object]:
+    """What comes of a request that an engine cannot stand, and of three that wait beside it."""
+
+    def ask(config: dict[str, object]) -> object:
+        try:
+            return engine.estimate(config, timeout=timeout)["trainable_params"]
+        except EngineError as exc:
+            return str(exc)
+
+    engine.estimate({})
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(ask, [bad, *[{"seconds": 1.0}] * 3]))
+
+
+def test_only_the_request_that_ends_engines_fails(engine: EngineClient) -> None:
+    first, *others = outcomes(engine, {"die": True}, timeout=20)
+    assert "ended while it was answering" in str(first) and others == [7, 7, 7]
+
+
+def test_an_engine_that_freezes_is_ended_and_replaced(engine: EngineClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_client, "ANSWER_TIMEOUT", 2.5)
+    monkeypatch.setattr(engine_client, "PING_TIMEOUT", 0.5)
+    first, *others = outcomes(engine, {"freeze": True}, timeout=3)
+    assert "did not answer within" in str(first) and others == [7, 7, 7]
+    assert engine.estimate({})["trainable_params"] == 7
+
+
+def test_an_engine_that_takes_too_much_memory_is_ended(engine: EngineClient) -> None:
+    engine._memory = 200_000_000
+    first, *others = outcomes(engine, {"memory": 400_000_000}, timeout=20)
+    assert "took more than 0.2 GB of memory" in str(first) and others == [7, 7, 7]
+
+
+def test_who_is_in_a_hurry_ends_no_engine(engine: EngineClient) -> None:
+    pid = engine.estimate({})["pid"]
+    with pytest.raises(EngineError, match="did not answer within"):
+        engine.estimate({"seconds": 2.0}, timeout=0.2)
+    assert engine.estimate({})["pid"] == pid
 
 
 def test_socket_is_private_and_goes_away(engine: EngineClient) -> None:
