@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from peft_studio.errors import ConfigError, StorageError, shown
 from peft_studio.files import make_private
 from peft_studio.machine.devices import VISIBLE, count_gpus
+from peft_studio.machine.home_probe import what_is_lacking
 
 DEFAULT_PORT = 7860
 
@@ -164,25 +165,29 @@ def _folder(name: str) -> Path:
         raise ConfigError(f"{_ENV['home']} = {shown(name)} cannot be the name of a folder.", "home") from exc
 
 
-_OURS = ("runs", "cache", "uploads", "datasets", "queue.json", "app.lock", "ray-name")
+_OURS = ("runs", "experiments", "cache", "uploads", "datasets", "queue.json", "app.lock", "ray-name")
 """What a home folder holds; whatever else lies there is somebody's own."""
 
 
 def prepare_home(settings: Settings) -> None:
-    """Creates the home folder, which is its owner's alone.
+    """Creates the home folder, its owner's alone, and finds out whether its file system can do what runs need.
 
     Raises:
-        StorageError: It cannot be created or written.
+        StorageError: It cannot be created or written, or the file system lacks something.
     """
     try:
         settings.runs_dir.mkdir(parents=True, exist_ok=True)
         settings.cache_dir.mkdir(parents=True, exist_ok=True)
         make_private(settings.home, _OURS)
-        probe = settings.home / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        lacking = what_is_lacking(settings.home)
     except OSError as exc:
         raise StorageError(
             f"The home folder {settings.home} cannot be written ({exc.strerror or exc}). "
             "Choose another with PEFT_STUDIO_HOME or --home."
         ) from exc
+    if lacking:
+        raise StorageError(
+            f"The file system of {settings.home} lacks {'; '.join(lacking)}. A mounted bucket is often like that. "
+            "Choose a folder on a disk with PEFT_STUDIO_HOME or --home, and keep finished runs in the bucket: "
+            "export-run packs one."
+        )

@@ -9,7 +9,9 @@ import yaml
 
 from peft_studio.config.run_config import parse_config
 from peft_studio.methods import METHODS
+from peft_studio.models.catalog import MODELS
 from peft_studio.settings import DEFAULT_PORT
+from peft_studio.tasks.hub_catalogue import HUB_DATA
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,10 +21,14 @@ MAP = TEXT.split("## The map")[1].split("```")[1].strip().splitlines()
 
 def test_front_matter_fits_the_requirements() -> None:
     front = yaml.safe_load(TEXT.split("---")[1])
-    pinned = re.search(r"^gradio==(\d+\.\d+)", (ROOT / "requirements.txt").read_text(), re.M)
+    pinned = re.search(r"^gradio\[oauth,mcp\]==(\d+\.\d+)", (ROOT / "requirements.txt").read_text(), re.M)
     assert front["sdk"] == "gradio" and (ROOT / front["app_file"]).is_file()
     assert pinned and front["sdk_version"].startswith(pinned.group(1))
     assert len(front["short_description"]) <= 60
+    assert front["suggested_hardware"] == "cpu-basic" and front["hf_oauth"] is True
+    assert front["hf_oauth_scopes"] == ["contribute-repos"]
+    assert set(front["models"]) <= set(MODELS) and set(front["preload_from_hub"]) <= set(front["models"])
+    assert set(front["datasets"]) <= set(HUB_DATA)
 
 
 def test_both_commands_are_there() -> None:

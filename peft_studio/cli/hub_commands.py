@@ -14,6 +14,7 @@ def add_commands(add: Add) -> None:
     push.add_argument("--private", action="store_true", help="only its owner may see it")
     pull = add("pull", _pull, "Take in an adapter of the Hub, to answer and to be compared beside runs.")
     pull.add_argument("repository", metavar="USER/NAME")
+    pull.add_argument("--anonymous", action="store_true", help="send no token: only what everybody may read")
 
 
 def _push(options: argparse.Namespace, settings: Settings) -> int:
@@ -36,6 +37,6 @@ def _pull(options: argparse.Namespace, settings: Settings) -> int:
     prepare_home(settings)
     manager = open_manager(settings)
     manager.keeper.check_quota(manager.library.list())
-    run_id = fetch_adapter(options.repository, manager.store, get_token() or False)
+    run_id = fetch_adapter(options.repository, manager.store, False if options.anonymous else get_token() or False)
     print_json({"run_id": run_id}) if options.json else print(run_id)
     return 0

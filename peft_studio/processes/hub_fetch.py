@@ -1,4 +1,4 @@
-"""Data sets of the Hub, fetched in processes of their own: the web process never loads the libraries for them."""
+"""Data sets and adapters of the Hub, fetched in processes of their own: the web process loads nothing for them."""
 
 import contextlib
 import json
@@ -27,29 +27,34 @@ PROGRESS, ERROR = "progress: ", "error: "
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
 _QUIET = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
+Kind = Literal["data", "adapter"]
 State = Literal["running", "done", "failed", "cancelled"]
 
 
 @dataclass
 class Fetch:
-    """One data set on its way.
+    """One data set or adapter on its way.
 
     Attributes:
         ticket: What a page asks for it by.
         data: Hub id or folder, as it was asked for.
         config: Name of the configuration; empty for the only one.
+        kind: What it is.
         state: How far it is.
         said: What the command does now, or why it failed.
         task: The ``task`` section of a config that uses the files; empty until it is done.
+        run_id: Id of the run that an adapter became; empty until it is done.
         ended: When it ended, as ``time.monotonic`` counts.
     """
 
     ticket: str
     data: str
     config: str
+    kind: Kind = "data"
     state: State = "running"
     said: str = "Starting"
     task: dict[str, Any] = field(default_factory=dict)
+    run_id: str = ""
     begun: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
@@ -77,12 +82,13 @@ class Fetcher:
         self._fetches: dict[str, Fetch] = {}
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
-    def start(self, data: str, config: str = "") -> Fetch:
+    def start(self, data: str, config: str = "", kind: Kind = "data") -> Fetch:
         """Starts a fetch, or finds the one that is already on its way.
 
         Args:
             data: Hub id, name of the list, or a folder with data files.
             config: Which configuration of the data set.
+            kind: What it is; an adapter's name is a Hub id.
 
         Raises:
             DataError: The name cannot be that of a data set, or too many are on their way.
@@ -92,12 +98,12 @@ class Fetcher:
         with self._lock:
             running = [fetch for fetch in self._fetches.values() if fetch.state == "running"]
             for fetch in running:
-                if (fetch.data, fetch.config) == (data, config):
+                if (fetch.data, fetch.config, fetch.kind) == (data, config, kind):
                     return fetch
             if len(running) >= MOST_AT_ONCE:
                 names = " and ".join(fetch.data for fetch in running)
                 raise DataError(f"{names} are still on their way; at most {MOST_AT_ONCE} at a time. Try again later.")
-            fetch = Fetch(uuid.uuid4().hex, data, config)
+            fetch = Fetch(uuid.uuid4().hex, data, config, kind)
             self._remember(fetch)
         threading.Thread(target=self._follow, args=(fetch,), daemon=True, name="fetch").start()
         return fetch
@@ -151,20 +157,22 @@ class Fetcher:
             with process:
                 error = _listen(fetch, process)
             limit.cancel()
-            task = _task(result) if process.returncode == 0 else None
+            told = _result(result) if process.returncode == 0 else {}
         with self._lock:
             del self._processes[fetch.ticket]
-            if task and fetch.state == "running":
-                fetch.task = task
+            if told and fetch.state == "running":
+                fetch.task, fetch.run_id = told.get("task", {}), str(told.get("run_id", ""))
                 self._end(fetch, "done", "Ready")
             elif fetch.state == "running":
                 code = process.returncode
-                self._end(fetch, "failed", error or f"The data set could not be fetched (exit code {code}).")
+                self._end(fetch, "failed", error or f"It could not be fetched (exit code {code}).")
 
     def _command(self, fetch: Fetch, result: IO[str]) -> "subprocess.Popen[str]":
-        argv = [sys.executable, "-m", "peft_studio", "--home", str(self._home), "data", "fetch", fetch.data]
+        data = ["data", "fetch", fetch.data, f"--config={fetch.config}"]
+        adapter = ["pull", fetch.data, *(["--anonymous"] if self._public else [])]
+        command = data if fetch.kind == "data" else adapter
         return subprocess.Popen(
-            [*argv, f"--config={fetch.config}", "--json"],
+            [sys.executable, "-m", "peft_studio", "--home", str(self._home), *command, "--json"],
             stdin=subprocess.DEVNULL, stdout=result, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
             env={**os.environ, **_QUIET, "PYTHONPATH": search_path(os.environ)}, start_new_session=True,
         )  # fmt: skip
@@ -172,7 +180,7 @@ class Fetcher:
     def _give_up(self, fetch: Fetch, process: "subprocess.Popen[str]") -> None:
         with self._lock:
             if fetch.state == "running":
-                words = f"The data set was not here after {self._seconds / 60:,.0f} minutes, so this was given up."
+                words = f"It was not here after {self._seconds / 60:,.0f} minutes, so this was given up."
                 self._end(fetch, "failed", words)
                 _kill(process)
 
@@ -209,15 +217,16 @@ def _listen(fetch: Fetch, process: "subprocess.Popen[str]") -> str:
     return error
 
 
-def _task(result: IO[str]) -> dict[str, Any] | None:
-    """What the command printed last."""
+def _result(result: IO[str]) -> dict[str, Any]:
+    """What the command printed last; empty when that is not what was asked for."""
     result.seek(0)
     lines = result.read().strip().splitlines()
     try:
-        task = json.loads(lines[-1])["task"] if lines else None
-    except (ValueError, KeyError, TypeError):
-        return None
-    return task if isinstance(task, dict) else None
+        told = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    right = isinstance(told, dict) and (isinstance(told.get("task"), dict) or "run_id" in told)
+    return told if right else {}
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

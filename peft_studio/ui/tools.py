@@ -85,7 +85,7 @@ def run_tools(manager: JobManager) -> list[Callable[..., Any]]:
 
     def list_runs() -> list[dict[str, Any]]:
         """List the runs, newest first, each with status, config, losses and metrics."""
-        return [info.to_dict() for info in manager.library.list()]
+        return [_values(info, tuple(info.to_dict())) for info in manager.library.list()]
 
     def follow_run(run_id: str, seconds: float = MOST_SECONDS) -> dict[str, Any]:
         """Wait until a run is over, or for some seconds, and say how far it is; call again while "over" is false.
@@ -94,7 +94,7 @@ def run_tools(manager: JobManager) -> list[Callable[..., Any]]:
             run_id: Id of the run, as start_run returns it.
             seconds: How long to wait at most, from 0 (answer at once) to 20.
         """
-        info = _seen(manager, run_id)
+        info = seen(manager, run_id)
         end = time.monotonic() + min(max(0.0, float(seconds)), MOST_SECONDS)
         if _WAITING.acquire(blocking=False):
             try:
@@ -111,7 +111,7 @@ def run_tools(manager: JobManager) -> list[Callable[..., Any]]:
         Args:
             run_id: Id of the run.
         """
-        return _values(_seen(manager, run_id), _FIGURES)
+        return _values(seen(manager, run_id), _FIGURES)
 
     def get_metrics(run_id: str, name: str = "") -> list[dict[str, Any]]:
         """Tell the recorded values of a run, in order: step, name and value, at most 200 evenly spaced ones of a name.
@@ -120,7 +120,7 @@ def run_tools(manager: JobManager) -> list[Callable[..., Any]]:
             run_id: Id of the run.
             name: Only this metric, such as train/loss, eval/loss or test/bleu; all of them when empty.
         """
-        _seen(manager, run_id)
+        seen(manager, run_id)
         found: dict[str, list[dict[str, Any]]] = {}
         for value in manager.library.metrics(run_id):
             if name in ("", value["name"]):
@@ -133,7 +133,7 @@ def run_tools(manager: JobManager) -> list[Callable[..., Any]]:
         Args:
             run_id: Id of the run.
         """
-        _seen(manager, run_id)
+        seen(manager, run_id)
         return [finding.to_dict() for finding in manager.library.findings(run_id)]
 
     def export_link(run_id: str) -> dict[str, Any]:
@@ -145,14 +145,14 @@ def run_tools(manager: JobManager) -> list[Callable[..., Any]]:
         Returns:
             The link, to be put behind the address of this app, and the bytes of the adapter.
         """
-        info = _seen(manager, run_id, Right.TAKE)
+        info = seen(manager, run_id, Right.TAKE)
         exportable(manager.store.paths(run_id))
         return {"link": f"/studio/export/{info.id}.zip", "adapter_bytes": info.adapter_bytes}
 
     return [estimate, list_runs, follow_run, get_results, get_metrics, get_findings, export_link]
 
 
-def _seen(manager: JobManager, run_id: str, right: Right = Right.SEE) -> RunInfo:
+def seen(manager: JobManager, run_id: str, right: Right = Right.SEE) -> RunInfo:
     """A run, for whoever may see it."""
     info = manager.library.info(run_id)
     require(manager.settings.access, right, info.owner)
@@ -160,7 +160,8 @@ def _seen(manager: JobManager, run_id: str, right: Right = Right.SEE) -> RunInfo
 
 
 def _values(info: RunInfo, names: tuple[str, ...]) -> Values:
-    return {name: getattr(info, name) for name in names}
+    """Some of a run's values; agents are shown them as Python writes them, so an enum must be a text."""
+    return {name: getattr(info, name) for name in names} | {"status": str(info.status)}
 
 
 def _spaced(values: list[Values]) -> list[Values]:

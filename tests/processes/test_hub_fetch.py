@@ -88,7 +88,7 @@ def test_the_same_data_set_is_fetched_once_and_few_at_a_time(tmp_path: Path) -> 
 
 def test_a_command_that_crashes_is_told(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(Slow, "code", "import sys; print('Traceback', file=sys.stderr); sys.exit(7)")
-    assert ended(Slow(tmp_path).start("a/b")).said == "The data set could not be fetched (exit code 7)."
+    assert ended(Slow(tmp_path).start("a/b")).said == "It could not be fetched (exit code 7)."
     monkeypatch.setattr(Slow, "code", "print('no JSON')")
     assert ended(Slow(tmp_path).start("a/b")).state == "failed"
 
