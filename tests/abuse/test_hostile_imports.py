@@ -111,7 +111,7 @@ def changed(change: Callable[[zipfile.ZipFile], None]) -> bytes:
     out = io.BytesIO(packed(plain()))
     with zipfile.ZipFile(out, "a") as archive:
         change(archive)
-        archive._didModify = True  # the directory is written anew
+        archive.comment = b"x"  # so that the directory is written anew
     return out.getvalue()
 
 
