@@ -233,10 +233,12 @@ def tracked(folder: str) -> list[Path]:
 
 
 ENVIRONMENTS = {
+    "peft_studio.machine.environment": "knows the values that are secret, so that they are kept out of what leaves",
     "peft_studio.processes.warm_client": "makes the environment of the processes that it starts",
     "peft_studio.processes.hub_fetch": "hands its environment to the command that it starts",
     "peft_studio.tasks.reading.reader_client": "hands its environment to the reader program",
     "peft_studio.training.outside_check": "makes the environment of the process that tries an adapter",
+    "peft_studio.archives.import_apart": "hands its environment, without secrets, to the import program",
     "peft_studio.worker": "hides GPUs from CUDA in the process that trains, which listens to nothing else",
 }
 """Where the environment of a process is made; nowhere but in the programs is anything decided by it."""

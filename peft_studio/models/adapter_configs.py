@@ -194,20 +194,16 @@ def _whole(most: int, value: object) -> str:
 
 
 def _number(value: object) -> str:
-    right = type(value) in (int, float) and abs(float(_bounded(value))) <= 1e6
+    right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6
     return "" if right else "a number from -1,000,000 to 1,000,000"
-
-
-def _bounded(value: Any) -> float:
-    return value if abs(value) <= 1e6 else math.inf
 
 
 def _modules(value: object) -> str:
     allowed = f"a name, a list of at most {MAX_NAMES:,} names, or names as this app writes them; no regular expression"
     if isinstance(value, str):
         return "" if _is_plain(value) else allowed
-    names = isinstance(value, list) and len(value) <= MAX_NAMES
-    return "" if names and all(isinstance(name, str) and _NAME.fullmatch(name) for name in value) else allowed
+    names = value if isinstance(value, list) and len(value) <= MAX_NAMES else [None]
+    return "" if all(isinstance(name, str) and _NAME.fullmatch(name) for name in names) else allowed
 
 
 def _is_plain(text: str) -> bool:

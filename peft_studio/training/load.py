@@ -63,7 +63,7 @@ class _Settings:
     """Reads a model's ``config.json`` and makes nothing of it."""
 
     @staticmethod
-    def from_pretrained(source: str, **options: Any) -> dict[str, Any]:
+    def from_pretrained(source: str, **options: bool) -> dict[str, Any]:
         """Its values."""
         from transformers import PretrainedConfig
 

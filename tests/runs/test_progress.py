@@ -6,7 +6,7 @@ import random
 import pytest
 
 from peft_studio.runs.event_log import Piece
-from peft_studio.runs.progress import RunProgress
+from peft_studio.runs.progress import MAX_KINDS, MAX_METRICS, MAX_NOTE, RunProgress
 
 
 def piece(lines: list[bytes]) -> Piece:
@@ -40,6 +40,18 @@ def test_piecewise_is_the_same_as_at_once(seed: int) -> None:
     assert (whole.facts, whole.metrics, whole.step) == (pieces.facts, pieces.metrics, pieces.step)
     assert (whole.evals, whole.latest) == (pieces.evals, pieces.latest) and len(whole.evals) == 20
     assert whole.speed() == pytest.approx(pieces.speed()) and whole.seconds() == pieces.seconds()
+
+
+def test_names_and_words_of_a_log_are_bounded() -> None:
+    progress, metrics = RunProgress(), {f"test/n{number}": 1.0 for number in range(40_000)}
+    kinds = [{"kind": f"kind {number}"} for number in range(1000)]
+    note = {"kind": "note", "message": "x" * 10**6}
+    scored = {"kind": "eval", "step": 2, "metrics": {"x" * 10_000: 1, "test/n0": 2.0}, "tokenizers": metrics}
+    told = [{"kind": "eval", "step": 1, "metrics": metrics}, *kinds, note, scored]
+    progress.read(piece([json.dumps(event).encode() for event in told]))
+    assert len(progress.metrics) == MAX_METRICS and progress.metrics["test/n0"] == 2.0
+    assert len(progress.latest) <= MAX_KINDS and len(progress.notes[0]) == MAX_NOTE
+    assert len(progress.tokenizers) <= MAX_METRICS
 
 
 def test_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,3 +266,14 @@ def test_an_adapter_of_a_deeper_model_is_refused(families: dict[str, Path], tmp_
     )
     with pytest.raises(ModelError, match="made for another base model: it changes block 1 of"):
         load_adapter(load_base(str(shallow))[0], folder)
+
+
+def test_an_adapter_that_takes_far_more_than_its_file_is_refused(families: dict[str, Path], tmp_path: Path) -> None:
+    base = load_base(str(families["llama"]))[0]
+    save_adapter(attach(base, METHODS["lora"]), tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "r": 60_000}))
+    thin = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.zeros(60_000, 1)}
+    save_file(thin, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=r"tells of 0\.\d GB on this base model, and its weights have 0\.2 MB"):
+        load_adapter(load_base(str(families["llama"]))[0], tmp_path)
