@@ -28,7 +28,7 @@ MOST_FILES, MOST_ENTRIES, FEWER_ANY = 24, 12, 60
 """Most files of a room beside its alcoves, most files directly in the package, and the bound on ``Any`` parameters."""
 # room -> rooms that it may import beside itself; arrows only downwards, the table lists them from top to bottom
 ROOMS: dict[str, set[str]] = {
-    "app": {"ui", "jobs", "tasks", "settings", "files", "errors"},
+    "app": {"ui", "jobs", "tasks", "settings", "machine", "files", "errors"},
     "__main__": {"cli", "files"},
     "ui": {"access", "jobs", "doctor", "archives", "processes", "runs", "config", "methods", "tasks", "models",
            "settings", "machine", "files", "errors"},
@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
              "machine", "files", "errors"},
     "access": {"runs", "settings", "machine", "files", "errors"},
     "worker": {"training", "runs", "config", "tasks", "machine", "files", "errors"},
-    "engine": {"training", "runs", "config", "methods", "tasks", "settings", "files", "errors"},
+    "engine": {"training", "runs", "config", "methods", "tasks", "settings", "machine", "files", "errors"},
     "warm": {"training", "processes", "tasks"},
     "training": {"runs", "config", "methods", "tasks", "models", "settings", "machine", "files", "errors"},
     "doctor": {"runs", "config", "methods", "tasks", "models", "files", "errors"},
@@ -232,6 +232,7 @@ def tracked(folder: str) -> list[Path]:
 
 
 ENVIRONMENTS = {
+    "peft_studio.machine.environment": "knows the values that are secret, so that they are kept out of what leaves",
     "peft_studio.processes.warm_client": "makes the environment of the processes that it starts",
     "peft_studio.processes.hub_fetch": "hands its environment to the command that it starts",
     "peft_studio.tasks.reading.reader_client": "hands its environment to the reader program",

@@ -16,7 +16,7 @@ from peft_studio.ui.http import LocalNamesOnly
 from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, STYLES, island
 from peft_studio.ui.theme import make_theme
-from peft_studio.ui.uploads import clean_uploads
+from peft_studio.ui.uploads import clean_uploads, use_askers
 
 
 def _islands(*kinds: tuple[str, str]) -> Callable[[Studio], None]:
@@ -40,9 +40,11 @@ TABS = (
 
 def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
     """Makes the page."""
+    use_askers()
     studio = Studio(manager, settings)
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
-        island("header", {"home": str(settings.home), "cores": os.cpu_count() or 1}, elem_id="header")
+        home = "" if settings.public else str(settings.home)  # visitors see no folder of the server
+        island("header", {"home": home, "cores": os.cpu_count() or 1}, elem_id="header")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:

@@ -42,7 +42,7 @@ island("header", (root, { props }) => {
   const title = el("div", { class: "ps-title" },
     el("h1", {}, "PEFT Studio"),
     el("p", {}, "Train small adapters, watch them learn, compare what they say."));
-  const where = el("span", { class: "ps-where", title: `Runs and caches are in ${home}` },
-    `${cores} cores · data in ${home}`);
+  const where = el("span", { class: "ps-where", title: home && `Runs and caches are in ${home}` },
+    home ? `${cores} cores · data in ${home}` : `${cores} cores`);
   root.append(el("header", { class: "ps-head" }, logo(), title, where, toggle));
 });
