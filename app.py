@@ -13,8 +13,8 @@ os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe proxies by itsel
 
 from peft_studio.errors import StorageError, StudioError
 from peft_studio.files import write_privately
+from peft_studio.machine.path_policy import use_home
 from peft_studio.settings import Access, Settings, load_settings
-from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.table_cache import read_elsewhere
 
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_port(settings)
         use_folder(settings.cache_dir)
         read_elsewhere()
-        restrict_to(settings.home if settings.public else None)
+        use_home(settings.home, settings.public)
         from peft_studio.jobs.manager import JobManager
 
         manager = JobManager(settings)

@@ -35,9 +35,9 @@ from peft_studio.config.run_config import DEFAULT_MODEL, parse_config
 from peft_studio.config.sampling import parse_sampling
 from peft_studio.errors import EngineError, StudioError, did_you_mean, unforeseen
 from peft_studio.files import write_privately
+from peft_studio.machine.path_policy import use_home
 from peft_studio.methods import METHODS
 from peft_studio.runs.store import RunStore
-from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.training.estimates.estimate import estimate
 from peft_studio.training.estimates.loadable import check_loadable
@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     be_quiet()
     use_folder(options.home / "cache")
-    restrict_to(options.home if options.public else None)
+    use_home(options.home, options.public)
     engine = Engine(options.home)
     listener = _listen(options.socket)
     threading.Thread(target=_warm_up, args=(engine, options.home), daemon=True).start()

@@ -35,6 +35,7 @@ from peft_studio.errors import (
 from peft_studio.files import read_json, write_privately
 from peft_studio.machine.devices import VISIBLE, restrict
 from peft_studio.machine.memory import be_first_to_go, oom_kills
+from peft_studio.machine.path_policy import use_home
 from peft_studio.runs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
 from peft_studio.runs.event_log import last_event
 from peft_studio.runs.events import EventWriter, Kind
@@ -42,7 +43,6 @@ from peft_studio.runs.out_of_memory import is_low_memory, log_says_low_memory, l
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.redact import redact
 from peft_studio.runs.status import ENDS
-from peft_studio.tasks.custom import restrict_to
 from peft_studio.tasks.kept_rows import use_folder
 
 NICENESS = 5  # training yields to the page
@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> i
     gpus = None if options.gpus is None else list(filter(None, options.gpus.split(",")))
     home = options.run_dir.resolve().parent.parent
     use_folder(home / "cache")
-    restrict_to(home if options.public else None)
+    use_home(home, options.public)
     return supervise(RunPaths(options.run_dir.resolve()), train, options.threads, options.by, gpus)
 
 

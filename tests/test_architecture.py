@@ -28,7 +28,7 @@ MOST_FILES, MOST_ENTRIES, FEWER_ANY = 24, 12, 60
 """Most files of a room beside its alcoves, most files directly in the package, and the bound on ``Any`` parameters."""
 # room -> rooms that it may import beside itself; arrows only downwards, the table lists them from top to bottom
 ROOMS: dict[str, set[str]] = {
-    "app": {"ui", "jobs", "tasks", "settings", "files", "errors"},
+    "app": {"ui", "jobs", "tasks", "settings", "machine", "files", "errors"},
     "__main__": {"cli", "files"},
     "ui": {"access", "jobs", "doctor", "archives", "processes", "runs", "config", "methods", "tasks", "models",
            "settings", "machine", "files", "errors"},
@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
              "machine", "files", "errors"},
     "access": {"runs", "settings", "machine", "files", "errors"},
     "worker": {"training", "runs", "config", "tasks", "machine", "files", "errors"},
-    "engine": {"training", "runs", "config", "methods", "tasks", "settings", "files", "errors"},
+    "engine": {"training", "runs", "config", "methods", "tasks", "settings", "machine", "files", "errors"},
     "warm": {"training", "processes", "tasks"},
     "training": {"runs", "config", "methods", "tasks", "models", "settings", "machine", "files", "errors"},
     "doctor": {"runs", "config", "methods", "tasks", "models", "files", "errors"},

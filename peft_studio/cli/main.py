@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from peft_studio.cli import experiment_commands, hub_commands, listings, run_commands, storage_commands
 from peft_studio.cli.printing import Command, open_manager, print_json, print_notes, print_table, speak_any_terminal
 from peft_studio.errors import ConfigError, StorageError, StudioError, shown, unforeseen
+from peft_studio.machine.path_policy import use_home
 from peft_studio.runs.queue import PRIORITIES
 from peft_studio.runs.redact import redact
 from peft_studio.settings import Settings, load_settings
@@ -44,10 +45,7 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     try:
         command: Command = options.command
         settings = load_settings(env, home=options.home, threads=options.threads)
-        if settings.public:
-            from peft_studio.tasks.custom import restrict_to
-
-            restrict_to(settings.home)
+        use_home(settings.home, settings.public)
         with keeping(settings.cache_dir):
             return command(options, settings)
     except StudioError as exc:

@@ -112,7 +112,7 @@ def _classifies(task: object) -> bool:
     if held.get("kind") or not isinstance(held.get("train_file"), str):
         return held.get("kind") == "classification"
     try:
-        return guess_kind(Path(held["train_file"]).expanduser()) == "classification"
+        return guess_kind(Path(held["train_file"])) == "classification"
     except StudioError:
         return False  # the check of the task itself will say what is wrong
 

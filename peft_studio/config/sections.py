@@ -2,12 +2,12 @@
 
 import math
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from peft_studio.errors import ConfigError
+from peft_studio.machine.path_policy import whole
 from peft_studio.models.lsg_settings import LSGConfig, Sparsity
 from peft_studio.tasks import CUSTOM, TASKS, get_task
 
@@ -71,11 +71,7 @@ def _known_task(name: object) -> object:
     return get_task(name).name if isinstance(name, str) and name != CUSTOM else name
 
 
-def _whole_path(file: str) -> str:
-    return str(Path(file).expanduser().absolute()) if file else ""
-
-
-DataFile = Annotated[str, AfterValidator(_whole_path), Field(max_length=1000)]
+DataFile = Annotated[str, AfterValidator(whole), Field(max_length=1000)]
 ColumnName = Annotated[str, Field(max_length=500)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from peft_studio.errors import ModelError, did_you_mean
 from peft_studio.files import tensor_header
+from peft_studio.machine.path_policy import check_model_name, paths_are_named
 from peft_studio.models.folders import require_model, stamp
 from peft_studio.models.layouts import LAYOUTS, ArchitectureKind, Purpose
 from peft_studio.models.weight_files import check_weights, tensor_shapes, weight_files
@@ -208,7 +209,7 @@ def find_card(model_id: str) -> ModelCard | None:
     """The catalogue's entry of a model, by id or by its short name unless a folder has that; None without one."""
     if model_id in MODELS:
         return MODELS[model_id]
-    if model_id in SHORT_NAMES and not Path(model_id).exists():
+    if model_id in SHORT_NAMES and not (paths_are_named() and Path(model_id).exists()):
         return MODELS[SHORT_NAMES[model_id]]
     return None
 
@@ -217,6 +218,8 @@ def known_params(model_id: str, otherwise: int = 1 << 40) -> int:
     """Parameters of a model as far as they are known without the network, or ``otherwise``."""
     if card := find_card(model_id):
         return card.params
+    if not paths_are_named():
+        return otherwise
     folder = Path(model_id).expanduser()
     return _stored_params(folder, stamp(folder)) or otherwise
 
@@ -234,19 +237,21 @@ def _stored_params(folder: Path, _stamp: object) -> int:
 
 def is_own_folder(model_id: str) -> bool:
     """Whether a model is neither of the catalogue nor of the Hub, but a folder that somebody brought."""
-    return find_card(model_id) is None and Path(model_id).expanduser().is_dir()
+    return find_card(model_id) is None and paths_are_named() and Path(model_id).expanduser().is_dir()
 
 
 def resolve_model(model_id: str) -> str:
     """Turns a config's model id into what ``from_pretrained`` takes: a folder or a Hub id.
 
     Raises:
-        ModelError: A bare name that the catalogue does not have, or a folder that does not hold a model.
+        ModelError: A bare name that the catalogue does not have, or a folder that does not hold a model; or a path
+            where nobody may name one.
     """
     if card := find_card(model_id):
         return str(card.path) if card.path is not None else card.id
+    check_model_name(model_id)
     path = Path(model_id).expanduser()
-    if path.exists():
+    if paths_are_named() and path.exists():
         require_model(path)
         return str(path)
     looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1 or "\\" in model_id

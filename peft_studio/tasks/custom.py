@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import peft_studio.tasks.metrics as metrics
 from peft_studio.errors import DataError
+from peft_studio.machine.path_policy import resolve
 from peft_studio.tasks.base import SPLITS, Row, Split, Task
 from peft_studio.tasks.columns import Guess, guess
 from peft_studio.tasks.reading.arrow import ArrowRows, rows_to_arrow, table_from_arrow, table_to_arrow
@@ -149,7 +150,7 @@ def table_facts(path: Path) -> TableFacts:
     """What a file holds; it is read if it is new.
 
     Raises:
-        DataError: The file cannot be used, or the app is public and the file is not an upload.
+        DataError: The file cannot be used, or may not be named by whoever asks.
     """
     facts = find_table(path).facts
     guessed = Guess(**facts["guess"]) if facts["guess"] else None
@@ -160,9 +161,9 @@ def find_table(path: Path) -> Found:
     """Facts and columns of a file.
 
     Raises:
-        DataError: The file cannot be used, or the app is public and the file is not an upload.
+        DataError: The file cannot be used, or may not be named by whoever asks.
     """
-    _check_place(path)
+    path = resolve(path)
     check_file(path)
     return find("table", {"path": str(path)}, [path], partial(_make_table, path))
 
@@ -175,29 +176,10 @@ def find_rows(data: CustomData) -> Found:
     """
     if not data.train_file:
         raise DataError("No training file is given. It is needed; validation and test files are not.")
-    files = [Path(data.file(split)) for split in SPLITS if data.file(split)]
+    files = [resolve(data.file(split)) for split in SPLITS if data.file(split)]
     for file in files:
-        _check_place(file)
         check_file(file)
     return find("rows", asdict(data), files, partial(_make_rows, data))
-
-
-_public_home: Path | None = None
-
-
-def restrict_to(home: Path | None) -> None:
-    """Has this process read only files that visitors of a public app uploaded or fetched into a home folder."""
-    global _public_home
-    _public_home = home and home.resolve()
-
-
-def _check_place(path: Path) -> None:
-    """On a public Space, visitors may name their uploads and fetched data sets, not any file of the machine."""
-    if _public_home is None:
-        return
-    folders = path.resolve().parents[1:3]
-    if folders not in [(_public_home / name, _public_home) for name in ("uploads", "datasets")]:
-        raise DataError(f"On a Space only uploaded files can be used, and {str(path)!r} is not one. Upload it first.")
 
 
 def _make_table(path: Path) -> "tuple[Facts, pyarrow.Table]":

@@ -24,7 +24,7 @@ from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, STYLES, island
 from peft_studio.ui.storage import MAX_UPLOAD
 from peft_studio.ui.theme import make_theme
-from peft_studio.ui.uploads import clean_uploads
+from peft_studio.ui.uploads import clean_uploads, use_askers
 
 
 def _islands(*kinds: tuple[str, str]) -> Callable[[Studio], None]:
@@ -48,6 +48,7 @@ TABS = (
 
 def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
     """Makes the page."""
+    use_askers()
     studio = Studio(manager, settings)
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
         island("header", {"cores": os.cpu_count() or 1}, elem_id="header")

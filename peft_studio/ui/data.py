@@ -10,6 +10,7 @@ import gradio as gr
 from peft_studio.config.run_config import parse_task
 from peft_studio.config.sections import TaskConfig
 from peft_studio.errors import DataError, StudioError
+from peft_studio.machine.path_policy import named, paths_are_named
 from peft_studio.tasks import CUSTOM, custom_data
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.custom import load_rows, table_facts
@@ -34,6 +35,7 @@ NONE = "(none)"
 HINT = (
     "Drop a file of texts, labels or chats, one row per example: CSV, TSV, JSON, JSON Lines or Parquet, up to 200 MB."
 )
+PATH_HINT, TICKET_HINT = "or the path of a file on this machine", "or the name that an earlier upload was given"
 _EXAMPLE_CHARACTERS = 600
 
 
@@ -110,7 +112,7 @@ class DataPanel:
         )
         self.paths[name] = gr.Textbox(
             label=title, show_label=False, max_lines=1, elem_id=f"data-{name}", elem_classes="ps-path",
-            placeholder="or the path of a file on this machine",
+            placeholder=PATH_HINT if paths_are_named() else TICKET_HINT,
         )  # fmt: skip
 
     def _column(self, name: str) -> Any:
@@ -166,7 +168,7 @@ class DataPanel:
             return {self.facts: gr.skip()}  # Gradio takes an empty mapping for a value
         given: dict[str, Any] = {"id": CUSTOM, "train_file": path.strip()}
         try:
-            table = table_facts(Path(path.strip()).expanduser())
+            table = table_facts(Path(path.strip()))
             found = table.guessed()
         except DataError:
             return {self.facts: facts(given)}
@@ -197,7 +199,7 @@ class DataPanel:
             return {self.facts: gr.skip()}
         updates: dict[Any, Any] = {self.drops[name]: None}
         try:
-            kept = str(keep_upload(Path(upload), self._home))
+            kept = named(keep_upload(Path(upload), self._home))
         except StudioError as exc:
             return {**updates, self.facts: {"error": str(exc)}}
         updates[self.paths[name]] = kept

@@ -13,10 +13,11 @@ from starlette.routing import BaseRoute
 from peft_studio.access.rights import Right
 from peft_studio.errors import HubOfflineError
 from peft_studio.machine.memory import memory_limit
+from peft_studio.machine.path_policy import named
 from peft_studio.models import hub
 from peft_studio.models.catalog import MODELS, ModelCard
 from peft_studio.models.fit import bytes_needed
-from peft_studio.processes.hub_fetch import Fetcher
+from peft_studio.processes.hub_fetch import Fetch, Fetcher
 from peft_studio.tasks.hub_catalogue import HUB_DATA
 from peft_studio.ui.http import endpoint
 
@@ -98,15 +99,24 @@ def _search(
         return {"hint": offline}
 
 
+def _with_tickets(fetch: Fetch) -> dict[str, Any]:
+    """A fetch for the page, with the names that its files have for people."""
+    told = fetch.to_dict()
+    task = told.get("task")
+    if isinstance(task, dict):
+        told["task"] = {key: named(value) if key.endswith("_file") else value for key, value in task.items()}
+    return told
+
+
 def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
     """All routes below ``/studio/hub``."""
 
     def start(request: Request) -> object:
         asked = request.query_params
-        return fetcher.start(asked.get("id", ""), asked.get("config", "")).to_dict()
+        return _with_tickets(fetcher.start(asked.get("id", ""), asked.get("config", "")))
 
     def state(request: Request) -> object:
-        return fetcher.get(request.path_params["ticket"]).to_dict()
+        return _with_tickets(fetcher.get(request.path_params["ticket"]))
 
     def cancel(request: Request) -> object:
         fetcher.cancel(request.path_params["ticket"])

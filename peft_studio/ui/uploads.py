@@ -7,8 +7,10 @@ import shutil
 import time
 from pathlib import Path
 
+from peft_studio.access.visitors import Role, asker
 from peft_studio.errors import DataError, StorageError
 from peft_studio.files import atomic_write, open_plain
+from peft_studio.machine.path_policy import asked_by, owner_mark, paths_are_named
 from peft_studio.tasks.reading.table_cache import forget
 from peft_studio.tasks.tables import MAX_BYTES
 
@@ -33,7 +35,7 @@ def keep_upload(path: Path, home: Path) -> Path:
             raise DataError(f"{path.name} is larger than {MAX_BYTES / 1e6:,.0f} MB, the most allowed.")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            kept = home / FOLDER / digest[:16] / safe_name(path.name)
+            kept = home / FOLDER / f"{_owner()}{digest[:16]}" / safe_name(path.name)
             if kept.exists():
                 os.utime(kept)  # in use again: ``clean_uploads`` counts from now
             else:
@@ -43,6 +45,16 @@ def keep_upload(path: Path, home: Path) -> Path:
     except OSError as exc:
         raise StorageError(f"{path.name} cannot be kept in {home / FOLDER}: {exc.strerror or exc}.") from exc
     return kept
+
+
+def _owner() -> str:
+    """How the folder of an upload begins: where nobody names paths, with whose it is, so that only they can use it."""
+    return "" if paths_are_named() else f"{owner_mark(asker().id)}-"
+
+
+def use_askers() -> None:
+    """Has uploads be used by those only who brought them, and by those who may see everything."""
+    asked_by(lambda: None if asker().role in (Role.OWNER, Role.TEACHER) else asker().id)
 
 
 def safe_name(name: str) -> str:
@@ -80,7 +92,7 @@ def clean_uploads(home: Path, runs_dir: Path, now: float | None = None) -> list[
 
 
 def _is_ours(place: Path) -> bool:
-    return bool(re.fullmatch("[0-9a-f]{16}", place.name)) and place.is_dir() and not place.is_symlink()
+    return bool(re.fullmatch("([0-9a-f]{16}-)?[0-9a-f]{16}", place.name)) and place.is_dir() and not place.is_symlink()
 
 
 def _last_used(place: Path) -> float:
@@ -95,5 +107,5 @@ def _named_uploads(runs_dir: Path) -> set[str]:
             continue
         with open_plain(run / "config.json") as stream:
             text = stream.read().decode(errors="replace")
-        found.update(re.findall(rf"{FOLDER}/([0-9a-f]{{16}})/", text))
+        found.update(re.findall(r"uploads?[/:]((?:[0-9a-f]{16}-)?[0-9a-f]{16})/", text))
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from peft_studio.errors import DataError
+from peft_studio.machine import path_policy
 from peft_studio.tasks import custom, kept_rows, metrics, splitting
 from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.custom import CustomData, load_rows, make_task
@@ -263,8 +264,8 @@ def test_on_a_space_only_uploads_can_be_read(tmp_path: Path, monkeypatch: pytest
     elsewhere = tmp_path / "rows.csv"
     for file in (upload, elsewhere):
         file.write_text(rows, encoding="utf-8")
-    monkeypatch.setattr("peft_studio.tasks.custom._public_home", None)  # is None again afterwards
-    custom.restrict_to(tmp_path)
+    monkeypatch.setattr(path_policy, "_policy", path_policy._Policy())  # as it was, afterwards
+    path_policy.use_home(tmp_path, public=True)
     assert make_task(CustomData(kind="classification", train_file=str(upload))).labels == ("a", "b")
     with pytest.raises(DataError, match="only uploaded files"):
         make_task(CustomData(kind="classification", train_file=str(elsewhere)))

@@ -122,7 +122,8 @@ def test_undecodable(tmp_path: Path) -> None:
     refuse(put(tmp_path, "b.csv", b"\xef\xbb\xbfab,c\n\xff,1\n"), "byte 8 (0xff)", "UTF-8")
     refuse(put(tmp_path, "u.csv", b"\xff\xfea\x00,\x00\x00\xdcb\x00"), "byte 6 (0x00)", "UTF-16")
     refuse(put(tmp_path, "c.csv", bytes(range(128, 256)) * 3), "byte 0 (0x80)")
-    refuse(put(tmp_path, "d.csv", b"PK\x03\x04\x14\x00 zipped"), "not a text file", "NUL at character 5")
+    refuse(put(tmp_path, "d.csv", b"PK\x03\x04\x14\x00 zipped"), "not a text file", "compressed")
+    refuse(put(tmp_path, "e.csv", b"abcde\x00 x"), "not a text file", "NUL at character 5")
     refuse(put(tmp_path, "e.csv", "text,label\na,b\n".encode("utf-16-le")), "not a text file", "NUL at character 1")
 
 

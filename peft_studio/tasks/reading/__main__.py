@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from peft_studio.errors import DataError, OutOfTimeError
 from peft_studio.machine.memory import be_first_to_go
+from peft_studio.machine.path_policy import use_home
 from peft_studio.tasks.custom import find_rows, find_table
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.custom_data import CustomData
@@ -32,6 +33,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     _limit()
     use_folder(Path(request["cache"]))
+    home = request.get("home")
+    use_home(Path(home) if home else None, public=False)  # whoever asks has found that these files may be named
     read_here()
     try:
         if request["kind"] == "table":

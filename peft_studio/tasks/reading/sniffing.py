@@ -11,7 +11,7 @@ from peft_studio.tasks.reading.column_names import KNOWN, plain
 DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r'^"?sep=(.)"?\r?\n', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-_NEXT = re.compile(r"[ \t\r\n]*")
+_NO_SPACE = re.compile(r"[^ \t\r\n]|\Z")
 _LONGEST_NAME, _MOST_WORDS = 100, 8
 """Characters and words of a column's name at most; what has more is a text of a row."""
 _SAMPLE = 200
@@ -50,24 +50,29 @@ def whole_values(text: str) -> list[Any]:
     return values
 
 
+def _after_space(text: str, at: int) -> int:
+    found = _NO_SPACE.search(text, at)
+    return found.start() if found else len(text)
+
+
 def elements(text: str) -> Iterator[Any]:
     """Elements of a JSON list, each decoded as it is asked for.
 
     Raises:
         ValueError: It is no such list, or something comes after it.
     """
-    decoder, at = json.JSONDecoder(), _NEXT.match(text, 1).end()
+    decoder, at = json.JSONDecoder(), _after_space(text, 1)
     if text[at : at + 1] == "]":
         at += 1
     else:
         while True:
             value, at = decoder.raw_decode(text, at)
             yield value
-            at = _NEXT.match(text, at).end()
+            at = _after_space(text, at)
             mark, at = text[at : at + 1], at + 1
             if mark != ",":
                 break
-            at = _NEXT.match(text, at).end()
+            at = _after_space(text, at)
         if mark != "]":
             raise ValueError("the list is not closed")
     if text[at:].strip():

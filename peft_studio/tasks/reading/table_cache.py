@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_studio.errors import DataError, OutOfTimeError
 from peft_studio.files import exclusive, read_json, remove, replace_folder
+from peft_studio.machine.path_policy import home_of_tickets
 from peft_studio.tasks.kept_rows import cache_folder, code_key
 from peft_studio.tasks.reading.arrow import map_file, write_file
 from peft_studio.tasks.reading.reader_client import (
@@ -106,7 +107,8 @@ def find(kind: str, settings: Mapping[str, str], files: Sequence[Path], make: Ma
             if summary is None:
                 summary, made = _read(entry, files, make)
     elif summary is None:
-        request = {"kind": kind, "settings": settings, "cache": str(folder)}
+        home = str(home_of_tickets() or "")
+        request = {"kind": kind, "settings": settings, "cache": str(folder), "home": home}
         with turns.take(files[0].name):
             summary = _look(entry) or ask_reader(files[0].name, request)
     if "error" in summary:

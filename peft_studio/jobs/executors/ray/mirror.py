@@ -9,6 +9,7 @@ import ray
 
 from peft_studio.files import read_json
 from peft_studio.jobs.executors.ray.node import Items, Marks
+from peft_studio.machine.path_policy import resolve
 from peft_studio.models.catalog import find_card
 from peft_studio.runs.paths import RunPaths
 
@@ -95,7 +96,7 @@ def pack(paths: RunPaths) -> tuple[dict[str, Path | bytes], str]:
     task, model = config.get("task") or {}, config.get("model") or {}
     for name in filter(task.get, _DATA_FILES):
         there = f".data/{name}/{Path(task[name]).name}"  # relative to the folder in which the worker runs
-        files[there] = Path(task[name])
+        files[there] = resolve(task[name])
         task[name] = there
     folder = Path(str(model.get("id", ""))).expanduser().absolute()
     is_own = find_card(str(model.get("id", ""))) is None and folder.is_dir()
