@@ -23,6 +23,8 @@ INSIDES: dict[str, str] = {
     "gradio.Blocks": "_queue",
     "gradio.queueing.Queue": "sleep_when_free progress_update_sleep_when_free",
     "gradio.EventData": "_data",
+    "gradio.oauth": "OAUTH_CLIENT_ID",
+    "gradio.utils": "get_space",
     "gradio.Radio": "preprocess",
     "gradio.HTML": "html_template js_on_load head apply_default_css padding",
     # peft
@@ -98,7 +100,8 @@ INSIDES: dict[str, str] = {
     # datasets, huggingface_hub
     "datasets.ClassLabel": "names",
     "huggingface_hub.constants": "HF_HUB_OFFLINE ENDPOINT",
-    "huggingface_hub.errors": "HfHubHTTPError HTTPError",
+    "huggingface_hub.errors": "GatedRepoError HfHubHTTPError HTTPError",
+    "huggingface_hub.utils": "disable_progress_bars",
 }
 """By module, class or function: attributes, names in a module, or parameters."""
 MESSAGES = {
