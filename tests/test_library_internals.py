@@ -23,10 +23,10 @@ INSIDES: dict[str, str] = {
     "gradio.Blocks": "_queue",
     "gradio.queueing.Queue": "sleep_when_free progress_update_sleep_when_free",
     "gradio.EventData": "_data",
-    "gradio.oauth": "OAUTH_CLIENT_ID",
-    "gradio.utils": "get_space",
     "gradio.Radio": "preprocess",
     "gradio.HTML": "html_template js_on_load head apply_default_css padding",
+    "gradio.oauth": "OAUTH_CLIENT_ID",
+    "gradio.utils": "get_space",
     # peft
     "peft.mapping": "PEFT_TYPE_TO_CONFIG_MAPPING PEFT_TYPE_TO_PREFIX_MAPPING PEFT_TYPE_TO_TUNER_MAPPING",
     "peft.optimizers": "create_lorafa_optimizer",
