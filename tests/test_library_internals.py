@@ -28,6 +28,8 @@ INSIDES: dict[str, str] = {
     "starlette.applications.Starlette": "middleware_stack",
     "gradio.Radio": "preprocess",
     "gradio.HTML": "html_template js_on_load head apply_default_css padding",
+    "gradio.oauth": "OAUTH_CLIENT_ID",
+    "gradio.utils": "get_space",
     # peft
     "peft.mapping": "PEFT_TYPE_TO_CONFIG_MAPPING PEFT_TYPE_TO_PREFIX_MAPPING PEFT_TYPE_TO_TUNER_MAPPING",
     "peft.optimizers": "create_lorafa_optimizer",
@@ -104,7 +106,8 @@ INSIDES: dict[str, str] = {
     # datasets, huggingface_hub
     "datasets.ClassLabel": "names",
     "huggingface_hub.constants": "HF_HUB_OFFLINE ENDPOINT",
-    "huggingface_hub.errors": "HfHubHTTPError HTTPError",
+    "huggingface_hub.errors": "GatedRepoError HfHubHTTPError HTTPError",
+    "huggingface_hub.utils": "disable_progress_bars",
 }
 """By module, class or function: attributes, names in a module, or parameters."""
 MESSAGES = {
