@@ -1,7 +1,8 @@
 """Which texts of the page have no translation: `python -m tests.missing_words` prints them, numbered.
 
-``python -m tests.missing_words --fill FILE`` takes lines of ``number<TAB>translation`` into the dictionary, and
-``--unused`` prints keys that no text of the page needs any more (``--drop`` removes them).
+``python -m tests.missing_words --fill FILE page`` takes lines of ``number<TAB>translation`` into ``page.json``, and
+``--unused`` prints keys that no text of the page needs any more (``--drop`` removes them). ``--readme`` gives the
+Chinese README the code of the English one.
 """
 
 import ast
@@ -44,8 +45,9 @@ NOISE = re.compile(
     r"IBM Plex|.*(_\w+ \w+_|10px|attachment;|immutable|triggers|top center|th button|sub grow|Callable|tuple\[|\$2|"
     r"embeddings|tokens gradio|could not be loaded|\} (Summary|Review):|Value error|"
     r"\{\"code|Returns the run|(dict|Connection|Mapping)\[|None; Secure|script, style|model name|\| Data)|"
-    r"max_length = \{0\}$|(Top [pk]|Alpha|Dropout|rsLoRA|DoRA|Escape|User:|Assistant:|Array|List|Sequence|Value|Window|"
-    r"Finding|PEFT Studio|Llama|Alive|Features|Resources|Model|GPU UUID|Lax|queue [a-z]+|WebNLG, .*)$|\*\*Learning rate|"
+    r"max_length = \{0\}$|(Top [pk]|Alpha|Dropout|rsLoRA|DoRA|Escape|User:|Assistant:|Array|List|Sequence|Value|"
+    r"Window|Finding|PEFT Studio|Llama|Alive|Features|Resources|Model|GPU UUID|Lax|queue [a-z]+|WebNLG, .*)$|"
+    r"\*\*Learning rate|"
     r"(Pythia|OPT|T5|Flan-T5|BART|RoBERTa|ModernBERT|CodeBERT|CodeT5|Qwen3) (\w+|[\d.]+B Base)$"
 )
 """What is no text of the page: styles, headers, code, lists of words for programs; and names that stay Latin."""
@@ -185,11 +187,22 @@ def drop_unused(language: str = "zh") -> None:
         path.write_text(json.dumps(held, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def copy_code() -> None:
+    """Gives the Chinese README the code of the English one, block by block."""
+    block = re.compile(r"^```.*?^```$", re.S | re.M)
+    chinese = Path(__file__).with_name("README.zh.md")
+    blocks = iter(block.findall((PACKAGE.parent / "README.md").read_text(encoding="utf-8")))
+    text = block.sub(lambda _: next(blocks), chinese.read_text(encoding="utf-8"))
+    chinese.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--fill"]:
         fill(Path(sys.argv[2]).read_text(encoding="utf-8").splitlines(), sys.argv[3])
     elif sys.argv[1:] == ["--drop"]:
         drop_unused()
+    elif sys.argv[1:] == ["--readme"]:
+        copy_code()
     elif sys.argv[1:] == ["--unused"]:
         print(*unused(), sep="\n")
     else:
