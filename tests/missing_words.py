@@ -39,6 +39,10 @@ STATES = (
     "queued", "running", "starting", "pausing", "paused", "stopping", "finished", "stopped", "failed", "interrupted",
     "lost", "frozen", "trains", "added", "optional", "mergeable", "prompt", "answer", "rows", "high", "normal", "low",
     "Allowed: {0}.", "Layer {0}", "against", "step", "decoders", "encoders", "encoder-decoders", "base {0}", "no: {0}",
+    "Trainable parameters.", "merges into the base", "rows of a batch may differ", "slower when generating", "yes", "no",
+    "Fits.", "Paper.", "Learning rate.", "Mind:", "measured", "Source:",
+    "Nano models (up to {0} million parameters): {1} where they write ({2}), {3} where they classify ({4}). "
+    "{5} for larger ones, not measured here. {6}",
 )  # fmt: skip
 """Single words in small letters, which no rule tells from names."""
 NOISE = re.compile(
@@ -127,12 +131,13 @@ def of_registry() -> Iterator[str]:
 
 
 def of_learn() -> Iterator[str]:
-    """Paragraphs of the Learn tab, which need not all have a translation."""
-    for method in METHODS.values():
-        yield from f"{method.idea}\n\n{method.count}".split("\n\n")
-    for entry in NOT_OFFERED:
-        yield from (entry.what, entry.why, entry.seen)
-    yield from INTRO.split("\n\n")[1:]
+    """Paragraphs of the Learn tab, which need not all have a translation: what stands between markup and formulas."""
+    written = [INTRO, *(f"{method.idea}\n\n{method.count}" for method in METHODS.values())]
+    written += [text for entry in NOT_OFFERED for text in (entry.what, entry.why, entry.seen)]
+    for paragraph in "\n\n".join(written).split("\n\n"):
+        for text in re.split(r"\*+|\$[^$]*\$|^#+ ", paragraph):
+            if re.search(r"[A-Za-z]{2}", text):
+                yield " ".join(text.split())
 
 
 def texts_of(place: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ import { template } from "./templates.js";
 const LETTERS = /[A-Za-z]{2}/;
 // What people or models wrote, and what is the same in every language.
 const AS_WRITTEN = "script, style, code, pre, svg, .katex, .said, .ps-tokens, .ps-example, .ps-refs li, .who, "
-  + ".ps-plot, .ps-balance .name, .ps-storage .name, .ps-verbatim, #learn-page, [contenteditable]";
+  + ".ps-plot, .ps-balance .name, .ps-storage .name, .ps-verbatim, [contenteditable]";
 const ATTRIBUTES = ["aria-label", "title", "placeholder", "alt"];
 const MOST_KEPT = 5000; // texts whose translation is kept
 const KNOWN = ["en", "zh"];
