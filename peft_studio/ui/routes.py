@@ -28,13 +28,14 @@ from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Access
 from peft_studio.ui.details import run_details
-from peft_studio.ui.http import Handler, endpoint
+from peft_studio.ui.http import Handler, as_response, endpoint
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.matrix import library
 from peft_studio.ui.shell import STATIC, STATIC_VERSION
 from peft_studio.ui.storage import storage_routes
 from peft_studio.ui.told import file_name, safe_cell, told
 from peft_studio.ui.visitor import visitor_routes
+from peft_studio.ui.words import dictionary
 
 MAX_CURVES = 64
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -57,6 +58,7 @@ def routes(manager: JobManager) -> list[BaseRoute]:
     queue = [_route(manager, "/studio/queue", action) for action in actions_on("queue").values()]
     return [
         endpoint("/studio/static/plotly.min.js", plotly_file),
+        endpoint("/studio/static/{version}/words/{language}.json", words_file),
         endpoint("/studio/static/{version}/{name}", static_file),
         endpoint("/studio/runs.json", api.runs),
         endpoint("/studio/queue.json", api.queue),
@@ -250,6 +252,14 @@ def static_file(request: Request) -> Response:
     # A page of an earlier version may ask with its own address for what is newer now.
     fresh = request.path_params["version"] == STATIC_VERSION
     return FileResponse(path, media_type="text/javascript", headers=_FOREVER if fresh else None)
+
+
+def words_file(request: Request) -> Response:
+    """The page's dictionary of a language; empty for English and for what is none."""
+    answer = as_response(dictionary(request.path_params["language"]))
+    if request.path_params["version"] == STATIC_VERSION:
+        answer.headers.update(_FOREVER)
+    return answer
 
 
 def plotly_file(_request: Request) -> Response:

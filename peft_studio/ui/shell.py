@@ -6,20 +6,22 @@ from typing import Any
 
 import gradio as gr
 
+from peft_studio.ui.words import LOCALES
+
 STATIC = Path(__file__).parent / "static"
 _SHEETS = "tokens gradio parts controls form costs data preview chart runs generate details learn"
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 
-def _version(folder: Path) -> str:
+def _version(*paths: Path) -> str:
     """Changes with any of the files; it stands in their addresses, so that a browser never mixes two versions."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(paths):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-STATIC_VERSION = _version(STATIC)
+STATIC_VERSION = _version(*STATIC.iterdir(), *LOCALES.glob("*/*.json"))
 SCRIPTS = f"studio/static/{STATIC_VERSION}"
 # All modules are fetched at once, and not one import after the other.
 HEAD = "".join(f'<link rel="modulepreload" href="{SCRIPTS}/{path.name}">' for path in sorted(STATIC.glob("*.js")))

@@ -4,6 +4,11 @@ import gradio as gr
 
 # Gradio's page has these before any style sheet: for light and for dark.
 _FIRST_PAINT = {"body_background_fill": ("#f7f7f5", "#0f1114"), "body_text_color": ("#1c1d21", "#eceef2")}
+_FALLBACKS = (
+    "ui-sans-serif", "system-ui", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "Noto Sans CJK SC",
+    "Source Han Sans SC", "sans-serif",
+)  # fmt: skip
+"""Fonts of the system, those with Chinese characters among them."""
 _TOKENS = {
     "ink2": "body_text_color_subdued block_label_text_color",
     "card": "background_fill_primary block_background_fill button_secondary_background_fill",
@@ -31,7 +36,7 @@ def make_theme() -> gr.themes.Base:
             values |= {name: f"var(--ps-{token})", f"{name}_dark": f"var(--ps-{token})"}
     return gr.themes.Base(
         primary_hue="indigo", neutral_hue="stone", radius_size="md", text_size="md", spacing_size="md",
-        font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
+        font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), *_FALLBACKS],
         font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400,)), "ui-monospace", "monospace"],
     ).set(
         **values, layout_gap="16px", form_gap_width="0px", input_radius="10px",

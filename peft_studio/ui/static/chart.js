@@ -165,4 +165,5 @@ on("runs", update);
 on("selection", update);
 on("findings", drawAll);
 on("theme", drawAll);
+on("language", drawAll);
 setTimeout(() => loadPlotly().catch(() => {}), PLOTLY_DELAY);

@@ -185,6 +185,7 @@ island("compare", (root) => {
   on("runs", drawIfNew);
   on("selection", drawIfNew);
   on("theme", draw);
+  on("language", draw);
   whenShown(root, drawIfNew);
   draw();
 });

@@ -2,8 +2,9 @@
 
 import { ask } from "./api.js";
 import { el, remembered } from "./dom.js";
-import { emit } from "./events.js";
+import { emit, on } from "./events.js";
 import { island } from "./islands.js";
+import { languageNow, setLanguage } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const theme = remembered("localStorage", "studioTheme");
@@ -29,6 +30,22 @@ function setDark(dark) {
   emit("theme");
 }
 
+/** Chinese for who reads English, and the other way round: each by its own name. */
+function languageButton() {
+  const other = () => (languageNow() === "zh" ? ["en", "EN", "Switch to English"] : ["zh", "中文", "切换到中文"]);
+  const button = el("button", { class: "ps-icon ps-language ps-verbatim", id: "language-toggle", type: "button" });
+  const draw = () => {
+    const [lang, text, label] = other();
+    button.textContent = text;
+    button.lang = lang;
+    button.setAttribute("aria-label", label);
+  };
+  button.addEventListener("click", () => setLanguage(other()[0]).catch(() => {})); // the page stays as it is
+  on("language", draw);
+  draw();
+  return button;
+}
+
 island("header", (root, { props }) => {
   const asked = new URLSearchParams(location.search).get("__theme"); // Gradio's own; it has followed it already
   if (theme.get() && !asked) setDark(theme.get() === "dark");
@@ -48,5 +65,5 @@ island("header", (root, { props }) => {
     if (home) where.title = `Runs and caches are in ${home}`;
     where.textContent = [`${cores} cores`, home && `data in ${home}`, name].filter(Boolean).join(" · ");
   });
-  root.append(el("header", { class: "ps-head" }, logo(), title, where, toggle));
+  root.append(el("header", { class: "ps-head" }, logo(), title, where, languageButton(), toggle));
 });

@@ -1,5 +1,6 @@
 // Where the page's scripts begin. Each of these draws the islands of its kind.
 
+import "./words.js";
 import "./header.js";
 import "./bridge.js";
 import "./costs.js";

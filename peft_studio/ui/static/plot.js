@@ -2,6 +2,7 @@
 
 import { el, token, whenShown } from "./dom.js";
 import { plotText } from "./text.js";
+import { t } from "./words.js";
 
 let loading;
 
@@ -40,7 +41,7 @@ export function fitWhenShown(plot) {
 }
 
 const axis = (title) => ({
-  title: { text: plotText(title), standoff: 8, font: { size: 12 } },
+  title: { text: plotText(t(title)), standoff: 8, font: { size: 12 } },
   gridcolor: token("--ps-line2"),
   linecolor: token("--ps-line"),
   zeroline: false,
