@@ -213,7 +213,7 @@ class JobManager:
     def move(self, run_id: str, to: str | int) -> None:
         """Gives a queued run another place; see `RunQueue.move`. One that is held back stays so."""
         place = int(to[:9]) if isinstance(to, str) and to.isdecimal() else to
-        self.queue.move(self.store.paths(run_id).id, place, self._index.queued())
+        self.queue.move(self.store.paths(run_id).id, place, self._index.queued(), self._index.turns())
         self._changed()
 
     def hold(self, run_id: str, held: bool = True) -> None:

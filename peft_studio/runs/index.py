@@ -3,6 +3,8 @@
 import contextlib
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from peft_studio.runs.claims import claimant_lives
 from peft_studio.runs.fold import Folds
 from peft_studio.runs.index_cache import IndexCache, SettledReader
 from peft_studio.runs.paths import RunPaths
-from peft_studio.runs.queue import DOWN, UP, QueueState, RunQueue
+from peft_studio.runs.queue import DOWN, UP, QueueState, RunQueue, Turns
 from peft_studio.runs.reader import RunInfo, RunReader
 from peft_studio.runs.status import Lives, RunState, Status
 from peft_studio.runs.store import RunStore
@@ -88,16 +90,25 @@ class RunIndex:
     def unfinished(self) -> list[tuple[RunPaths, RunState]]:
         """The runs that are not known to be over; the queued ones in the order in which they are to start."""
         with self._lock:
-            found = {reader.paths.id: reader for reader in self._refresh() if not reader.is_over}
+            readers = self._refresh()
+            found = {reader.paths.id: reader for reader in readers if not reader.is_over}
             states = {run_id: reader.state() for run_id, reader in found.items()}
-        waiting = [(found[run_id].waits_since, run_id) for run_id in found if states[run_id].status is Status.QUEUED]
-        order = self._queue.state().sort(waiting)
+            queued = [reader for run_id, reader in found.items() if states[run_id].status is Status.QUEUED]
+            turns = None
+            if len({reader.info().owner for reader in queued}) > 1:
+                turns = turns_of([reader.info() for reader in readers])
+        order = self._queue.state().sort([(reader.waits_since, reader.paths.id) for reader in queued], turns)
         others = [run_id for run_id in found if states[run_id].status is not Status.QUEUED]
         return [(found[run_id].paths, states[run_id]) for run_id in (*others, *order)]
 
     def queued(self) -> list[str]:
         """Ids of the queued runs in the order in which they are to start."""
         return [paths.id for paths, state in self.unfinished() if state.status is Status.QUEUED]
+
+    def turns(self) -> Turns | None:
+        """What people have had, where runs of several wait; else None."""
+        with self._lock:
+            return turns_of([reader.info() for reader in self._refresh()])
 
     def interrupted(self) -> list[RunPaths]:
         """The runs whose workers were killed or went down with the machine, as of the last look at all runs."""
@@ -118,8 +129,9 @@ class RunIndex:
         queue = self._queue.state()
         pairs = zip(readers, infos, strict=True)
         waiting = [(reader.waits_since, info.id) for reader, info in pairs if info.status == Status.QUEUED]
-        order = queue.sort(waiting)
-        steps = queue.steps(order)
+        turns = turns_of(infos)
+        order = queue.sort(waiting, turns)
+        steps = queue.steps(order, turns)
         places = {run_id: place for place, run_id in enumerate((run for run in order if run not in queue.held), 1)}
         return [
             _queued(info, places.get(info.id), queue, steps[info.id], self.notes.get(info.id, ""))
@@ -157,6 +169,19 @@ class RunIndex:
 
 def _age(reader: Reader) -> tuple[float, str]:
     return reader.created, reader.paths.id
+
+
+def turns_of(infos: Iterable[RunInfo]) -> Turns | None:
+    """What people have had, where runs of several wait; else None, and nobody takes turns."""
+    infos = list(infos)
+    owners = {info.id: info.owner for info in infos if info.status == Status.QUEUED}
+    if len(set(owners.values())) < 2:
+        return None
+    running = Counter(info.owner for info in infos if Status(info.status).is_active)
+    served: dict[str, float] = {}
+    for info in infos:
+        served[info.owner] = max(served.get(info.owner, 0.0), info.started or 0.0)
+    return Turns(owners, running, served)
 
 
 def _queued(info: RunInfo, place: int | None, queue: QueueState, steps: set[str], note: str) -> RunInfo:

@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,45 @@ from peft_studio.files import atomic_write, exclusive, read_json
 FRONT, UP, DOWN = "front", "up", "down"
 HIGH, NORMAL, LOW = PRIORITIES = "high", "normal", "low"
 _NEXT = -1  # the rank of runs that come before every priority
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Whose runs they are that wait, and who has had how much, so that people take turns.
+
+    Attributes:
+        owners: Of the queued runs, by their ids.
+        running: How many runs of an owner are at work.
+        served: When a run of an owner was last started, in seconds since the epoch; who is not named never had one.
+    """
+
+    owners: Mapping[str, str] = field(default_factory=dict)
+    running: Mapping[str, int] = field(default_factory=dict)
+    served: Mapping[str, float] = field(default_factory=dict)
+
+    def take(self, waiting: Iterable[str], busy: dict[str, tuple[int, float]]) -> list[str]:
+        """The order in which runs of several owners start: first of whoever has fewest at work, then of whoever has
+        waited longest since their last start; of each owner in the given order.
+
+        Args:
+            waiting: Ids of the runs.
+            busy: For each owner, runs at work and the time of the last start, as far as these runs have come before;
+                goes on with what is chosen here.
+        """
+        lines: dict[str, list[str]] = {}
+        for run_id in waiting:
+            lines.setdefault(self.owners.get(run_id, ""), []).append(run_id)
+        chosen = []
+        heads = dict.fromkeys(lines, 0)
+        while heads:
+            owner = min(heads, key=lambda one: busy.get(one) or (self.running.get(one, 0), self.served.get(one, 0.0)))
+            count, _ = busy.get(owner) or (self.running.get(owner, 0), 0.0)
+            busy[owner] = count + 1, float("inf")
+            chosen.append(lines[owner][heads[owner]])
+            place = heads.pop(owner) + 1  # to the end: among those who are even, whoever was chosen longest ago
+            if place < len(lines[owner]):
+                heads[owner] = place
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -42,25 +82,40 @@ class QueueState:
         """One of ``PRIORITIES``."""
         return self.priorities.get(run_id, NORMAL)
 
-    def sort(self, waiting: Iterable[tuple[float, str]]) -> list[str]:
+    def sort(self, waiting: Iterable[tuple[float, str]], turns: Turns | None = None) -> list[str]:
         """Ids in the order in which they are to start: by priority, then by place, then first come, first served.
 
         Args:
             waiting: For each queued run, since when it waits, and its id.
+            turns: Where runs of several people wait: those of one priority take turns, and each person's keep their
+                order; what is held back comes behind.
         """
         places = {run_id: place for place, run_id in enumerate(self.order)}
 
         def key(item: tuple[float, str]) -> tuple[Any, ...]:
             return self._rank(item[1]), places.get(item[1], len(places)), *item
 
-        return [run_id for _, run_id in sorted(waiting, key=key)]
+        order = [run_id for _, run_id in sorted(waiting, key=key)]
+        if turns is None:
+            return order
+        taken: list[str] = []
+        busy: dict[str, tuple[int, float]] = {}
+        for _, group in groupby(order, self._rank):
+            runs = list(group)
+            taken += turns.take([run_id for run_id in runs if run_id not in self.held], busy)
+            taken += [run_id for run_id in runs if run_id in self.held]
+        return taken
 
-    def steps(self, waiting: Sequence[str]) -> dict[str, set[str]]:
-        """Which of ``UP`` and ``DOWN`` a run can go, by id.
+    def steps(self, waiting: Sequence[str], turns: Turns | None = None) -> dict[str, set[str]]:
+        """Which of ``UP`` and ``DOWN`` a run can go, by id; where people take turns, among those of its owner.
 
         Args:
             waiting: Ids of all queued runs in their present order.
+            turns: As for `sort`.
         """
+        if turns is not None:
+            lines = [_line(run_id, waiting, turns) for run_id in waiting]
+            return {run_id: self.steps(line)[run_id] for line in map(list, dict.fromkeys(lines)) for run_id in line}
         found: dict[str, set[str]] = {run_id: set() for run_id in waiting}
         for place, run_id in enumerate(waiting):
             if place and self.rank_between(run_id, waiting[: place - 1][-1:], waiting[place - 1 : place]) is not None:
@@ -108,13 +163,16 @@ class RunQueue:
                 self._state, self._seen = _parse(read_json(self._path) or {}), seen
             return self._state
 
-    def move(self, run_id: str, to: str | int, waiting: Sequence[str]) -> None:
+    def move(self, run_id: str, to: str | int, waiting: Sequence[str], turns: Turns | None = None) -> None:
         """Gives a queued run another place among those of its priority, or before all others.
+
+        Where people take turns it changes places with other runs of its owner, except for the front.
 
         Args:
             run_id: The run.
             to: ``"front"``, ``"up"``, ``"down"``, or its new place, from 1.
             waiting: Ids of all queued runs in their present order.
+            turns: As for `QueueState.sort`.
 
         Raises:
             InvalidStateError: The run is not queued, or there is no such place, or one for another priority only.
@@ -122,11 +180,18 @@ class RunQueue:
         """
         if run_id not in waiting:
             raise InvalidStateError(f"The run {run_id} is not in the queue; only queued runs can be moved.")
+        everybody, waiting = waiting, waiting if to == FRONT else _line(run_id, waiting, turns)
+        places = [everybody.index(one) + 1 for one in waiting]
         place = waiting.index(run_id)
-        target = {FRONT: 0, UP: place - 1, DOWN: place + 1}.get(to) if isinstance(to, str) else to - 1
-        if target is None or (not isinstance(to, str) and not 0 <= target < len(waiting)):
+        if isinstance(to, str):
+            target = {FRONT: 0, UP: place - 1, DOWN: place + 1}.get(to)
+        else:
+            target = places.index(to) if to in places else None
+        if target is None:
+            whole = len(places) == len(everybody)
+            among = f"1 to {len(places)}" if whole else f"{', '.join(map(str, places))} (those of its owner)"
             raise InvalidStateError(
-                f"There is no place {to!r} in the queue; allowed: {FRONT}, {UP}, {DOWN}, 1 to {len(waiting)}."
+                f"There is no place {to!r} in the queue for it; allowed: {FRONT}, {UP}, {DOWN}, {among}."
             )
         order = [other for other in waiting if other != run_id]
         target = min(max(0, target), len(order))
@@ -137,10 +202,12 @@ class RunQueue:
                     f"The run {run_id} has {state.priority(run_id)} priority, so it cannot stand at place "
                     f"{target + 1}. Change its priority, or move it to the front."
                 )
-            first = [other for other in state.next if other in order]
+            first = [other for other in state.next if other in everybody and other != run_id]
             order.insert(target, run_id)
             first += [run_id] if to == FRONT or rank == _NEXT else []
-            self._write(replace(state, order=tuple(order), next=tuple(first)))
+            placed = dict(zip(places, order, strict=True))  # others' runs stay where they are
+            all_runs = tuple(placed.get(number, one) for number, one in enumerate(everybody, 1))
+            self._write(replace(state, order=all_runs, next=tuple(first)))
 
     def prioritize(self, run_id: str, priority: str) -> None:
         """Gives a run, queued or about to be, a priority; one that was to run next is not any more.
@@ -222,6 +289,12 @@ def _parse(found: dict[str, Any]) -> QueueState:
     known = {run: rank for run, rank in ranks.items() if rank in PRIORITIES} if isinstance(ranks, dict) else {}
     order, held, following = (_ids(found.get(key)) for key in ("order", "held", "next"))
     return QueueState(order, held, found.get("paused") is True, following, known)
+
+
+def _line(run_id: str, waiting: Sequence[str], turns: Turns | None) -> tuple[str, ...]:
+    """The queued runs among which one can be moved: those of its owner where people take turns, else all."""
+    owners = turns.owners if turns is not None else {}
+    return tuple(other for other in waiting if owners.get(other) == owners.get(run_id))
 
 
 def _without(run_id: str, ids: Iterable[str]) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from job_kit import make_config, plan, wait_for
 
+from peft_studio.access.visitors import Role, Visitor, asking
 from peft_studio.errors import InvalidStateError, RunNotFoundError
 from peft_studio.files import read_json
 from peft_studio.jobs.manager import JobManager
 from peft_studio.machine.memory import available_memory, memory_of, resident_memory_of
-from peft_studio.runs.queue import QueueState, RunQueue
+from peft_studio.runs.queue import QueueState, RunQueue, Turns
 
 MakeManager = Callable[..., JobManager]
 GB = 1_000_000_000
@@ -249,3 +250,41 @@ def test_memory_of_a_process() -> None:
     assert memory_of(1) >= 0
     assert resident_memory_of(2**22 + 5) == 0
     assert resident_memory_of(os.getpid()) > 10**6 and memory_of(os.getpid()) > 10**6
+
+
+def by(owner: str, manager: JobManager, steps: int = 20) -> str:
+    """Submits a run in the name of a visitor."""
+    with asking(Visitor(owner, Role.VISITOR)):
+        return manager.submit(make_config(steps))
+
+
+def test_people_take_turns(still: JobManager) -> None:
+    a1, a2, a3 = (by("a", still) for _ in range(3))
+    assert order(still) == [a1, a2, a3] == still._index.queued()
+    b1, c1, b2 = by("b", still), by("c", still), by("b", still)
+    assert order(still) == [a1, b1, c1, a2, b2, a3] == still._index.queued()
+    still.hold(a1)
+    assert order(still) == [a2, b1, c1, a3, b2]
+    still.hold(a1, False)
+    still.move(a3, "up")
+    assert order(still) == [a1, b1, c1, a3, b2, a2] == still._index.queued()
+    steps = {run: {"up", "down"} & set(still.library.info(run).actions) for run in (a1, b1, c1, a3)}
+    assert steps == {a1: {"down"}, b1: {"down"}, c1: set(), a3: {"up", "down"}}
+    with pytest.raises(InvalidStateError, match=r"allowed: front, up, down, 1, 4, 6 \(those of its owner\)"):
+        still.move(a3, 2)
+    still.move(a3, 1)
+    assert order(still) == [a3, b1, c1, a1, b2, a2]
+    still.move(b2, "front")  # beats everything, and counts as a turn of its owner
+    still.prioritize(a2, "low")
+    assert order(still) == [b2, a3, c1, b1, a1, a2] == still._index.queued()
+
+
+def test_whoever_has_least_at_work_and_waited_longest_comes_first() -> None:
+    waiting = [(float(number), run) for number, run in enumerate(("a1", "a2", "b1", "b2", "c1"))]
+    owners = {run: run[0] for _, run in waiting}
+    busy = Turns(owners, {"a": 1, "b": 0}, {"a": 50.0, "b": 90.0})
+    assert QueueState().sort(waiting, busy) == ["c1", "b1", "a1", "b2", "a2"]
+    # Nobody is at work, and the last one was a's: it is not served again only because it came first.
+    idle = Turns(owners, {}, {"a": 99.0, "b": 90.0})
+    assert QueueState().sort(waiting, idle) == ["c1", "b1", "a1", "b2", "a2"]
+    assert QueueState().sort(waiting) == [run for _, run in waiting]
