@@ -39,8 +39,8 @@ STATES = (
     "queued", "running", "starting", "pausing", "paused", "stopping", "finished", "stopped", "failed", "interrupted",
     "lost", "frozen", "trains", "added", "optional", "mergeable", "prompt", "answer", "rows", "high", "normal", "low",
     "Allowed: {0}.", "Layer {0}", "against", "step", "decoders", "encoders", "encoder-decoders", "base {0}", "no: {0}",
-    "Trainable parameters.", "merges into the base", "rows of a batch may differ", "slower when generating", "yes", "no",
-    "Fits.", "Paper.", "Learning rate.", "Mind:", "measured", "Source:",
+    "Trainable parameters.", "merges into the base", "rows of a batch may differ", "slower when generating", "yes",
+    "no", "Fits.", "Paper.", "Learning rate.", "Mind:", "measured", "Source:",
     "Nano models (up to {0} million parameters): {1} where they write ({2}), {3} where they classify ({4}). "
     "{5} for larger ones, not measured here. {6}",
 )  # fmt: skip
