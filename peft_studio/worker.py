@@ -1,4 +1,5 @@
-"""Runs one run: ``python -m peft_studio.worker RUN_DIR``, started cold or forked from the warm server.
+"""Runs one run: ``python -m peft_studio.worker RUN_DIR``, started cold or forked from the warm server; or
+``--after-check``, which first says whether a config's model can be loaded, and then takes the rest by standard input.
 
 Two processes. The *supervisor* claims the run, forks the *worker*, waits, and writes down how it ended; so even a
 worker killed by signal 9 leaves a record while no app lives. The worker trains; only it loads heavy libraries.
@@ -8,6 +9,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import json
 import os
 import signal
 import sys
@@ -265,8 +267,21 @@ def _train_for_real(**kwargs: object) -> None:
     importlib.import_module("peft_studio.training.trainer").run(**kwargs)
 
 
+def _after_check() -> list[str]:
+    """Says whether a config's model can be loaded; the arguments of its run, none when nothing came of it."""
+    loadable = importlib.import_module("peft_studio.training.estimates.loadable")
+    print(json.dumps(loadable.answer(sys.stdin.readline())), flush=True)
+    request = json.loads(sys.stdin.readline() or '{"log": "/dev/null", "args": []}')
+    with Path(request["log"]).open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    return list(request["args"])
+
+
 def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> int:
     """The command line; ``train`` is what does the work."""
+    if argv is None and sys.argv[1:] == ["--after-check"] and not (argv := _after_check()):
+        return 0
     parser = argparse.ArgumentParser(prog="python -m peft_studio.worker", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="folder of the run, as made by RunStore.create")
     parser.add_argument("--threads", type=int, default=max(1, min(2, os.cpu_count() or 1)))

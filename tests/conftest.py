@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 # Before PyTorch is imported: on a busy machine, threads that spin for each other take ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models need no more, and there is a test process for every core
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARING = {
@@ -27,6 +28,15 @@ SHARING = {
 }
 """Tests that share something costly: an app with trained runs, a Ray cluster, rows out of Python's own library. One
 process runs them all."""
+LONGEST_FIRST = (
+    "browser", "ray", "tests/methods/", "tests/abuse/", "tests/cli/", "library", "tests/doctor/test_doctor_real.py",
+    "tests/jobs/", "tests/archives/", "tests/test_engine.py", "tests/training/", "tests/homes/",
+)  # fmt: skip
+"""Groups, or beginnings of their names, in the order in which test processes take them, before all others."""
+
+
+def _turn(group: str) -> int:
+    return next((turn for turn, name in enumerate(LONGEST_FIRST) if group.startswith(name)), len(LONGEST_FIRST))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -36,6 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         path = item.path.relative_to(ROOT).as_posix()
         shared = (name for name, starts in SHARING.items() if path.startswith(starts))
         item.add_marker(pytest.mark.xdist_group(next(shared, path)))
+    items.sort(key=lambda item: _turn(item.get_closest_marker("xdist_group").args[0]))  # or a long one begins last
     yield
     if getattr(config.option, "loadgroup", False) and not all("@" in item.nodeid for item in items):
         raise pytest.UsageError("pytest-xdist does not group tests under this pytest: each process would run all.")

@@ -44,5 +44,5 @@ if [ -z "$CHROMIUM" ]; then
 fi
 export CHROMIUM
 
-# Two processes: many tests wait for others most of their time.
-exec python -m pytest -n 2 --dist loadgroup "$@"
+# Two processes: many tests wait for others most of their time. Who begins when is said in conftest.py.
+exec python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Protocol
 
 import psutil
@@ -16,13 +17,14 @@ from peft_studio.files import lock_home
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.manager import JobManager
 from peft_studio.models.catalog import is_own_folder
-from peft_studio.processes.warm_client import start_process
+from peft_studio.processes.warm_client import child_environment, start_process
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.queue import NORMAL
 from peft_studio.runs.status import Status
 from peft_studio.settings import prepare_home
 
-WORKER, CHECK = "peft_studio.worker", "peft_studio.training.estimates.loadable"  # modules
+WORKER = "peft_studio.worker"  # module
+Process = subprocess.Popen[bytes]
 
 
 class Hand(Protocol):
@@ -57,10 +59,18 @@ def take_up(manager: JobManager, config: RunConfig, name: str, priority: str) ->
     Raises:
         StudioError: The run cannot start; nothing was created then, unless it was the worker that could not start.
     """
-    settings, on_cluster = manager.settings, not manager.executor.is_here
     manager.check(config)
-    if is_own_folder(config.model.id):
-        _check_loadable(config)
+    with _checked(config, manager.settings.threads) as ready:
+        paths, hand = _take_up(manager, config, name, priority, ready)
+    if ready is not None and not isinstance(hand, ByWorker):
+        ready.wait()  # it was given nothing to run
+    return paths, hand
+
+
+def _take_up(
+    manager: JobManager, config: RunConfig, name: str, priority: str, ready: Process | None
+) -> tuple[RunPaths, Hand]:
+    settings, on_cluster = manager.settings, not manager.executor.is_here
     if manager.app_is_running() and (priority or on_cluster):
         run_id = manager.submit(config, name, priority or NORMAL)
         return manager.store.paths(run_id), ByApp(manager, run_id)
@@ -70,7 +80,7 @@ def take_up(manager: JobManager, config: RunConfig, name: str, priority: str) ->
     paths = manager.store.create(config, name)
     if priority and priority != NORMAL:
         manager.queue.prioritize(paths.id, priority)  # for when it is interrupted and goes on in an app
-    return paths, _start(manager, paths, lock)
+    return paths, _start(manager, paths, lock, ready)
 
 
 def go_on(manager: JobManager, paths: RunPaths) -> Hand:
@@ -83,20 +93,48 @@ def go_on(manager: JobManager, paths: RunPaths) -> Hand:
     return _start(manager, paths, lock)
 
 
-def _start(manager: JobManager, paths: RunPaths, lock: int | None) -> Hand:
+def _start(manager: JobManager, paths: RunPaths, lock: int | None, ready: Process | None = None) -> Hand:
     if lock is not None:
         return ByCluster(manager.executor, paths, lock)
     settings = manager.settings
-    return ByWorker(paths, settings.threads, _free_gpus(manager, paths), settings.public)
+    return ByWorker(paths, settings.threads, _free_gpus(manager, paths), settings.public, ready)
 
 
-def _check_loadable(config: RunConfig) -> None:
-    """Makes sure that a base model can be loaded whole, in a process that gives the libraries' memory back."""
-    command, text = [sys.executable, "-m", CHECK], config.model_dump_json()
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    told = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"ok": True}  # the worker meets it
-    if "ok" not in told:
-        raise error_from(told)
+@contextlib.contextmanager
+def _checked(config: RunConfig, threads: int) -> Iterator[Process | None]:
+    """A worker that has made sure that an own base model can be loaded whole, and waits for what it is to run.
+
+    None for other models, and when it died of something, which the run's own worker then meets and records. Left
+    without anything to run, it ends.
+
+    Raises:
+        StudioError: The model cannot be loaded.
+    """
+    if not is_own_folder(config.model.id):
+        yield None
+        return
+    command, pipe = [sys.executable, "-m", WORKER, "--after-check"], subprocess.PIPE
+    process = subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=child_environment(threads),
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        with process.stdin, process.stdout:
+            _tell(process, config.model_dump_json())
+            found = next((json.loads(line) for line in process.stdout if line.startswith(b"{")), None)
+            if found is not None and "ok" not in found:
+                raise error_from(found)
+            yield None if found is None else process
+    except BaseException:
+        process.wait()
+        raise
+
+
+def _tell(process: Process, line: str) -> None:
+    if process.stdin is not None:
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
 
 
 def _free_gpus(manager: JobManager, paths: RunPaths) -> tuple[str, ...] | None:
@@ -115,6 +153,7 @@ class ByWorker:
         threads: CPU threads for it.
         gpus: UUIDs of the GPUs that it may use.
         public: Whether it may read only files that visitors brought.
+        ready: The worker, when it has been started already and waits for its arguments.
 
     Raises:
         StorageError: Its log cannot be written.
@@ -122,14 +161,24 @@ class ByWorker:
 
     words = ""
 
-    def __init__(self, paths: RunPaths, threads: int, gpus: tuple[str, ...] | None, public: bool = False) -> None:
-        command = [sys.executable, "-m", WORKER, str(paths.root), "--threads", str(threads)]
-        command += ["--by", "cli", *([] if gpus is None else ["--gpus", ",".join(gpus)])]
-        command += ["--public"] if public else []
+    def __init__(
+        self,
+        paths: RunPaths,
+        threads: int,
+        gpus: tuple[str, ...] | None,
+        public: bool = False,
+        ready: Process | None = None,
+    ) -> None:
+        args = [str(paths.root), "--threads", str(threads), "--by", "cli", *(["--public"] if public else [])]
+        args += [] if gpus is None else ["--gpus", ",".join(gpus)]
         self._log = paths.log
         try:
             with paths.log.open("ab") as log:
-                self._process = start_process(command, log, threads)
+                if ready is None:
+                    self._process = start_process([sys.executable, "-m", WORKER, *args], log, threads)
+                else:
+                    self._process = ready
+                    _tell(ready, json.dumps({"log": str(paths.log), "args": args}))
         except OSError as exc:
             raise StorageError(f"The worker of {paths.id} could not be started: {exc.strerror or exc}.") from exc
 

@@ -2,12 +2,9 @@
 
 The library's own loading runs on names and shapes alone, those of the files' headers, on PyTorch's meta device. So
 renamed keys, tied weights and shards are judged as they will be when it counts.
-
-As a program, for a process without the libraries: a config as JSON comes in, ``{"ok": true}`` or the error goes out.
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -66,17 +63,11 @@ def _report(model_id: str, model: "PreTrainedModel", shapes: Mapping[str, Sequen
     return found
 
 
-def main() -> int:
-    """Reads a config from standard input, and answers on the last line of standard output."""
+def answer(config: str) -> dict[str, object]:
+    """What to tell a process without the libraries of a config as JSON: ``{"ok": true}``, or the error."""
     be_quiet()
-    answer: dict[str, object] = {"ok": True}
     try:
-        check_loadable(resolve(parse_config(json.load(sys.stdin))))
+        check_loadable(resolve(parse_config(json.loads(config))))
     except StudioError as exc:
-        answer = exc.to_dict()
-    print(json.dumps(answer))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return exc.to_dict()
+    return {"ok": True}
