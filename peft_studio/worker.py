@@ -1,8 +1,8 @@
 """Runs one run: ``python -m peft_studio.worker RUN_DIR``, started cold or forked from the warm server; or
 ``--after-check``, which first says whether a config's model can be loaded, and then takes the rest by standard input.
 
-Two processes. The *supervisor* claims the run, forks the *worker*, waits, and writes down how it ended; so even a
-worker killed by signal 9 leaves a record while no app lives. The worker trains; only it loads heavy libraries.
+Two processes. The *supervisor* claims the run, forks the *worker*, waits, and writes down how it ended, even of a
+worker killed by signal 9 while no app lives. The worker trains; only it loads heavy libraries.
 """
 
 import argparse
@@ -291,10 +291,10 @@ def main(argv: Sequence[str] | None = None, train: Train = _train_for_real) -> i
     options = parser.parse_args(argv)
     write_privately()
     gpus = None if options.gpus is None else list(filter(None, options.gpus.split(",")))
-    home = options.run_dir.resolve().parent.parent
-    use_folder(home / "cache")
-    use_home(home, options.public)
-    return supervise(RunPaths(options.run_dir.resolve()), train, options.threads, options.by, gpus)
+    folder = options.run_dir.resolve()
+    use_folder(folder.parents[1] / "cache")
+    use_home(folder.parents[1], options.public)
+    return supervise(RunPaths(folder), train, options.threads, options.by, gpus)
 
 
 if __name__ == "__main__":

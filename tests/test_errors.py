@@ -26,7 +26,7 @@ CLASSES = [
 def example(kind: type[StudioError]) -> StudioError:
     """One with other words than usual and a value for every attribute."""
     error = kind("Value 'ä' <is> not allowed.")
-    vars(error).update({name: f"method.{name}" for name in vars(error)})
+    vars(error).update({name: 7.5 if name == "retry_seconds" else f"method.{name}" for name in vars(error)})
     return error
 
 
@@ -81,7 +81,7 @@ def test_an_error_crosses_routes_and_endpoints(kind: type[StudioError]) -> None:
 
     answer = TestClient(Starlette(routes=[endpoint("/x", refuse)])).get("/x")
     told = answer.json()
-    assert answer.status_code in (400, 404, 409, 503) and answer.headers["cache-control"] == "no-store"
+    assert answer.status_code in (400, 403, 404, 409, 429, 503) and answer.headers["cache-control"] == "no-store"
     assert same(error_from({"message": told.pop("error"), **told}), example(kind))
     with pytest.raises(gr.Error) as raised:
         guard_api(refuse)()

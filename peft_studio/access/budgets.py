@@ -196,7 +196,7 @@ class Budgets:
             limit = self._settings.limit(name)
             if limit and taken > limit * 1e6:
                 raise LimitError(
-                    f"{whose} runs, uploads and fetched data take {taken / 1e6:,.0f} MB, and {limit:,.0f} MB may be "
+                    f"{whose} runs take {taken / 1e6:,.0f} MB, and {limit:,.0f} MB may be "
                     "kept. Delete some of your runs to make room."
                 )
 

@@ -4,7 +4,9 @@ It refuses names that are not this app's (DNS rebinding) and changes that come f
 who asks, keeps Gradio's own addresses to those who may, and puts on every answer what browsers are to keep to.
 """
 
+import math
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +21,7 @@ from peft_studio.access.hosts import Network
 from peft_studio.access.rights import Right, may
 from peft_studio.access.shares import Shares
 from peft_studio.access.visitors import Role, Visitor, asker, asking
+from peft_studio.errors import LimitError
 from peft_studio.settings import Settings
 
 _READS = ("GET", "HEAD")
@@ -51,6 +54,7 @@ class Gate:
         settings: The way of being run; names and proxies.
         entrance: Who is who; made of the settings when not given.
         limits: Bounds on bodies.
+        count: Counts a request of a visitor, None for one who has just come, from an address; a LimitError refuses it.
 
     Attributes:
         entrance: Tells who asks.
@@ -62,11 +66,13 @@ class Gate:
         settings: Settings,
         entrance: Entrance | None = None,
         limits: BodyLimits | None = None,
+        count: Callable[[Visitor | None, str], None] = lambda _visitor, _address: None,
     ) -> None:
         self._app = app
         self._settings = settings
         self._network = Network(settings)
         self._limits = limits or BodyLimits()
+        self._count = count
         self._policy = _policy(settings.on_space)
         self.entrance = entrance or Entrance(settings, Shares(settings.home))
 
@@ -122,7 +128,19 @@ class Gate:
             return JSONResponse({"error": "This request came from another site.", "type": "NotAllowedError"}, 403)
         if entry.answer is not None:
             return None
-        return self._behind(path, request.scope, entry.visitor)
+        return self._behind(path, request.scope, entry.visitor) or self._counted(request, peer, entry)
+
+    def _counted(self, request: HTTPConnection, peer: str, entry: Entry) -> Response | None:
+        """A refusal for whoever has asked too often; files that the page is made of do not count."""
+        path = request.scope["path"]
+        if not path.startswith(("/studio/", "/gradio_api/")) or path.startswith("/studio/static/"):
+            return None
+        try:
+            self._count(None if entry.cookie else entry.visitor, self._network.client(peer, request.headers))
+        except LimitError as exc:
+            wait = {"Retry-After": str(math.ceil(exc.retry_seconds or 1))}
+            return JSONResponse({"error": str(exc), "detail": str(exc), "type": "LimitError"}, 429, wait)
+        return None
 
     def _may_change(self, request: HTTPConnection, peer: str, entry: Entry) -> bool:
         """Whether a request other than one that reads comes from a page of this app, or from no page at all.

@@ -2,12 +2,15 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft_studio.cli.printing import Add, open_manager, print_json
 from peft_studio.jobs.actions import ACTIONS, Action
 from peft_studio.runs.queue import NORMAL
 from peft_studio.settings import Settings, prepare_home
+
+if TYPE_CHECKING:
+    from peft_studio.jobs.manager import JobManager
 
 
 def add_commands(add: Add) -> None:
@@ -39,7 +42,7 @@ def _add_parameters(parser: argparse.ArgumentParser, action: Action) -> None:
             parser.add_argument(one.name, metavar=None if one.allowed else (one.query or one.name).upper(), **shown)
 
 
-def _do(options: argparse.Namespace, manager: object) -> None:
+def _do(options: argparse.Namespace, manager: "JobManager") -> None:
     action: Action = options.action
     values = {one.name: getattr(options, one.name) for one in action.parameters}
     action.do(manager, getattr(options, "run", None), values)

@@ -67,14 +67,16 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
 
 def app_parts(manager: JobManager, entrance: Entrance) -> dict[str, Any]:
     """What is given to the web app that Gradio makes: our routes, and the gate ahead of everything."""
-    settings = manager.settings
+    settings, count = manager.settings, manager.share.budgets.allow_request
     limits = BodyLimits(larger={"/gradio_api/upload": MAX_BYTES + MIB, "/studio/import": MAX_UPLOAD})
 
     @contextlib.asynccontextmanager
     async def gated(app: Starlette) -> AsyncIterator[None]:
         # Gradio puts its own middleware before any that it is given; when the app starts, all of it is in place.
         if app.middleware_stack is not None and not isinstance(app.middleware_stack, Gate):
-            app.middleware_stack = Gate(app.middleware_stack, settings, entrance, limits)
+            app.middleware_stack = Gate(
+                app.middleware_stack, settings, entrance, limits, manager.share.budgets.allow_request
+            )
         yield
 
     signed_in = Middleware(SignedIn, settings=settings)

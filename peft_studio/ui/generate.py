@@ -15,9 +15,9 @@ from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row
 from peft_studio.tasks.chats import as_transcript, question_of
-from peft_studio.ui import hub_share
 from peft_studio.ui.context import QUIET, Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
+from peft_studio.ui.hub_share import build as build_hub_share
 from peft_studio.ui.shell import island
 
 MAX_ADAPTERS = 5
@@ -103,7 +103,7 @@ def build(studio: Studio) -> None:
             with gr.Row(elem_classes="ps-buttons"):
                 go = gr.Button("Generate", variant="primary", elem_id="generate-button")
                 stop = gr.Button("Stop", elem_id="generate-stop")
-            hub_share.build(studio, chosen, lambda: adapters(studio))
+            build_hub_share(studio, chosen, lambda: adapters(studio))
         with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
             task, number = _row_picker(prompt)
             columns = island("columns", elem_id="columns")
