@@ -6,16 +6,22 @@ Which of these a run allows in its present state, `runs.status.allowed_actions` 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from peft_studio.access.rights import Right, require
 from peft_studio.errors import InvalidStateError, shown
+from peft_studio.jobs.library import RunLibrary
 from peft_studio.runs.queue import DOWN, FRONT, PRIORITIES, UP
-
-if TYPE_CHECKING:
-    from peft_studio.jobs.manager import JobManager
+from peft_studio.settings import Settings
 
 MOST_STEPS = 1_000_000  # as `TrainingConfig.max_steps`
+
+
+class Manager(Protocol):
+    """What an action needs of a `JobManager`, which is not imported here: commands start sooner without it."""
+
+    settings: Settings
+    library: RunLibrary
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Action:
     result: str = ""
     goes_on: bool = False
 
-    def do(self, manager: "JobManager", run_id: str | None = None, values: Mapping[str, Any] | None = None) -> Any:
+    def do(self, manager: Manager, run_id: str | None = None, values: Mapping[str, Any] | None = None) -> Any:
         """Does it, and returns what the manager's method does.
 
         Args:
@@ -121,7 +127,7 @@ class Action:
         read = {one.name: one.read((values or {}).get(one.name)) for one in self.parameters}
         return getattr(manager, self.method)(*on, **self.given, **read)
 
-    def _require(self, manager: "JobManager", run_id: str | None) -> None:
+    def _require(self, manager: Manager, run_id: str | None) -> None:
         """Makes sure that whoever asks may; what trains on needs the right to train, too."""
         access = manager.settings.access
         if run_id is not None:
