@@ -53,6 +53,8 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
     studio = Studio(manager, settings)
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
         island("header", {"cores": os.cpu_count() or 1}, elem_id="header")
+        if settings.access is Access.CLASS:
+            gr.Markdown("[The room's question](studio/question)", elem_id="room-question")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:

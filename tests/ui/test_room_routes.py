@@ -84,6 +84,31 @@ def test_the_teacher_sees_renames_and_removes_and_a_student_does_not(app: Starle
     assert ann.get("/", headers=PAGE).status_code == 401
 
 
+def test_a_question_is_dealt_out_and_answered_once(app: Starlette) -> None:
+    teacher = browser(app)
+    teacher.get("/?token=chalk and a board")
+    ann, bo, cy = (student(app, name) for name in ("=Ann", "Bo", "Cy"))
+    preset = teacher.get("/studio/room/answers.json").json()["presets"][0]
+    asked = f"/studio/room/ask?preset={preset}&setting=training.seed&values="
+    assert ann.get("/studio/question.json").json()["question"] is None
+    assert ann.post(f"{asked}1,2", headers=OURS).status_code == 403
+    assert teacher.post(f"{asked}1,many", headers=OURS).status_code == 409
+    assert teacher.post(f"{asked}1", headers=OURS).status_code == 409
+    assert teacher.post(f"{asked}1,2", headers=OURS).status_code == 200
+    dealt = [one.get("/studio/question.json").json()["question"]["value"] for one in (ann, bo, cy)]
+    assert dealt == ["1", "2", "1"]
+    assert bo.post("/studio/question/start", headers=OURS).status_code == 200
+    assert bo.post("/studio/question/start", headers=OURS).status_code == 409
+    assert teacher.post("/studio/question/start", headers=OURS).status_code == 409
+    rows = {row["name"]: row for row in teacher.get("/studio/room/answers.json").json()["question"]["answers"]}
+    assert rows["Bo"]["status"] == "queued" and rows["Cy"]["status"] == ""
+    assert "'=Ann,1" in teacher.get("/studio/room/answers.csv").text
+    assert "Bo" not in teacher.get("/studio/room/answers.csv?names=0").text
+    assert "Start my run" in ann.get("/studio/question").text
+    assert teacher.post("/studio/room/close", headers=OURS).status_code == 200
+    assert bo.get("/studio/question.json").json()["question"] is None
+
+
 def test_outside_of_a_class_there_is_no_room(manager: JobManager) -> None:
     gate = Middleware(Gate, settings=manager.settings.model_copy(update={"no_token": True}))
     plain = browser(Starlette(routes=all_routes(manager), middleware=[gate]))

@@ -10,11 +10,11 @@ from starlette.routing import BaseRoute, Route
 
 from peft_studio.access.entrance import Entrance
 from peft_studio.access.rights import Right
-from peft_studio.access.room import Room
 from peft_studio.errors import ConfigError, LimitError, NotAllowedError, StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.ui.http import endpoint
-from peft_studio.ui.room.screen import SCREEN
+from peft_studio.ui.room.question import question_routes
+from peft_studio.ui.room.screen import SCREEN, room_of
 
 _MOST_BYTES = 4096  # of a name and a code
 
@@ -23,7 +23,7 @@ def room_routes(manager: JobManager) -> list[BaseRoute]:
     """Routes below ``/studio`` of a class; outside of one they say that there is none."""
 
     def shown(request: Request) -> object:
-        room = _room(request)
+        room = room_of(request)
         runs: dict[str, list[dict[str, object]]] = {}
         for run in manager.library.list():
             told = {"title": run.title, "status": run.status, "step": run.step, "max_steps": run.max_steps,
@@ -36,21 +36,21 @@ def room_routes(manager: JobManager) -> list[BaseRoute]:
         return {"code": room.code, "students": students, "paused": manager.queue.state().paused}
 
     def picture(request: Request) -> object:
-        _room(request)
+        room_of(request)
         out = io.BytesIO()
         segno.make(str(request.base_url), error="m").save(out, kind="svg", scale=8, border=4, light="#fff")
         return Response(out.getvalue(), media_type="image/svg+xml")
 
     def screen(request: Request) -> object:
-        _room(request)
+        room_of(request)
         return HTMLResponse(SCREEN)
 
     def remove(request: Request) -> object:
-        _room(request).remove(request.path_params["student"])
+        room_of(request).remove(request.path_params["student"])
         return {"removed": request.path_params["student"]}
 
     def rename(request: Request) -> object:
-        _room(request).rename(request.path_params["student"], request.query_params.get("name", ""))
+        room_of(request).rename(request.path_params["student"], request.query_params.get("name", ""))
         return {"renamed": request.path_params["student"]}
 
     one = "/studio/room/students/{student}"
@@ -61,13 +61,14 @@ def room_routes(manager: JobManager) -> list[BaseRoute]:
         endpoint("/studio/room.svg", picture, right=Right.RUN_APP),
         endpoint(f"{one}/remove", remove, "POST", Right.RUN_APP),
         endpoint(f"{one}/rename", rename, "POST", Right.RUN_APP),
+        *question_routes(manager),
     ]
 
 
 async def join(request: Request) -> Response:
     """Takes a name and a code; whoever asks is nobody yet, so that no right is asked for."""
     try:
-        room = _room(request)
+        room = room_of(request)
         body = b""
         async for chunk in request.stream():
             body += chunk
@@ -84,11 +85,3 @@ async def join(request: Request) -> Response:
         return room.join_page(request.scope, str(exc), name, status)
     entrance: Entrance = request.scope["state"]["entrance"]
     return RedirectResponse("../", 303, {"Set-Cookie": entrance.cookies.header(visitor), "Cache-Control": "no-store"})
-
-
-def _room(request: Request) -> Room:
-    entrance: Entrance | None = request.scope.get("state", {}).get("entrance")
-    room = entrance.room if entrance is not None else None
-    if not isinstance(room, Room):
-        raise NotAllowedError("This app is not run as a class: it has no room.")
-    return room
