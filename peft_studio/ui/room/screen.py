@@ -118,7 +118,7 @@ function plot(asked) {
     const middle = y(here.length % 2 ? here[half] : (here[half - 1] + here[half]) / 2);
     draw("line", { x1: x(value) - 30, x2: x(value) + 30, y1: middle, y2: middle, stroke: "currentColor" });
   }
-  for (const loss of new Set([low, low + span])) draw("text", { x: 5, y: y(loss) + 6, ...ink }, loss.toFixed(3));
+  for (const loss of new Set([low, low + span])) draw("text", { x: 5, y: y(loss) + 6, ...ink }, loss.toPrecision(6));
   draw("text", { x: 450, y: 333, "text-anchor": "middle", ...ink }, `${asked.setting}: best validation loss`);
   for (const one of dots) {
     const dot = draw("circle", { cx: x(one.value), cy: y(one.best_eval_loss), r: 8, fill: "#c2410c" });
