@@ -34,7 +34,38 @@ def default_home() -> Path:
     return Path.home() / ".peft-studio"
 
 
-class Settings(BaseModel):
+class Limits(BaseModel):
+    """What a visitor may have, and all together; 0 sets no limit, and what is not given is as `DEFAULT_LIMITS` says.
+
+    The owner of the app, and the teacher of a class, are not bound by them.
+
+    Attributes:
+        most_queued: Runs of a visitor that wait.
+        all_queued: Runs that wait in all.
+        most_running: Runs of a visitor at work at a time.
+        most_tokens: Tokens that a run may read: steps times rows of a step times the longest row.
+        most_minutes: Minutes that a run may take. One that would take longer by the estimate is refused; one that
+            does is stopped, and saves its adapter.
+        most_generated: Tokens that a visitor has generated in a minute.
+        all_generated: The same in all.
+        most_mb: Megabytes that a visitor's runs, uploads and fetched data may take.
+        all_mb: The same of all visitors.
+        most_requests: Requests of a visitor in a minute; of one address, for whoever has no cookie yet.
+    """
+
+    most_queued: int | None = Field(None, ge=0)
+    all_queued: int | None = Field(None, ge=0)
+    most_running: int | None = Field(None, ge=0)
+    most_tokens: int | None = Field(None, ge=0)
+    most_minutes: float | None = Field(None, ge=0)
+    most_generated: int | None = Field(None, ge=0)
+    all_generated: int | None = Field(None, ge=0)
+    most_mb: float | None = Field(None, ge=0)
+    all_mb: float | None = Field(None, ge=0)
+    most_requests: int | None = Field(None, ge=0)
+
+
+class Settings(Limits):
     """Everything that comes from the command line or the environment.
 
     Attributes:
@@ -100,6 +131,11 @@ class Settings(BaseModel):
     ray_cpus: float | None = Field(None, ge=0, le=1024)
     ray_gpus: float = Field(0, ge=0, le=64)
 
+    def limit(self, name: str) -> float:
+        """A limit, by its name in `Limits`; 0 when there is none."""
+        given = getattr(self, name)
+        return float(given if given is not None else DEFAULT_LIMITS[self.access].get(name, 0))
+
     @property
     def public(self) -> bool:
         """Whether others than its owner use the app: they may name no file of the machine."""
@@ -119,6 +155,21 @@ class Settings(BaseModel):
     def cache_dir(self) -> Path:
         """Everything here can be deleted and is rebuilt."""
         return self.home / "cache"
+
+
+DEFAULT_LIMITS: Mapping[Access, Mapping[str, float]] = {
+    Access.PRIVATE: {},
+    Access.CLASS: {
+        "most_queued": 8, "all_queued": 300, "most_running": 2, "most_tokens": 100_000_000, "most_minutes": 60,
+        "most_generated": 5000, "all_generated": 60_000, "most_mb": 1000, "all_mb": 20_000, "most_requests": 1200,
+    },
+    Access.PUBLIC: {
+        "most_queued": 4, "all_queued": 100, "most_running": 1, "most_tokens": 20_000_000, "most_minutes": 30,
+        "most_generated": 3000, "all_generated": 30_000, "most_mb": 500, "all_mb": 20_000, "most_requests": 900,
+    },
+    Access.DEMO: {"most_generated": 3000, "all_generated": 30_000, "most_requests": 900},
+}  # fmt: skip
+"""Limits of each way of being run."""
 
 
 _ENV = {name: f"PEFT_STUDIO_{name.upper()}" for name in Settings.model_fields if name != "visible_gpus"}

@@ -51,7 +51,8 @@ NOISE = re.compile(
     r"\{\"code|Returns the run|(dict|Connection|Mapping)\[|None; Secure|script, style|model name|\| Data)|"
     r"max_length = \{0\}$|(Top [pk]|Alpha|Dropout|rsLoRA|DoRA|Escape|User:|Assistant:|Array|List|Sequence|Value|"
     r"Window|Finding|PEFT Studio|Llama|Alive|Features|Resources|Model|GPU UUID|Lax|queue [a-z]+|WebNLG, .*)$|"
-    r"\*\*Learning rate|"
+    r"\*\*Learning rate|[a-z]+-(src|uri|action|ancestors) |(Ge|Le|Matrix|Connection|private key|Hugging Face Hub)$|"
+    r"(secret|token) =|"
     r"(Pythia|OPT|T5|Flan-T5|BART|RoBERTa|ModernBERT|CodeBERT|CodeT5|Qwen3) (\w+|[\d.]+B Base)$"
 )
 """What is no text of the page: styles, headers, code, lists of words for programs; and names that stay Latin."""

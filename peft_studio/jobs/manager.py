@@ -18,6 +18,7 @@ from peft_studio.jobs.controls import ask_to_pause, ask_to_stop, check_can_go_on
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
 from peft_studio.jobs.executors.gpu_placement import GpuPlaces
+from peft_studio.jobs.fair_share import FairShare
 from peft_studio.jobs.library import RunLibrary
 from peft_studio.jobs.scheduler import Scheduler
 from peft_studio.jobs.termination import Press
@@ -65,6 +66,7 @@ class JobManager:
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
         store: The run folders.
         keeper: What runs take on the disk.
+        share: What visitors may have.
         trouble: Why nothing can be started in this home, in words; empty when all is well.
     """
 
@@ -88,9 +90,10 @@ class JobManager:
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads, public=settings.public)
         self.fetcher = Fetcher(settings.home, public=settings.public)
+        self.share = FairShare(settings, self._index, self.keeper, estimate or self.engine.estimate)
         admission = Admission(Predictor(estimate or self.engine.estimate), places=self.places)
         press = Press(self.executor, grace)
-        self._scheduler = Scheduler(self._index, self.executor, self.queue, admission, press, settings)
+        self._scheduler = Scheduler(self._index, self.executor, self.queue, admission, press, settings, self.share)
         self._lock_fd: int | None = None
         self.trouble = ""
 
@@ -138,17 +141,14 @@ class JobManager:
         return self._lock_fd is not None or has_app(self.settings.home)
 
     def submit(self, config: RunConfig, name: str = "", priority: str = NORMAL) -> str:
-        """Adds a run at the end of the queue, behind all others of its priority.
-
-        Returns:
-            The run's id.
+        """Adds a run at the end of the queue, behind all others of its priority; returns its id.
 
         Raises:
-            StudioError: It could not start (see `check`), there is no such priority, or the disk or quota is full.
+            StudioError: It could not start (see `check`), there is no such priority, or the disk or a quota is full.
         """
         self.check(config)
         self.keep_house()
-        self.keeper.check_quota(self._index.all())
+        self.share.check_new(config)
         run_id = self.store.new_id(config)
         if priority != NORMAL:  # before the run is there: it may start this instant
             self.queue.prioritize(run_id, priority)
@@ -193,6 +193,7 @@ class JobManager:
         paths, info = self._look(run_id)
         if info.status != Status.QUEUED:
             check_can_go_on(paths, info, "resume")
+            self.share.check_longer(paths, info)
             self._requeue(paths)
 
     def extend(self, run_id: str, more_steps: int) -> int:
@@ -206,6 +207,7 @@ class JobManager:
             Its steps in all.
         """
         paths, info = self._look(run_id)
+        self.share.check_longer(paths, info, more_steps)
         total = lengthen(paths, info, more_steps)
         self._requeue(paths)
         return total
@@ -223,13 +225,8 @@ class JobManager:
         self._changed()
 
     def prioritize(self, run_id: str, priority: str) -> None:
-        """Gives a queued run a priority: runs of a higher one start first, whatever their places.
-
-        A run that is moved to the front still goes before all others.
-
-        Args:
-            run_id: A queued run.
-            priority: One of `queue.PRIORITIES`; kept until the run is deleted, also while it is paused.
+        """Gives a queued run one of `queue.PRIORITIES`, kept until it is deleted: higher ones start first, whatever
+        their places, but behind a run that is moved to the front.
         """
         self._check_queued(run_id, "has a priority")
         self.queue.prioritize(run_id, priority)

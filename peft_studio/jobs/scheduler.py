@@ -13,6 +13,7 @@ from peft_studio.errors import JobError, StudioError
 from peft_studio.files import read_json
 from peft_studio.jobs.admission import Admission
 from peft_studio.jobs.executors.base import Executor
+from peft_studio.jobs.fair_share import FairShare
 from peft_studio.jobs.termination import Press
 from peft_studio.runs.claims import claim_run, write_exit
 from peft_studio.runs.events import EventWriter
@@ -47,6 +48,7 @@ class Scheduler:
         admission: Whether there is memory for one more.
         press: Ends those that do not end by themselves.
         settings: How many may run, and whether interrupted ones are put back into the queue.
+        share: How many of one visitor, and for how long.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Scheduler:
         admission: Admission,
         press: Press,
         settings: Settings,
+        share: FairShare,
     ) -> None:
         self._runs = runs
         self._executor = executor
@@ -64,6 +67,7 @@ class Scheduler:
         self._admission = admission
         self._press = press
         self._settings = settings
+        self._share = share
         self._starting: dict[str, _Start] = {}
         self._trouble: dict[str, tuple[int, float]] = {}  # failed starts in a row, and when to try again
         self._wake = threading.Event()
@@ -110,6 +114,8 @@ class Scheduler:
         for paths, state in runs:
             if state.status in (Status.STOPPING, Status.PAUSING):
                 self._press.press(paths, state.status)
+            elif state.status is Status.RUNNING:
+                self._share.end_overlong(paths)
         busy = {paths.id: paths for paths, state in runs if state.status.is_active}
         busy |= {run_id: start.paths for run_id, start in self._starting.items()}
         self._fill([paths for paths, state in runs if state.status is Status.QUEUED], busy)
@@ -123,6 +129,9 @@ class Scheduler:
             if queue.paused or self._closing or (is_here and len(busy) >= self._settings.max_running):
                 break
             if paths.id in queue.held or paths.id in busy or self._is_troubled(paths):
+                continue
+            if not self._share.may_start(paths, list(busy)):
+                notes[paths.id] = "waits until a run of the same person ends"
                 continue
             wait = self._executor.must_wait(paths)
             if wait is None and is_here:

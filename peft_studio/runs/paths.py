@@ -9,8 +9,8 @@ class RunPaths:
     """Every file of a run, each with one writer.
 
     ``config.json`` is the submitter's, ``claim.json`` and ``exit.json`` are the supervisor's (the small process that
-    starts and outlives the worker), ``stop``, ``pause``, ``extended.json``, ``predicted.json`` and ``attempts/``
-    are the manager's, everything else is the worker's.
+    starts and outlives the worker), ``stop``, ``pause``, ``extended.json``, ``limited.json``, ``predicted.json`` and
+    ``attempts/`` are the manager's, everything else is the worker's.
     """
 
     root: Path
@@ -59,6 +59,11 @@ class RunPaths:
     def extended(self) -> Path:
         """How long to train in the end, as ``max_steps``, when that was changed after the run was submitted."""
         return self.root / "extended.json"
+
+    @property
+    def limited(self) -> Path:
+        """Why the manager asked the run to stop, as ``reason``, when it had taken all the time that it may."""
+        return self.root / "limited.json"
 
     @property
     def exit(self) -> Path:

@@ -47,8 +47,7 @@ class Turns:
         lines: dict[str, list[str]] = {}
         for run_id in waiting:
             lines.setdefault(self.owners.get(run_id, ""), []).append(run_id)
-        chosen = []
-        heads = dict.fromkeys(lines, 0)
+        chosen, heads = [], dict.fromkeys(lines, 0)
         while heads:
             owner = min(heads, key=lambda one: busy.get(one) or (self.running.get(one, 0), self.served.get(one, 0.0)))
             count, _ = busy.get(owner) or (self.running.get(owner, 0), 0.0)
@@ -98,8 +97,7 @@ class QueueState:
         order = [run_id for _, run_id in sorted(waiting, key=key)]
         if turns is None:
             return order
-        taken: list[str] = []
-        busy: dict[str, tuple[int, float]] = {}
+        taken, busy = list[str](), dict[str, tuple[int, float]]()
         for _, group in groupby(order, self._rank):
             runs = list(group)
             taken += turns.take([run_id for run_id in runs if run_id not in self.held], busy)
@@ -107,11 +105,8 @@ class QueueState:
         return taken
 
     def steps(self, waiting: Sequence[str], turns: Turns | None = None) -> dict[str, set[str]]:
-        """Which of ``UP`` and ``DOWN`` a run can go, by id; where people take turns, among those of its owner.
-
-        Args:
-            waiting: Ids of all queued runs in their present order.
-            turns: As for `sort`.
+        """Which of ``UP`` and ``DOWN`` each queued run can go, of these in their present order; where people take
+        turns, among those of its owner.
         """
         if turns is not None:
             lines = [_line(run_id, waiting, turns) for run_id in waiting]
@@ -166,7 +161,7 @@ class RunQueue:
     def move(self, run_id: str, to: str | int, waiting: Sequence[str], turns: Turns | None = None) -> None:
         """Gives a queued run another place among those of its priority, or before all others.
 
-        Where people take turns it changes places with other runs of its owner, except for the front.
+        Where people take turns it changes places with runs of its owner, except for the front.
 
         Args:
             run_id: The run.

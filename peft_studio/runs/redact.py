@@ -45,8 +45,9 @@ _KINDS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
             "access-key",
         ),
         re.compile(
-            rf"(?i)(?P<name>(?:passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|(?:access|secret)[_-]?key)"
-            rf"\s?=\s?[\"']?|(?:passw(?:or)?d|passphrase|api[_-]?key|secret[_-]?key)[\"']?\s?:\s?[\"']?){_VALUE}"
+            # A password may be anything; a token has a digit, unlike `pad_token = tokenizer.eos_token`.
+            rf"(?i)(?P<name>(?:passw(?:or)?d|passphrase)[\"']?\s?[=:]\s?[\"']?"
+            rf"|(?:pwd|secret|token|api[_-]?key|(?:access|secret)[_-]?key)\s?=\s?[\"']?(?=[\w.~+/-]*\d)){_VALUE}"
         ),
     ),
     # user:password in an address

@@ -129,6 +129,8 @@ def _ended(paths: RunPaths, exit_info: dict[str, Any]) -> RunState:
         return RunState(Status.FAILED, "The worker ended, but events.jsonl is damaged or gone, so nobody knows how.")
     if status is None:
         return RunState(Status.FAILED, f"The worker ended with exit code {exit_info.get('code')}; see the log.")
+    if status is Status.STOPPED:
+        return RunState(status, str((read_json(paths.limited) or {}).get("reason", "")))
     return RunState(status, str(last.get("message", "")) if status is Status.FAILED else "")
 
 

@@ -190,6 +190,7 @@ def _table(path: Path, found: TextRows, encoding: str) -> Table:
             check_cells(len(rows), len(columns), path.name)
         rows.append(record)
         numbers.append(number)
+    check_cells(len(rows), len(columns), path.name)
     if not rows:
         raise DataError(f"{path.name} has no rows of data. It must hold at least one.")
     if not columns:

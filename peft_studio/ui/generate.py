@@ -48,6 +48,7 @@ def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any
 
     Raises:
         ConfigError: The prompt is empty, there are too many adapters, or they belong to different base models.
+        LimitError: Whoever asks had too much generated in the last minute.
         EngineError: The engine cannot be reached.
     """
     if not isinstance(prompt, str) or not isinstance(runs, list) or not isinstance(sampling, dict):
@@ -60,6 +61,9 @@ def stream(studio: Studio, prompt: str, runs: list[str], sampling: dict[str, Any
     models = sorted({info.model for info in infos}) or [next(iter(MODELS))]
     if len(models) > 1:
         raise ConfigError(f"The chosen adapters belong to different base models: {', '.join(models)}.")
+    asked = sampling.get("max_new_tokens")
+    most = asked if type(asked) is int and asked > 0 else Sampling().max_new_tokens
+    studio.manager.share.budgets.take_generation(most * (1 + len(runs)))
     titles = ["Base model", *(info.name or info.title for info in infos)]
     with contextlib.closing(studio.manager.engine.generate(models[0], runs, prompt, sampling)) as answer:
         for message in answer:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from peft_studio.access.rights import Right, require
+from peft_studio.access.rights import Right
 from peft_studio.archives.adapter_archive import exportable
 from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
@@ -153,10 +153,9 @@ def run_tools(manager: JobManager) -> list[Callable[..., Any]]:
 
 
 def seen(manager: JobManager, run_id: str, right: Right = Right.SEE) -> RunInfo:
-    """A run, for whoever may see it."""
-    info = manager.library.info(run_id)
-    require(manager.settings.access, right, info.owner)
-    return info
+    """A run, for whoever has a right to it."""
+    manager.library.paths(run_id, right)
+    return manager.library.info(run_id)
 
 
 def _values(info: RunInfo, names: tuple[str, ...]) -> Values:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 LOCALES = Path(__file__).parent / "locales"
 LANGUAGES = ("en", *sorted(path.name for path in LOCALES.iterdir() if path.is_dir()))
-COOKIE = "studio_language"
-"""In which the page's script tells the language to the app."""
 
 
 @lru_cache(maxsize=8)
@@ -27,9 +25,3 @@ def dictionary(language: str) -> dict[str, str]:
         for path in sorted((LOCALES / language).glob("*.json")):
             found |= json.loads(path.read_text(encoding="utf-8"))
     return found
-
-
-def in_language(text: str, language: str) -> str:
-    """A text of several paragraphs, each as the dictionary has it; those that it lacks stay as they are."""
-    known = dictionary(language)
-    return "\n\n".join(known.get(" ".join(part.split()), part) for part in text.split("\n\n"))

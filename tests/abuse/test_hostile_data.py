@@ -111,7 +111,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "marks.csv": (lambda: b"\xef\xbb\xbf" * 1_000_000, ""),
     "half-utf16.csv": (lambda: b"\xff\xfe" + b"a\0" * 1_000_000 + b"\0", "cannot be read as text"),
     "long-names.csv": (lambda: (ROOM * 100 + "," + ROOM * 90).encode() + b"\n1,2\n3,4\n", "a name of 4,000"),
-    "new-keys.jsonl": (lambda: b"".join(b'{"k%d": "v"}\n' % at for at in range(5_000)), "columns or more"),
+    "new-keys.jsonl": (lambda: b"".join(b'{"k%d": "v"}\n' % at for at in range(5_000)), "cells"),
     "deep.json": (lambda: b"[" * 1_000_000, "nested too deeply|valid JSON|nested"),
     "deep-cell.jsonl": (lambda: b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n", "nested too deeply"),
     "deep-object.json": (lambda: b'{"a":' * 500_000, ""),

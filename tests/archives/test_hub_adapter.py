@@ -183,12 +183,11 @@ def test_an_adapter_of_somebody_else(hub: Hub, paths: RunPaths, tmp_path: Path) 
         name: (paths.adapter / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")
     }
     changed("base_model_name_or_path", "ada/base")(files)
-    changed("r", 4)(files)
     hub.repos["eve/other"] = files
     store = RunStore(tmp_path / "runs")
     info = RunReader(store.paths(fetch_adapter("eve/other", store))).info()
     assert (info.status, info.method, info.metrics) == ("finished", "lora", {})
-    assert info.config["method"]["rank"] == 4
+    assert info.config["method"]["rank"] == json.loads(files[CONFIG])["r"]
 
 
 def test_what_the_hub_does_not_give(hub: Hub, paths: RunPaths, tmp_path: Path) -> None:

@@ -53,15 +53,18 @@ def peft_method(name, given):
 
 
 class Bottleneck(nn.Module):
-    """Houlsby's adapter behind a linear layer: down, non-linearity, up, added back; zero at the start."""
+    """Houlsby's adapter behind a linear layer: down, non-linearity, up, added back.
+
+    The paper's start: normal with a standard deviation of 0.01, cut off at two of them, so nearly zero.
+    """
 
     def __init__(self, layer, width):
         super().__init__()
         self.layer = layer
         self.down, self.up = nn.Linear(layer.out_features, width), nn.Linear(width, layer.out_features)
-        nn.init.normal_(self.down.weight, std=0.02)
-        for zero in (self.down.bias, self.up.weight, self.up.bias):
-            nn.init.zeros_(zero)
+        for linear in (self.down, self.up):
+            nn.init.trunc_normal_(linear.weight, std=0.01, a=-0.02, b=0.02)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, hidden):
         hidden = self.layer(hidden)

@@ -1,0 +1,111 @@
+"""What whoever asks may still have of runs, found out from runs, disk and the estimate; see `access.budgets`."""
+
+import json
+
+from peft_studio.access.budgets import Budgets, is_bound, seconds_for
+from peft_studio.access.visitors import asker
+from peft_studio.config.resolved_run import resolve
+from peft_studio.config.run_config import RunConfig
+from peft_studio.errors import EngineError, LimitError
+from peft_studio.files import atomic_write
+from peft_studio.jobs.admission import Estimate
+from peft_studio.runs.housekeeping import Housekeeper
+from peft_studio.runs.index import RunIndex
+from peft_studio.runs.paths import RunPaths
+from peft_studio.runs.reader import RunInfo
+from peft_studio.runs.store import read_config
+from peft_studio.settings import Settings
+
+
+class FairShare:
+    """Lets runs of visitors in, and ends those that take too long.
+
+    Args:
+        settings: The limits.
+        index: The runs.
+        keeper: Knows what they take on the disk.
+        estimate: Tells what a run costs.
+
+    Attributes:
+        budgets: What is used up, also by requests and answers.
+    """
+
+    def __init__(self, settings: Settings, index: RunIndex, keeper: Housekeeper, estimate: Estimate) -> None:
+        self._settings = settings
+        self._index = index
+        self._keeper = keeper
+        self._estimate = estimate
+        self.budgets = Budgets(settings)
+
+    def check_new(self, config: RunConfig) -> None:
+        """Lets a new run pass.
+
+        Raises:
+            StorageError: The runs take all that the disk's quota allows.
+            LimitError: It is more than whoever asks may have.
+        """
+        self._keeper.check_quota(self._index.all())
+        if is_bound(asker()):
+            self.budgets.check_queue(self._index.all())
+            self._check_kept()
+            self._check_size(config, _steps(config))
+
+    def check_longer(self, paths: RunPaths, info: RunInfo, more_steps: int = 0) -> None:
+        """Lets a run go on that is over.
+
+        Raises:
+            LimitError: It is more than whoever asks may have.
+        """
+        if not is_bound(asker()):
+            return
+        if reason := self.budgets.overran(info):
+            raise LimitError(f"The run {info.id} cannot go on: it has had all the time that a run may take. {reason}")
+        self.budgets.check_queue(self._index.all())
+        self._check_kept()
+        self._check_size(read_config(paths.config), (info.max_steps or info.step) + more_steps)
+
+    def _check_kept(self) -> None:
+        infos = self._index.all()
+        sizes = {run.id: run.total for run in self._keeper.measure(infos).runs}
+        mine = sum(sizes.get(info.id, 0) for info in infos if info.owner == asker().id)
+        self.budgets.check_kept(mine, sum(sizes.get(info.id, 0) for info in infos if info.owner))
+
+    def _check_size(self, config: RunConfig, steps: int) -> None:
+        """Tokens by the bounds of the config, and time by the estimate; without an engine the tokens decide."""
+        training = config.training
+        rows = training.batch_size * training.gradient_accumulation
+        self.budgets.check_tokens(steps, rows, training.max_length)
+        if not self._settings.limit("most_minutes"):
+            return
+        try:
+            found = self._estimate(config.model_dump(mode="json"))
+        except EngineError:
+            return
+        length, parameters = found.get("tokens_per_row"), found.get("base_params")
+        if isinstance(length, int) and isinstance(parameters, int):
+            tokens = steps * rows * length
+            self.budgets.check_time(seconds_for(tokens, parameters, self._index.all(), self._settings.threads))
+
+    def end_overlong(self, paths: RunPaths) -> None:
+        """Asks a running run to stop, and to save its adapter, when it has taken longer than it may."""
+        if not self._settings.limit("most_minutes") or paths.stop.exists():
+            return
+        if reason := self.budgets.overran(self._index.get(paths.id)):
+            atomic_write(paths.limited, json.dumps({"reason": reason}))
+            paths.stop.touch()
+
+    def may_start(self, paths: RunPaths, busy: list[str]) -> bool:
+        """Whether one more run of its owner may be at work.
+
+        Args:
+            paths: A queued run.
+            busy: Ids of the runs at work.
+        """
+        limit = self._settings.limit("most_running")
+        owner = self._index.get(paths.id).owner if limit else ""
+        return not owner or sum(self._index.get(run_id).owner == owner for run_id in busy) < limit
+
+
+def _steps(config: RunConfig) -> int:
+    training = config.training
+    return training.steps_for(len(resolve(config).task.load("train")) if training.epochs else 0)
