@@ -61,7 +61,7 @@ def test_a_wrong_code_is_said_and_the_name_kept_as_text(app: Starlette) -> None:
     assert "<b>" not in answer.text and "set-cookie" not in answer.headers
     foreign = browser(app).post("/studio/join", data={}, headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403 and foreign.json()["error"].startswith("This request came from another site")
-    assert browser(app).post("/studio/join", content=b"x" * 5000, headers=OURS).status_code == 400
+    assert browser(app).post("/studio/join", content=b"x" * 5000, headers=OURS).status_code == 409
 
 
 def test_the_teacher_sees_renames_and_removes_and_a_student_does_not(app: Starlette) -> None:
@@ -112,5 +112,5 @@ def test_a_question_is_dealt_out_and_answered_once(app: Starlette) -> None:
 def test_outside_of_a_class_there_is_no_room(manager: JobManager) -> None:
     gate = Middleware(Gate, settings=manager.settings.model_copy(update={"no_token": True}))
     plain = browser(Starlette(routes=all_routes(manager), middleware=[gate]))
-    assert plain.get("/studio/room.json").status_code == 403
-    assert plain.post("/studio/join", data={"name": "Ann"}, headers=OURS).status_code == 403
+    assert plain.get("/studio/room.json").status_code == 404
+    assert plain.post("/studio/join", data={"name": "Ann"}, headers=OURS).status_code == 404

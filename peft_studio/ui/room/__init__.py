@@ -6,12 +6,14 @@ from urllib.parse import parse_qs
 import segno
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from peft_studio.access.doors import OPEN
 from peft_studio.access.entrance import Entrance
 from peft_studio.access.rights import Right
 from peft_studio.errors import ConfigError, LimitError, NotAllowedError, StudioError
 from peft_studio.jobs.manager import JobManager
+from peft_studio.settings import Access
 from peft_studio.ui.http import endpoint
 from peft_studio.ui.room.question import question_routes
 from peft_studio.ui.room.screen import SCREEN, room_of
@@ -20,7 +22,9 @@ _MOST_BYTES = 4096  # of a name and a code
 
 
 def room_routes(manager: JobManager) -> list[BaseRoute]:
-    """Routes below ``/studio`` of a class; outside of one they say that there is none."""
+    """Routes below ``/studio`` of a class; none outside of one."""
+    if manager.settings.access is not Access.CLASS:
+        return []
 
     def shown(request: Request) -> object:
         room = room_of(request)
@@ -55,7 +59,7 @@ def room_routes(manager: JobManager) -> list[BaseRoute]:
 
     one = "/studio/room/students/{student}"
     return [
-        Route("/studio/join", join, methods=["POST"]),
+        endpoint("/studio/join", join, "POST", OPEN),
         endpoint("/studio/room", screen, right=Right.RUN_APP),
         endpoint("/studio/room.json", shown, right=Right.RUN_APP),
         endpoint("/studio/room.svg", picture, right=Right.RUN_APP),
@@ -67,16 +71,13 @@ def room_routes(manager: JobManager) -> list[BaseRoute]:
 
 async def join(request: Request) -> Response:
     """Takes a name and a code; whoever asks is nobody yet, so that no right is asked for."""
-    try:
-        room = room_of(request)
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_BYTES:
-                raise ConfigError(f"A name and a code take at most {_MOST_BYTES} bytes.")
-        given = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
-    except StudioError as exc:
-        return HTMLResponse(str(exc), 403 if isinstance(exc, NotAllowedError) else 400)
+    room = room_of(request)
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise ConfigError(f"A name and a code take at most {_MOST_BYTES} bytes.")
+    given = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
     name, code = (given.get(field, [""])[0] for field in ("name", "code"))
     try:
         visitor = room.join(name, code, request.client.host if request.client else "")
