@@ -79,6 +79,9 @@ class Settings(Limits):
             private.
         token: By which the owner is known (``PEFT_STUDIO_TOKEN``); a private app makes one when it is empty.
         no_token: Whether a private app asks for none: whoever comes from this machine is its owner.
+        join_code: What students of a class write to come in; made when it is empty.
+        teacher_key: By which the teacher of a class is known; made when it is empty.
+        class_list: File of the names that may come in, one in a line; any name when None.
         allowed_hosts: Names that the app is known by besides this machine's; commas between them, ``*.`` before a
             domain for all in it.
         trusted_proxies: Addresses and networks whose ``X-Forwarded-*`` headers are believed; this machine's
@@ -109,6 +112,9 @@ class Settings(Limits):
     access: Access = Access.PRIVATE
     token: str = Field("", repr=False)
     no_token: bool = False
+    join_code: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9 -]*$")
+    teacher_key: str = Field("", repr=False)
+    class_list: Path | None = None
     allowed_hosts: str = ""
     trusted_proxies: str = ""
     space_id: str = ""

@@ -13,10 +13,11 @@ from starlette.middleware import Middleware
 from peft_studio.access.bodies import MIB, BodyLimits
 from peft_studio.access.entrance import Entrance
 from peft_studio.access.gate import Gate, SignedIn
+from peft_studio.access.room import Room
 from peft_studio.access.shares import Shares
 from peft_studio.errors import StorageError
 from peft_studio.jobs.manager import JobManager
-from peft_studio.settings import Settings
+from peft_studio.settings import Access, Settings
 from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, generate, learn, train
 from peft_studio.ui.context import Studio, keep_rights
@@ -52,6 +53,8 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
     studio = Studio(manager, settings)
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
         island("header", {"cores": os.cpu_count() or 1}, elem_id="header")
+        if settings.access is Access.CLASS:
+            gr.Markdown("[The room's question](studio/question)", elem_id="room-question")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:
@@ -93,7 +96,8 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
         OSError: The port is taken.
         StorageError: The gate is not in its place.
     """
-    entrance = Entrance(settings, Shares(settings.home))
+    room = Room(settings) if settings.access is Access.CLASS else None
+    entrance = Entrance(settings, Shares(settings.home), room)
     threading.Thread(target=clean_uploads, args=(settings.home, settings.runs_dir), daemon=True).start()
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
     demo._queue.sleep_when_free = 0.02
@@ -108,4 +112,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
     if not isinstance(demo.app.middleware_stack, Gate):
         demo.close(verbose=False)
         raise StorageError("The app is not safe to be served: its gate is not in place.")
+    if room is not None:
+        where = f"http://{settings.host}:{settings.port}/studio/room?token={room.key}"
+        print(f"The room's code is {room.code}; its teacher's screen is {where}", flush=True)
     return entrance.token

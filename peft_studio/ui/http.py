@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
+from typing import Literal
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from peft_studio.access.doors import OPEN
 from peft_studio.access.rights import Right, require
 from peft_studio.errors import DataError, HubOfflineError, LimitError, NotAllowedError, RunNotFoundError, StudioError
 from peft_studio.settings import Access
@@ -26,7 +28,7 @@ Handler = Callable[[Request], object]
 """Answers a response, or a value that becomes JSON; one that is no coroutine runs in Starlette's thread pool."""
 
 
-def endpoint(path: str, handler: Handler, method: str = "GET", right: Right | None = None) -> Route:
+def endpoint(path: str, handler: Handler, method: str = "GET", right: Right | Literal["open"] | None = None) -> Route:
     """A route of ours.
 
     Args:
@@ -35,13 +37,14 @@ def endpoint(path: str, handler: Handler, method: str = "GET", right: Right | No
             an ``HTTPException`` with its own status.
         method: Of the requests.
         right: What whoever asks needs, for what is their own or nobody's; to look, where nothing changes (GET), else
-            to change a run. What belongs to somebody, the handler asks for itself.
+            to change a run. ``OPEN`` asks for none: the way in. What belongs to somebody, the handler asks for itself.
     """
     needed = right or {"GET": Right.LOOK}.get(method, Right.CHANGE)
 
     async def answer(request: Request) -> Response:
         try:
-            require(access_of(request), needed)
+            if needed != OPEN:
+                require(access_of(request), needed)
             if inspect.iscoroutinefunction(handler):
                 response = as_response(await handler(request))
             else:

@@ -31,6 +31,7 @@ from peft_studio.ui.details import run_details
 from peft_studio.ui.http import Handler, as_response, endpoint
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.matrix import library
+from peft_studio.ui.room import room_routes
 from peft_studio.ui.shell import STATIC, STATIC_VERSION
 from peft_studio.ui.storage import storage_routes
 from peft_studio.ui.told import file_name, safe_cell, told
@@ -48,7 +49,13 @@ CSV_FIELDS = (
 
 def all_routes(manager: JobManager) -> list[BaseRoute]:
     """Everything below ``/studio``."""
-    return [*hub_routes(manager.fetcher), *storage_routes(manager), *visitor_routes(manager), *routes(manager)]
+    return [
+        *hub_routes(manager.fetcher),
+        *storage_routes(manager),
+        *visitor_routes(manager),
+        *room_routes(manager),
+        *routes(manager),
+    ]
 
 
 def routes(manager: JobManager) -> list[BaseRoute]:
