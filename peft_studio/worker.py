@@ -263,7 +263,6 @@ def _run_worker(paths: RunPaths, train: Train, threads: int, supervisor: int, pl
 
 
 def _train_for_real(**kwargs: object) -> None:
-    # Imported here, in the child: the supervisor of a cold start stays small.
     importlib.import_module("peft_studio.training.trainer").run(**kwargs)
 
 

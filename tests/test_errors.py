@@ -86,7 +86,7 @@ def test_an_error_crosses_routes_and_endpoints(kind: type[StudioError]) -> None:
     with pytest.raises(gr.Error) as raised:
         guard_api(refuse)()
     assert raised.value.message == str(example(kind))
-    assert raised.value.title == " ".join([kind.__name__, *vars(example(kind)).values()])
+    assert raised.value.title == " ".join([kind.__name__, *map(str, vars(example(kind)).values())])
 
 
 def test_what_is_none_of_ours_becomes_the_engines() -> None:

@@ -14,6 +14,7 @@ from peft_studio.settings import Settings, prepare_home
 
 if TYPE_CHECKING:
     from peft_studio.experiments.plan import Cell, ExperimentPlan
+    from peft_studio.experiments.store import ExperimentStore
     from peft_studio.jobs.manager import JobManager
 
 _WORDS = {
@@ -62,7 +63,7 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _list(ids: list[str], store: Any, as_json: bool) -> int:
+def _list(ids: list[str], store: "ExperimentStore", as_json: bool) -> int:
     found = []
     for one in ids:
         try:

@@ -70,7 +70,7 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
 
 def app_parts(manager: JobManager, entrance: Entrance) -> dict[str, Any]:
     """What is given to the web app that Gradio makes: our routes, and the gate ahead of everything."""
-    settings, count = manager.settings, manager.share.budgets.allow_request
+    settings = manager.settings
     limits = BodyLimits(larger={"/gradio_api/upload": MAX_BYTES + MIB, "/studio/import": MAX_UPLOAD})
 
     @contextlib.asynccontextmanager

@@ -48,7 +48,9 @@ def ours(manager: JobManager) -> list[Route]:
 
 
 def filled(route: Route) -> str:
-    return route.path.format(run_id="nothing", action="explode", ticket="nothing", version="0", name="nothing.js")
+    return route.path.format(
+        run_id="nothing", action="explode", ticket="nothing", version="0", name="nothing.js", language="zh"
+    )
 
 
 def test_every_route_is_made_by_the_wrapper() -> None:

@@ -24,7 +24,7 @@ from peft_studio.ui.told import safe_cell
 MOST_VALUES = 12
 
 
-class Question:
+class RoomQuestion:
     """The question of a class; kept in ``question.json``.
 
     Args:
@@ -110,7 +110,7 @@ class Question:
 
 def question_routes(manager: JobManager) -> list[BaseRoute]:
     """Routes by which a question is put, answered and taken along."""
-    question = Question(manager)
+    question = RoomQuestion(manager)
 
     def page(request: Request) -> object:
         room_of(request)
