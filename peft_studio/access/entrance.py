@@ -27,11 +27,14 @@ class ClassRoom(Protocol):
     open_paths: tuple[str, ...]
     """Addresses of ours that nobody may ask for, such as where a name and a code are sent to."""
 
+    teacher_id: str
+    """Of the teacher as a visitor."""
+
     def is_teacher(self, key: str) -> bool:
         """Whether a key is the teacher's."""
 
     def knows(self, visitor: Visitor) -> bool:
-        """Whether a student is still in the room."""
+        """Whether a student is still in the room, or a teacher has the present key."""
 
     def join_page(self, scope: Scope) -> Response:
         """What whoever is nobody is shown."""
@@ -132,7 +135,7 @@ class Entrance:
         if secrets.compare_digest(key.encode(), self.token.encode()):
             return OWNER
         if self.room is not None and self._access is Access.CLASS and self.room.is_teacher(key):
-            return Visitor("teacher", Role.TEACHER, "Teacher")
+            return Visitor(self.room.teacher_id, Role.TEACHER, "Teacher")
         return None
 
     def _by_cookie(self, request: HTTPConnection) -> Visitor | None:

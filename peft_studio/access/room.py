@@ -1,5 +1,6 @@
 """The room of a class: its code, the names of who is in it, the teacher's key, and the page where one comes in."""
 
+import hashlib
 import html
 import json
 import secrets
@@ -54,6 +55,7 @@ class Room:
     Attributes:
         code: What students write besides their name.
         key: By which the teacher is known.
+        teacher_id: Of the teacher as a visitor; another key makes another teacher, and old cookies void.
 
     Raises:
         ConfigError: The list of names cannot be read.
@@ -67,6 +69,7 @@ class Room:
         kept = read_json(self._path) or {}
         self.code = _plain_code(settings.join_code or _text(kept.get("code"))) or _new_code()
         self.key = settings.teacher_key or _text(kept.get("key")) or secrets.token_urlsafe(18)
+        self.teacher_id = f"t-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}"
         self._allowed = _names_in(settings.class_list)
         self._names = _students(kept.get("students"))
         self._seen: dict[str, float] = {}
@@ -78,9 +81,9 @@ class Room:
         return secrets.compare_digest(key.encode(), self.key.encode())
 
     def knows(self, visitor: Visitor) -> bool:
-        """Whether a student is still in the room; from now on they were just there."""
+        """Whether a student is still in the room, who is then there now; or the teacher has the present key."""
         if visitor.role is Role.TEACHER:
-            return True
+            return secrets.compare_digest(visitor.id, self.teacher_id)
         with self._lock:
             if visitor.role is not Role.VISITOR or visitor.id not in self._names:
                 return False

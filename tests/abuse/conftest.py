@@ -56,6 +56,7 @@ class EverybodyIsIn:
     """A class without a door."""
 
     open_paths = ()
+    teacher_id = "teacher"
 
     def is_teacher(self, _key: str) -> bool:
         return False

@@ -270,6 +270,7 @@ class OneStudent:
     """A class of one, who is called Ann."""
 
     open_paths = ("/studio/change",)
+    teacher_id = "t-chalk"
 
     def is_teacher(self, key: str) -> bool:
         return key == "chalk"

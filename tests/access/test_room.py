@@ -78,4 +78,6 @@ def test_a_class_list_says_who_may_come_in(tmp_path: Path) -> None:
 def test_only_who_has_come_in_is_known(tmp_path: Path) -> None:
     room = room_of(tmp_path, teacher_key="chalk and a board")
     assert room.is_teacher("chalk and a board") and not room.is_teacher("") and not room.is_teacher("chalk ñ")
-    assert not room.knows(Visitor("s-made-up", Role.VISITOR)) and room.knows(Visitor("teacher", Role.TEACHER))
+    assert not room.knows(Visitor("s-made-up", Role.VISITOR)) and room.knows(Visitor(room.teacher_id, Role.TEACHER))
+    other = room_of(tmp_path, teacher_key="another key")
+    assert not other.knows(Visitor(room.teacher_id, Role.TEACHER))  # with the key, old cookies go
