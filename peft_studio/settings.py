@@ -48,7 +48,7 @@ class Limits(BaseModel):
             does is stopped, and saves its adapter.
         most_generated: Tokens that a visitor has generated in a minute.
         all_generated: The same in all.
-        most_mb: Megabytes that a visitor's runs, uploads and fetched data may take.
+        most_mb: Megabytes that a visitor's runs may take.
         all_mb: The same of all visitors.
         most_requests: Requests of a visitor in a minute; of one address, for whoever has no cookie yet.
     """
