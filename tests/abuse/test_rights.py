@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from conftest import ANN, BEN, TEACHER, TOKEN, Inside, Served
 from gradio.context import LocalContext
 from starlette.requests import Request
 from starlette.routing import BaseRoute
@@ -22,6 +21,7 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.runs.paths import RunPaths
 from peft_studio.settings import Access
 from peft_studio.ui.context import FUNCTIONS, keep_rights, name_of
+from tests.abuse.conftest import ANN, BEN, TEACHER, TOKEN, Inside, Served
 
 UNKNOWN = "20250101-000000-lora-000000"
 CONFIG = {"method": {"name": "lora"}, "training": {"max_steps": 2}}

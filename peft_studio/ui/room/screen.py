@@ -26,7 +26,8 @@ body { font: 18px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; p
 #way img { width: min(14rem, 60vw); background: #fff; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #8886; vertical-align: top; }
-#plot { width: 100%; max-height: 60vh; } #plot[hidden] { display: none; } #ask label { margin-right: 1rem; display: inline-block; }
+#plot { width: 100%; max-height: 60vh; } #plot[hidden] { display: none; }
+#ask label { margin-right: 1rem; display: inline-block; }
 input, select { font: inherit; max-width: 90vw; }
 button { font: inherit; padding: .3rem .8rem; margin-right: .3rem; }</style></head>
 <body><main><h1>Room</h1>
