@@ -229,6 +229,15 @@ def _layers(value: object) -> str:
     return "" if right else "numbers of layers"
 
 
+def _eva(value: object) -> str:
+    """How EVA found its directions: of no use any more, but PEFT reads it."""
+    right = isinstance(value, dict) and value.keys() <= _EVA
+    right = right and all(isinstance(item, bool) or not _number(item) for item in value.values())
+    return "" if right else f"numbers by {', '.join(sorted(_EVA))}"
+
+
+_EVA = {"rho", "tau", "use_label_mask", "label_mask_value", "whiten", "adjust_scaling_factors"}
+
 _Check = Callable[[Any], str]
 """Says what is allowed instead of a value; nothing when the value is."""
 _KINDS: dict[str, _Check] = {
@@ -241,6 +250,7 @@ _KINDS: dict[str, _Check] = {
     **dict.fromkeys(NUMBERS, _number),
     **dict.fromkeys(MODULES, _modules),
     **dict.fromkeys(PATTERNS, _pattern),
+    "eva_config": _eva,
     "layers_to_transform": _layers,
     "megatron_core": _megatron,
 }

@@ -24,6 +24,7 @@ from peft_studio.settings import Settings, prepare_home
 from peft_studio.tasks.base import Row
 from peft_studio.tasks.reading import reader_client
 from peft_studio.ui.routes import all_routes
+from peft_studio.ui.told import told
 
 VALUE = "tiger-Balloon/77+x"
 SECRETS = (
@@ -140,7 +141,8 @@ def test_visitors_see_no_folder_of_the_server(manager: JobManager, run: str) -> 
     client = TestClient(Starlette(routes=all_routes(manager)))
     assert home in client.get(f"/studio/log/{run}").text  # to the owner, they are of use
     with asking(Visitor("v1", Role.VISITOR)):
-        shown = client.get(f"/studio/log/{run}").text
+        assert client.get(f"/studio/log/{run}").status_code == 403
+        shown = told(paths.log.read_text())  # as where it is their own
     assert home not in shown and str(Path.home()) + "/" not in shown and "x.py" in shown
 
 

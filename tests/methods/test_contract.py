@@ -347,5 +347,5 @@ def test_adapters_start_as_their_papers_say(name: str, scaling: float, spread: f
 def test_adapter_of_another_model_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     from peft_studio.errors import ModelError
 
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="cannot be read"):
         load_adapter(load_base(str(tiny_model))[0], tmp_path)

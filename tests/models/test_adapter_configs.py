@@ -42,6 +42,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "a whole number without end": ({"lora_alpha": 10**400}, "lora_alpha"),
     "many layers": ({"layers_to_transform": [0] * 30_000}, "layers_to_transform"),
     "a long word": ({"bias": "x" * 1000}, "bias"),
+    "more than EVA needs": ({"eva_config": {"rho": 1.0, "cache_file": "x.pt"}}, "eva_config"),
 }
 
 
