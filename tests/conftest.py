@@ -1,10 +1,12 @@
 """Fixtures for everyone: a tiny base model with its tokenizer, a home folder, and how to run our programs."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,12 @@ def home(tmp_path: Path) -> Path:
     (folder / "runs").mkdir(parents=True)
     (folder / "cache").mkdir()
     return folder
+
+
+def run_async(work: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine to its end, in a thread of its own: where the browser's tests ran, this one has a loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def run_studio(*argv: str, home: Path | None = None, timeout: float = 120, **env: str) -> subprocess.CompletedProcess:

@@ -231,8 +231,8 @@ def _layers(value: object) -> str:
 
 def _eva(value: object) -> str:
     """How EVA found its directions: of no use any more, but PEFT reads it."""
-    right = isinstance(value, dict) and value.keys() <= _EVA
-    right = right and all(isinstance(item, bool) or not _number(item) for item in value.values())
+    items = value.items() if isinstance(value, dict) else [("", value)]
+    right = all(name in _EVA and (isinstance(item, bool) or not _number(item)) for name, item in items)
     return "" if right else f"numbers by {', '.join(sorted(_EVA))}"
 
 

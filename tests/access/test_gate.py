@@ -20,6 +20,7 @@ from peft_studio.access.shares import Shares
 from peft_studio.access.visitors import OWNER, Role, Visitor, asker
 from peft_studio.settings import Access, Settings, load_settings
 from peft_studio.ui.http import endpoint
+from tests.conftest import run_async
 
 OWN = "127.0.0.1:7860"
 TOKEN = "a token that nobody guesses"
@@ -157,7 +158,7 @@ def test_whom_proxies_speak_for(home: Path, peer: str, chain: str, client: str) 
     gate = Gate(app, Settings(home=home, access=Access.PUBLIC))
     headers = [(b"host", b"localhost"), (b"x-forwarded-for", chain.encode()), (b"x-forwarded-proto", b"https")]
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "scheme": "http", "headers": headers}
-    asyncio.run(gate({**scope, "client": (peer, 1)}, None, None))  # type: ignore[arg-type]
+    run_async(gate({**scope, "client": (peer, 1)}, None, None))  # type: ignore[arg-type]
     assert found[0]["client"][0] == client
     assert found[0]["scheme"] == ("https" if peer == "127.0.0.1" else "http")
 
@@ -237,7 +238,7 @@ def test_signed_in_with_hugging_face(home: Path, name: str, role: str, who_id: s
 
     settings = Settings(home=home, access=Access.PUBLIC, space_id="me/x", space_author="me")
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
-    asyncio.run(Gate(with_session, settings)(scope, None, None))  # type: ignore[arg-type]
+    run_async(Gate(with_session, settings)(scope, None, None))  # type: ignore[arg-type]
     assert (seen[0].role, seen[0].id, seen[0].name) == (role, who_id, name)
     assert asker() is OWNER
 
@@ -331,5 +332,5 @@ def test_slow_bodies_end(home: Path, pause: float) -> None:
             {**scope, "client": ("127.0.0.1", 1)}, receive, send
         )
 
-    asyncio.run(asyncio.wait_for(ask(), 5))
+    run_async(asyncio.wait_for(ask(), 5))
     assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]

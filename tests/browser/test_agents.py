@@ -1,7 +1,6 @@
 """Programs and agents drive a run from start to answer, over the same wires as on a Space."""
 
 import ast
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.browser.conftest import App
+from tests.conftest import run_async
 
 CONFIG = {
     "task": {"id": "bistro"},
@@ -58,7 +58,7 @@ def test_an_agent_drives_a_run(app: App) -> None:
         columns = await call("generate", prompt="name: Biox Mill =>", runs=[run_id], sampling=FEW)
         assert [column["done"] for column in columns] == [True, True]
 
-    asyncio.run(with_tools(app.url, drive))
+    run_async(with_tools(app.url, drive))
 
 
 def test_tools_say_what_they_are_and_what_went_wrong(app: App) -> None:
@@ -66,7 +66,7 @@ def test_tools_say_what_they_are_and_what_went_wrong(app: App) -> None:
         with pytest.raises(AssertionError, match=r"There is no method 'lorra'\. Did you mean 'lora'"):
             await call("describe_method", name="lorra")
 
-    tools = asyncio.run(with_tools(app.url, look))
+    tools = run_async(with_tools(app.url, look))
     assert {"list_methods", "estimate", "start_run", "follow_run", "get_results", "generate", "stop_run"} <= set(tools)
     for name, tool in tools.items():
         assert len(tool.description) > 20, name
