@@ -32,10 +32,20 @@ def limit_process(memory: int, cpu_seconds: int) -> None:
         os.nice(NICENESS)
     be_first_to_go()
     signal.signal(signal.SIGXCPU, _out_of_time)
-    limits = ((resource.RLIMIT_DATA, memory, 0), (resource.RLIMIT_CPU, cpu_seconds, LAST_WORDS))
-    for kind, most, more in limits:
-        with contextlib.suppress(OSError, ValueError):  # not every system knows both; a lower limit stays
-            resource.setrlimit(kind, (most, most + more))
+    lower_limit(resource.RLIMIT_DATA, memory)
+    lower_limit(resource.RLIMIT_CPU, cpu_seconds, LAST_WORDS)
+
+
+def lower_limit(kind: int, most: int, more: int = 0) -> None:
+    """Limits this process, where the system knows the limit; one that is lower stays.
+
+    Args:
+        kind: Such as ``resource.RLIMIT_DATA``.
+        most: What it may use.
+        more: How much further the hard limit is.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(kind, (most, most + more))
 
 
 def _out_of_time(_signal: int, _frame: FrameType | None) -> NoReturn:

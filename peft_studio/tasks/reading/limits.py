@@ -1,7 +1,5 @@
 """How much of a data file is taken in: counted as it is decoded, whatever the file says of itself."""
 
-import resource
-
 from peft_studio.errors import DataError
 
 MAX_COLUMNS = 2_000
@@ -56,17 +54,3 @@ def check_record(length: int, where: str) -> None:
 def too_long(length: int) -> str:
     """What a cell holds that has more characters than are taken in."""
     return f"a text of {length:,} characters, where at most {MAX_CELL:,} are read"
-
-
-def lower_limit(kind: int, most: int, more: int = 0) -> None:
-    """Limits this process, where the system knows the limit; one that is lower stays.
-
-    Args:
-        kind: Such as ``resource.RLIMIT_DATA``.
-        most: What it may use.
-        more: How much further the hard limit is.
-    """
-    try:
-        resource.setrlimit(kind, (most, most + more))
-    except (OSError, ValueError):
-        return
