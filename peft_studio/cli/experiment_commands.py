@@ -1,15 +1,12 @@
 """Commands for experiments: several runs as one question, made one after another, and the answer as far as it is."""
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_studio.cli.printing import Add, open_manager, print_json, print_table
-from peft_studio.errors import ConfigError
 from peft_studio.files import atomic_write, exclusive
 from peft_studio.settings import Settings, prepare_home
 
@@ -23,7 +20,7 @@ _WORDS = {
     "delete": "Delete an experiment; its runs stay unless --runs is given.",
     "show": "Show an experiment's table and what it answers.",
     "list": "List the experiments.",
-    "export": "Write the table and the answer to a file: .md, .csv or .json.",
+    "export": "Write the answer to a file: .html, .ipynb, .md, .csv, .json, .yaml, .svg or .png.",
 }
 
 
@@ -43,9 +40,11 @@ def add_commands(add: Add) -> None:
             found.add_argument("--runs", action="store_true", help="delete its runs, too")
         if name == "export":
             found.add_argument("--out", type=Path, required=True, metavar="FILE")
+            found.add_argument("--figure", help="for .svg and .png: intervals, curves, pareto, matrix or grid")
 
 
 def _do(options: argparse.Namespace, settings: Settings) -> int:
+    from peft_studio.experiments.exports import export
     from peft_studio.experiments.lab import Lab
 
     manager = open_manager(settings)
@@ -64,7 +63,8 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
     lab.settle(made)
     answer = lab.answer(made)
     if options.action == "export":
-        atomic_write(options.out, written(answer, options.out.suffix))
+        made_file = export(answer, options.out.suffix.removeprefix("."), settings.runs_dir, options.figure or "")
+        atomic_write(options.out, made_file.content)
         print_json({"experiment_id": made, "file": str(options.out)}) if options.json else print(options.out)
     elif options.json:
         print_json(answer)
@@ -140,43 +140,11 @@ def _conduct(lab: "Lab", settings: Settings, made: str) -> None:
 
 def _print(answer: dict[str, Any]) -> None:
     print(answer["question"])
-    print_table(_cells(answer))
+    from peft_studio.experiments.tables import short_rows
+
+    print_table(short_rows(answer))
     runs = answer["runs"]
     if not answer["done"]:
         print(f"{runs['over']} of {runs['of']} runs are over; 'experiment resume {answer['id']}' makes the others.")
-    for sentence in answer["words"]:
+    for sentence in (*answer["words"], *answer["holes"]):
         print(sentence)
-
-
-def _cells(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
-    def shown(value: float | None) -> str:
-        return "" if value is None else f"{value:.4g}" if abs(value) < 10 else f"{value:.2f}"
-
-    head = ("cell", answer["metric"], "spread", "runs", "failed", "rate", "trainable")
-    return [head] + [
-        (row["name"], shown(row["mean"]), shown(row["spread"]), row["n"], row["failed"] or "",
-         f"{row['rate']:g}" if row["rate"] else "", f"{row['trainable_params']:,}" if row["trainable_params"] else "")
-        for row in answer["table"]
-    ]  # fmt: skip
-
-
-def written(answer: dict[str, Any], suffix: str) -> str:
-    """The table and the answer as a file's text.
-
-    Raises:
-        ConfigError: There is no such format.
-    """
-    import json
-
-    rows = _cells(answer)
-    if suffix == ".json":
-        return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
-    if suffix == ".csv":
-        text = io.StringIO()
-        csv.writer(text).writerows(rows)
-        return text.getvalue()
-    if suffix == ".md":
-        lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-        lines.insert(1, "|" + " --- |" * len(rows[0]))
-        return "\n".join([f"# {answer['question']}", "", *lines, "", *(f"- {one}" for one in answer["words"]), ""])
-    raise ConfigError(f"{suffix!r} is no format of an export; allowed: .md, .csv, .json.")

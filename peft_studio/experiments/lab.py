@@ -12,6 +12,7 @@ from peft_studio.experiments.cost import CellCost, Costs, plan_costs, told_costs
 from peft_studio.experiments.equal_size import Estimates
 from peft_studio.experiments.outcome import counted_infos, keep, kept, key_of, measure, request_of
 from peft_studio.experiments.plan import ExperimentPlan, cells_of, parse_plan
+from peft_studio.experiments.ready import ready_list
 from peft_studio.experiments.record import Experiment, Owner
 from peft_studio.experiments.state import Infos, holes, progress_of
 from peft_studio.experiments.store import ExperimentStore, no_experiment
@@ -52,6 +53,10 @@ class Lab:
         """Every experiment that one may see, newest first."""
         infos = self.infos()
         return [{**self._row(one, infos), **self._whose(one)} for one in self.store.all() if self._sees(one)]
+
+    def ready(self) -> list[dict[str, Any]]:
+        """The ready experiments, each with what it would take here."""
+        return ready_list(Costs(self.manager.library.all(), self.manager.settings.threads))
 
     def cost(self, data: object) -> dict[str, Any]:
         """What an experiment would cost.

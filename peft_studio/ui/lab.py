@@ -10,12 +10,15 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from peft_studio.access.rights import Right
 from peft_studio.errors import ConfigError
+from peft_studio.experiments.exports import export
 from peft_studio.experiments.lab import Lab
 from peft_studio.ui.http import endpoint
+from peft_studio.ui.told import told_json
 
 MOST_BYTES = 200_000
 """Of a plan: 64 cells with whole configs have a third of that."""
@@ -37,11 +40,23 @@ def experiment_routes(lab: Lab) -> list[BaseRoute]:
             raise HTTPException(404, f"There is no action {action!r}; allowed: {', '.join(ACTIONS)}.")
         return await _off_loop(lambda told: _act(lab, request.path_params["experiment_id"], action, told), body)
 
+    def take(request: Request) -> Response:
+        asked = request.query_params
+        kind = asked.get("as", "html")
+        lab.find(_id(request), Right.TAKE if kind == "ipynb" else Right.SEE)  # a notebook holds rows and scripts
+        answer = told_json(lab.answer(_id(request)))
+        runs = lab.manager.settings.runs_dir
+        file = export(answer, kind, runs, asked.get("figure", ""), asked.get("cost", "trainable_params"))
+        headers = {"Content-Disposition": f'attachment; filename="{file.name}"'}
+        return Response(file.content, media_type=file.media_type, headers=headers)
+
     return [
         endpoint("/studio/experiments", lambda _request: {"experiments": lab.all()}),
+        endpoint("/studio/experiments/ready", lambda _request: {"ready": lab.ready()}),
         endpoint("/studio/experiments", start, "POST", Right.TRAIN),
         endpoint("/studio/experiments/cost", cost, "POST", Right.ASK),
         endpoint("/studio/experiments/{experiment_id}", lambda request: lab.answer(_id(request))),
+        endpoint("/studio/experiments/{experiment_id}/export", take),
         endpoint("/studio/experiments/{experiment_id}/{action}", act, "POST"),
     ]
 
