@@ -1,6 +1,7 @@
 """Drawings of lines, shapes and texts, as SVG or PNG; no library draws charts here, so that a page stands alone."""
 
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -129,7 +130,8 @@ class Canvas:
         anchors = {"start": "ls", "middle": "ms", "end": "rs"}
         for (x, y), words, anchor, size, colour in self._texts:
             font = ImageFont.load_default(size * SCALE)
-            draw.text((x * SCALE, y * SCALE), words, fill=_rgb(colour), font=font, anchor=anchors[anchor])
+            plain = unicodedata.normalize("NFKC", words)  # the font has no raised digits
+            draw.text((x * SCALE, y * SCALE), plain, fill=_rgb(colour), font=font, anchor=anchors[anchor])
         out = io.BytesIO()
         image.save(out, "PNG", optimize=True)
         return out.getvalue()

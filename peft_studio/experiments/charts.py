@@ -155,6 +155,8 @@ def pareto(answer: Answer, cost: str = "trainable_params") -> Canvas:
     _axis_left(canvas, ticks(low, high), up, 60, unit)
     for power in range(least, max(most, least + 1) + 1):
         canvas.text((across(power), 350), short(10.0**power), "middle", 11)
+    if any(point["cost"][cost] == 0 for point in points):
+        canvas.text((74, 350), "0", "middle", 11)
     label, sign = costs[cost]["label"], costs[cost]["unit"]
     canvas.text((WIDTH - 170, 370), f"{label} ({sign})" if sign else label, "end", 11)
 

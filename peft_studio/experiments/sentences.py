@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from peft_studio.experiments.verdict import CellFigures, Duel, unit_of
+from peft_studio.experiments.verdict import CellFigures, Duel, unit_of, verb
 
 MOST_WORDS = 16
 
@@ -40,13 +40,15 @@ def _leader(names: Sequence[str], pairs: dict[tuple[str, str], Duel]) -> list[st
     if not compared:
         return []
     if not tied:
-        return [f"{first} beats every other one that was measured on the same rows ({len(compared)})."]
+        return [
+            f"{first} {verb('beats', first)} every other one that was measured on the same rows ({len(compared)})."
+        ]
     if len(tied) == len(compared) and len(tied) > 3:
-        return [f"{first} is ahead, but none of the others can be told apart from it."]
+        return [f"{first} {verb('is', first)} ahead, but none of the others can be told apart from it."]
     named = " and ".join([", ".join(tied[:-1]), tied[-1]] if len(tied) > 1 else tied)
     beaten = len(compared) - len(tied)
     rest = f"; it beats the other {beaten}" if beaten else ""
-    return [f"{first} is ahead, but cannot be told apart from {named}{rest}."]
+    return [f"{first} {verb('is', first)} ahead, but cannot be told apart from {named}{rest}."]
 
 
 def base_words(mean: float | None, metric: str) -> list[str]:
