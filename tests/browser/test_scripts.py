@@ -189,13 +189,8 @@ def test_the_frontier_is_what_nothing_beats(blank: Page) -> None:
     assert call(blank, "pareto", "frontierLine", []) == {"x": [], "y": []}
     rng = random.Random(7)
     many = points(*((rng.randrange(12), rng.randrange(12)) for _ in range(60)))
-    beaten = [
-        any(
-            b["cost"] <= a["cost"] and b["quality"] >= a["quality"] and (b["cost"], b["quality"]) != tuple(a.values())[1:]
-            for b in many
-        )
-        for a in many
-    ]
+    figures = [(-one["cost"], one["quality"]) for one in many]
+    beaten = [any(b[0] >= a[0] and b[1] >= a[1] and a != b for b in figures) for a in figures]
     assert call(blank, "pareto", "frontierOf", many) == [not lost for lost in beaten]
 
 
