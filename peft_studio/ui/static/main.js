@@ -11,6 +11,7 @@ import "./hub_data.js";
 import "./runs.js";
 import "./storage.js";
 import "./compare.js";
+import "./experiments.js";
 import "./library.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
