@@ -59,7 +59,7 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:
-                with gr.Tab(title, id=title.lower()) as tab:
+                with gr.Tab(title, id=title.lower(), elem_id=f"tab-{title.lower()}") as tab:
                     studio.tab[title.lower()] = tab
                     build(studio)
         api.build(studio)

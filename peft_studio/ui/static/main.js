@@ -8,6 +8,7 @@ import "./preview.js";
 import "./data.js";
 import "./hub_models.js";
 import "./hub_data.js";
+import "./tabs.js";
 import "./runs.js";
 import "./storage.js";
 import "./compare.js";
