@@ -81,7 +81,7 @@ def summary_of(experiment: Experiment, infos: Infos, progress: Progress) -> dict
             "of": plan.counted, "over": progress.over,
             "search_of": plan.searching, "search_over": progress.search_over,
         },
-        "cells": len(experiment.names), "methods": experiment.names[:8],
+        "actions": progress.actions, "cells": len(experiment.names), "methods": experiment.names[:8],
         "finished_at": max(ended, default=None) if progress.stage == "finished" else None,
     }  # fmt: skip
 
