@@ -1,4 +1,4 @@
-"""The web page: five tabs over a job manager. Never imports torch; nothing here holds state of a run."""
+"""The web page: six tabs over a job manager. Never imports torch; nothing here holds state of a run."""
 
 import contextlib
 import os
@@ -42,6 +42,7 @@ TABS = (
     ("Train", train.build),
     ("Runs", _islands(("chart", "runs-chart"), ("runs", "runs"), ("storage", "storage"))),
     ("Compare", _islands(("compare", "compare"))),
+    ("Experiments", _islands(("experiments", "experiments"))),
     ("Generate", generate.build),
     ("Learn", learn.build),
 )

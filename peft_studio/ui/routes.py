@@ -23,6 +23,7 @@ from peft_studio.access.rights import Right, may, sees
 from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import RunNotFoundError
+from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
@@ -30,6 +31,7 @@ from peft_studio.settings import Access
 from peft_studio.ui.details import run_details, settings_of
 from peft_studio.ui.http import Handler, as_response, endpoint
 from peft_studio.ui.hub import hub_routes
+from peft_studio.ui.lab import experiment_routes
 from peft_studio.ui.matrix import library
 from peft_studio.ui.room import room_routes
 from peft_studio.ui.shell import STATIC, STATIC_VERSION
@@ -55,6 +57,7 @@ def all_routes(manager: JobManager) -> list[BaseRoute]:
         *storage_routes(manager),
         *visitor_routes(manager),
         *room_routes(manager),
+        *experiment_routes(Lab(manager)),
         *routes(manager),
     ]
 

@@ -12,6 +12,7 @@ import "./tabs.js";
 import "./runs.js";
 import "./storage.js";
 import "./compare.js";
+import "./experiments.js";
 import "./library.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
