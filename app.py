@@ -68,10 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         use_folder(settings.cache_dir)
         read_elsewhere()
         use_home(settings.home, settings.public)
+        from peft_studio.experiments.conductor import Conductor
+        from peft_studio.experiments.lab import Lab
         from peft_studio.jobs.manager import JobManager
 
         manager = JobManager(settings)
         manager.start()
+        conductor = Conductor(Lab(manager))
     except StudioError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
@@ -80,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         demo = build_app(manager, settings)
         token = launch(demo, manager, settings)
+        if not manager.trouble:
+            conductor.start()
         if manager.trouble:
             print(f"warning: {manager.trouble}", file=sys.stderr)
         needs_none = settings.token or (settings.access is Access.PRIVATE and settings.no_token)
@@ -88,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         done.wait()
         demo.close(verbose=False)
     finally:
+        conductor.close()
         manager.close()
     return 0
 

@@ -28,13 +28,14 @@ MOST_FILES, MOST_ENTRIES, FEWER_ANY = 24, 12, 60
 """Most files of a room beside its alcoves, most files directly in the package, and the bound on ``Any`` parameters."""
 # room -> rooms that it may import beside itself; arrows only downwards, the table lists them from top to bottom
 ROOMS: dict[str, set[str]] = {
-    "app": {"ui", "jobs", "tasks", "settings", "machine", "files", "errors"},
+    "app": {"ui", "experiments", "jobs", "tasks", "settings", "machine", "files", "errors"},
     "__main__": {"cli", "files"},
-    "ui": {"access", "jobs", "doctor", "archives", "processes", "runs", "config", "methods", "tasks", "models",
-           "settings", "machine", "files", "errors"},
+    "ui": {"access", "experiments", "jobs", "doctor", "archives", "processes", "runs", "config", "methods", "tasks",
+           "models", "settings", "machine", "files", "errors"},
     "cli": {"experiments", "jobs", "training", "doctor", "archives", "processes", "runs", "config", "pretraining",
             "methods", "tasks", "models", "settings", "machine", "files", "errors"},
-    "experiments": {"jobs", "runs", "config", "tasks", "files", "errors"},
+    "experiments": {"jobs", "access", "archives", "runs", "config", "methods", "tasks", "models", "machine", "files",
+                    "errors"},
     "jobs": {"access", "processes", "archives", "doctor", "runs", "config", "methods", "tasks", "models", "settings",
              "machine", "files", "errors"},
     "access": {"runs", "settings", "machine", "files", "errors"},
@@ -238,6 +239,7 @@ ENVIRONMENTS = {
     "peft_studio.processes.hub_fetch": "hands its environment to the command that it starts",
     "peft_studio.tasks.reading.reader_client": "hands its environment to the reader program",
     "peft_studio.training.outside_check": "makes the environment of the process that tries an adapter",
+    "peft_studio.experiments.outcome": "hands its environment, without secrets, to the program that makes statistics",
     "peft_studio.archives.import_apart": "hands its environment, without secrets, to the import program",
     "peft_studio.worker": "hides GPUs from CUDA in the process that trains, which listens to nothing else",
 }

@@ -71,6 +71,39 @@ def export_zip(paths: RunPaths, out: Path | BinaryIO, rows: bool = False, reposi
             archive.writestr("row_hashes.json", json.dumps(marks))
 
 
+def script_files(paths: RunPaths) -> dict[str, str]:
+    """What repeats a run with plain libraries, but for its rows: texts by names of files.
+
+    Empty where the run trains in a way of its own, or has saved no adapter.
+    """
+    try:
+        run = exportable(paths)
+    except InvalidStateError:
+        return {}
+    if not run.repeats_plainly:
+        return {}
+    files = {"adapter_config.json": _adapter_config(run), "reproduce.py": _script(run)}
+    if run.opening.linear:
+        files[LINEAR_BASE.name] = LINEAR_BASE.read_text(encoding="utf-8")
+    if marks := _marks(run):
+        files["row_hashes.json"] = json.dumps(marks)
+    return {name: redact(text) for name, text in files.items()}
+
+
+def script_rows(paths: RunPaths) -> dict[str, str]:
+    """The rows of a task that comes with the app, as the script reads them: JSON lines by names of files."""
+    run = read_run(paths)
+    if run.config.task.id == CUSTOM:
+        return {}
+    task = run.resolved.task
+    validation = some_rows(task.load("validation"), run.config.training.eval_rows)
+    splits = {"train.jsonl": task.load("train"), "validation.jsonl": validation}
+    return {
+        name: "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows)
+        for name, rows in splits.items()
+    }
+
+
 def pack_merged(paths: RunPaths, folder: Path, difference: float, out: Path) -> None:
     """Packs a model that ``training.merging`` has made of a run, with its card.
 

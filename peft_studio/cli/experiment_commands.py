@@ -1,28 +1,26 @@
 """Commands for experiments: several runs as one question, made one after another, and the answer as far as it is."""
 
 import argparse
-import csv
-import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_studio.cli.printing import Add, open_manager, print_json, print_table
-from peft_studio.errors import ConfigError, ExperimentNotFoundError
-from peft_studio.files import atomic_write
+from peft_studio.files import atomic_write, exclusive
 from peft_studio.settings import Settings, prepare_home
 
 if TYPE_CHECKING:
-    from peft_studio.experiments.plan import Cell, ExperimentPlan
-    from peft_studio.experiments.store import ExperimentStore
-    from peft_studio.jobs.manager import JobManager
+    from peft_studio.experiments.lab import Lab
 
 _WORDS = {
-    "start": "Ask a question of several runs: a YAML file with question, base, vary and a rule of fairness.",
+    "start": "Ask a question of several runs: a ready one, or a YAML file with question, base, vary and fairness.",
     "resume": "Make the runs that an experiment still lacks.",
+    "stop": "Make no more runs of an experiment, and stop those that there are.",
+    "delete": "Delete an experiment; its runs stay unless --runs is given.",
     "show": "Show an experiment's table and what it answers.",
     "list": "List the experiments.",
-    "export": "Write the table and the answer to a file: .md, .csv or .json.",
+    "export": "Write the answer to a file: .html, .ipynb, .md, .csv, .json, .yaml, .svg or .png.",
 }
 
 
@@ -35,26 +33,38 @@ def add_commands(add: Add) -> None:
         found.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         found.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if name == "start":
-            found.add_argument("plan", metavar="FILE", help="a YAML file")
+            found.add_argument("plan", metavar="PLAN", help="a YAML file, or the name of a ready experiment")
         elif name != "list":
             found.add_argument("id", metavar="EXPERIMENT_ID")
+        if name == "delete":
+            found.add_argument("--runs", action="store_true", help="delete its runs, too")
         if name == "export":
             found.add_argument("--out", type=Path, required=True, metavar="FILE")
+            found.add_argument("--figure", help="for .svg and .png: intervals, curves, pareto, matrix or grid")
 
 
 def _do(options: argparse.Namespace, settings: Settings) -> int:
-    from peft_studio.experiments.answer import answer_of
-    from peft_studio.experiments.store import ExperimentStore
+    from peft_studio.experiments.exports import export
+    from peft_studio.experiments.lab import Lab
 
-    manager, store = open_manager(settings), ExperimentStore(settings.home)
+    manager = open_manager(settings)
+    lab = Lab(manager, _estimate)
     if options.action == "list":
-        return _list(store.ids(), store, options.json)
-    made = _create(manager, settings, options.plan) if options.action == "start" else options.id
+        return _list(lab, options.json)
+    made = _start(lab, settings, options.plan) if options.action == "start" else options.id
+    if options.action == "resume":
+        lab.resume(made)
     if options.action in ("start", "resume"):
-        _make_runs(manager, settings, made)
-    answer = answer_of(store.load(made), manager)
+        _conduct(lab, settings, made)
+    if options.action in ("stop", "delete"):
+        told = lab.stop(made) if options.action == "stop" else f"deleted, with {lab.delete(made, options.runs)} runs"
+        print_json({"experiment_id": made, "state": told}) if options.json else print(f"{made}: {told}")
+        return 0
+    lab.settle(made)
+    answer = lab.answer(made)
     if options.action == "export":
-        atomic_write(options.out, written(answer, options.out.suffix))
+        made_file = export(answer, options.out.suffix.removeprefix("."), settings.runs_dir, options.figure or "")
+        atomic_write(options.out, made_file.content)
         print_json({"experiment_id": made, "file": str(options.out)}) if options.json else print(options.out)
     elif options.json:
         print_json(answer)
@@ -63,122 +73,78 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _list(ids: list[str], store: "ExperimentStore", as_json: bool) -> int:
-    found = []
-    for one in ids:
-        try:
-            found.append({"id": one, "question": store.load(one).plan.question})
-        except ExperimentNotFoundError as exc:
-            found.append({"id": one, "question": f"({exc})"})
+def _estimate(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the engine answers in an app, made here."""
+    from peft_studio.config.resolved_run import resolve
+    from peft_studio.config.run_config import parse_config
+    from peft_studio.training.estimates.estimate import estimate
+
+    return estimate(resolve(parse_config(config)))
+
+
+def _list(lab: "Lab", as_json: bool) -> int:
+    found = lab.all()
     if as_json:
         print_json(found)
     else:
-        print_table([(one["id"], one["question"]) for one in found] or [("No experiments yet.",)])
+        rows = [(one["id"], one["state"], one["question"], *one["words"]) for one in found]
+        print_table(rows or [("No experiments yet.",)])
     return 0
 
 
-def _create(manager: "JobManager", settings: Settings, file: str) -> str:
-    """Reads a plan, settles the sizes, checks every run, and writes the experiment."""
+def _start(lab: "Lab", settings: Settings, file: str) -> str:
+    """Reads a plan, settles the sizes, checks every run, tells the cost, and writes the experiment."""
     from peft_studio.config.presets import load_preset
-    from peft_studio.experiments.plan import cells_of, parse_plan
-    from peft_studio.experiments.store import ExperimentStore
+    from peft_studio.experiments.ready import ready_plan
 
-    if Path(file).suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"{file!r} is not the name of a YAML file (.yaml or .yml).")
-    plan = parse_plan(load_preset(file))
-    cells = _equal_sizes(plan, cells_of(plan)) if plan.equal_parameters else cells_of(plan)
-    for cell in cells:
-        manager.check(cell.config)
+    named = Path(file).suffix in (".yaml", ".yml")
+    plan = load_preset(file) if named else ready_plan(file)
+    told = lab.cost(plan)
+    for words in (told["words"], *told["problems"]):
+        print(words, file=sys.stderr)
     prepare_home(settings)
-    made = ExperimentStore(settings.home).create(plan, cells)
-    print(f"experiment {made}: {len(cells)} cells, {plan.seeds} seeds", file=sys.stderr)
+    made = lab.start(plan)
+    print(f"experiment {made}: {len(told['cells'])} cells, {told['runs']} runs", file=sys.stderr)
     return made
 
 
-def _equal_sizes(plan: "ExperimentPlan", cells: "list[Cell]") -> "list[Cell]":
-    """The cells with sizes that train as many parameters as the plan asks for; says how close each came."""
-    from dataclasses import replace
-
-    from peft_studio.config.resolved_run import resolve
-    from peft_studio.config.run_config import RunConfig
-    from peft_studio.experiments.equal_size import NEAR, fit_size
-    from peft_studio.training.estimates.estimate import estimate
-
-    def count(config: RunConfig) -> int:
-        return int(estimate(resolve(config))["trainable_params"])
-
-    fitted = []
-    for cell in cells:
-        config, params = fit_size(cell.config, plan.equal_parameters, count)
-        off = params / plan.equal_parameters - 1
-        near = "" if abs(off) <= NEAR else f" ({off:+.0%}: no size of it is nearer)"
-        print(f"{cell.name}: {params:,} trainable parameters{near}", file=sys.stderr)
-        fitted.append(replace(cell, config=config))
-    return fitted
-
-
-def _make_runs(manager: "JobManager", settings: Settings, made: str) -> None:
-    """Makes the runs that are due, one after another, until none is."""
+def _conduct(lab: "Lab", settings: Settings, made: str) -> None:
+    """Makes the runs that are due, one after another, until none is; or leaves that to the app that is running."""
     from peft_studio.cli.follow import Follower
     from peft_studio.cli.launchers import take_up
-    from peft_studio.experiments.answer import due
+    from peft_studio.experiments.conductor import LOCK, name_of, note_search
     from peft_studio.experiments.plan import config_of
-    from peft_studio.experiments.store import ExperimentStore
+    from peft_studio.experiments.state import progress_of
 
-    store = ExperimentStore(settings.home)
-    while parts := due(experiment := store.load(made), manager):
-        part = parts[0]
-        cell = experiment.cells[part.cell]
-        what = f"rate {part.rate:g}" if part.round is not None else f"seed {part.seed}"
-        config = config_of(cell, part)
-        paths, hand = take_up(manager, config, f"{cell.name}, {what}", "")
-        store.add(made, part, paths.id)
-        print(f"{cell.name}, {what}: run {paths.id}", file=sys.stderr)
-        info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
-        if info.status in ("stopped", "paused"):
-            print(f"Stopped; 'experiment resume {made}' goes on.", file=sys.stderr)
-            return
+    manager = lab.manager
+    if manager.app_is_running():
+        print(f"The app makes its runs; 'experiment show {made}' tells how far it is.", file=sys.stderr)
+        return
+    with exclusive(lab.store.folder(made) / LOCK):
+        while True:
+            note_search(lab, lab.store.load(made), lab.infos())
+            experiment = lab.store.load(made)
+            progress = progress_of(experiment, lab.infos())
+            if not progress.due or experiment.stopped:
+                return
+            part = progress.due[0]
+            config = config_of(experiment.cells[part.cell], part)
+            paths, hand = take_up(manager, config, name_of(experiment, part), "")
+            lab.store.add(made, part, paths.id)
+            print(f"{name_of(experiment, part)}: run {paths.id}", file=sys.stderr)
+            info = Follower(paths, hand, config.training.max_steps, manager.executor.lives).wait()
+            if info.status in ("stopped", "paused"):
+                print(f"Stopped; 'experiment resume {made}' goes on.", file=sys.stderr)
+                return
 
 
 def _print(answer: dict[str, Any]) -> None:
     print(answer["question"])
-    print_table(_cells(answer))
+    from peft_studio.experiments.tables import short_rows
+
+    print_table(short_rows(answer))
     runs = answer["runs"]
     if not answer["done"]:
         print(f"{runs['over']} of {runs['of']} runs are over; 'experiment resume {answer['id']}' makes the others.")
-    for sentence in answer["words"]:
+    for sentence in (*answer["words"], *answer["holes"]):
         print(sentence)
-
-
-def _cells(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
-    def shown(value: float | None) -> str:
-        return "" if value is None else f"{value:.4g}" if abs(value) < 10 else f"{value:.2f}"
-
-    head = ("cell", answer["metric"], "spread", "runs", "failed", "rate", "trainable")
-    return [head] + [
-        (row["name"], shown(row["mean"]), shown(row["spread"]), len(row["values"]), row["failed"] or "",
-         f"{row['rate']:g}" if row["rate"] else "", f"{row['trainable_params']:,}" if row["trainable_params"] else "")
-        for row in answer["table"]
-    ]  # fmt: skip
-
-
-def written(answer: dict[str, Any], suffix: str) -> str:
-    """The table and the answer as a file's text.
-
-    Raises:
-        ConfigError: There is no such format.
-    """
-    import json
-
-    rows = _cells(answer)
-    if suffix == ".json":
-        return json.dumps(answer, indent=2, ensure_ascii=False) + "\n"
-    if suffix == ".csv":
-        text = io.StringIO()
-        csv.writer(text).writerows(rows)
-        return text.getvalue()
-    if suffix == ".md":
-        lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-        lines.insert(1, "|" + " --- |" * len(rows[0]))
-        return "\n".join([f"# {answer['question']}", "", *lines, "", *(f"- {one}" for one in answer["words"]), ""])
-    raise ConfigError(f"{suffix!r} is no format of an export; allowed: .md, .csv, .json.")

@@ -76,11 +76,15 @@ ColumnName = Annotated[str, Field(max_length=500)]
 
 
 class TaskConfig(Section):
-    """Which task. All fields but ``id`` belong to ``custom``, a task made from the user's own files."""
+    """Which task, and how many of its rows. All other fields belong to ``custom``, made from the user's own files."""
 
     id: Annotated[str, BeforeValidator(_known_task)] = Field(
         next(iter(TASKS)), description="Name of a built-in task, or custom for your own files."
     )
+    train_rows: int = Field(
+        0, ge=0, le=10_000_000,
+        description="Training rows: the first of a fixed mix, so that fewer are always among more; 0 takes all.",
+    )  # fmt: skip
     kind: Literal["generation", "classification"] | None = Field(
         None, description="Answer with text, or choose a label; guessed from the target column when not given."
     )
@@ -103,7 +107,8 @@ class TaskConfig(Section):
     @model_validator(mode="after")
     def _files_where_they_belong(self) -> "TaskConfig":
         fields = type(self).model_fields
-        given = [name for name, field in fields.items() if name != "id" and getattr(self, name) != field.default]
+        of_all = ("id", "train_rows")
+        given = [name for name, field in fields.items() if name not in of_all and getattr(self, name) != field.default]
         if self.id == CUSTOM and not self.train_file:
             raise ConfigError(
                 "task.id = 'custom' needs task.train_file, a file with the training rows.", "task.train_file"

@@ -1,9 +1,14 @@
 """Methods made the same size: the rank, width or length with which one trains as many parameters as another."""
 
-from collections.abc import Callable
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from peft_studio.config.run_config import RunConfig, parse_config
 from peft_studio.errors import ConfigError
+from peft_studio.experiments.plan import Cell
 
 SIZES = (
     "rank", "bottleneck_dim", "virtual_tokens", "initial_rank", "layers", "frequencies", "coefficients", "numbers",
@@ -11,8 +16,48 @@ SIZES = (
 )  # fmt: skip
 """Parameters of methods that say how large they are."""
 NEAR = 0.05  # relative: so far from the wanted number a size still counts as equal
+MOST_KNOWN = 2000  # estimates that are remembered
 Count = Callable[[RunConfig], int]
 """Trainable parameters of a config; raises ConfigError where a size does not fit the model."""
+
+
+class Estimates:
+    """Estimates of configs; each is made once. Thread-safe.
+
+    Args:
+        estimate: Makes one of a config as plain values; see `training.estimates.estimate`.
+    """
+
+    def __init__(self, estimate: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+        self._estimate = estimate
+        self._known: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, config: RunConfig) -> Mapping[str, Any]:
+        """The estimate of a config; rate and seed do not matter in it.
+
+        Raises:
+            StudioError: The config does not fit its model.
+        """
+        plain = config.model_dump(mode="json")
+        plain["training"] |= {"seed": 0, "learning_rate": 1e-3}
+        key = json.dumps(plain)
+        if key not in self._known:
+            found = self._estimate(plain)
+            with self._lock:
+                if len(self._known) >= MOST_KNOWN:
+                    self._known.clear()
+                self._known[key] = {name: found.get(name) for name in ("trainable_params", "tokens_per_row")}
+        return self._known[key]
+
+    def count(self, config: RunConfig) -> int:
+        """Trainable parameters of a config; see `of`."""
+        return int(self.of(config)["trainable_params"])
+
+
+def fit_cells(cells: Sequence[Cell], wanted: int, estimates: Estimates) -> list[Cell]:
+    """Cells with the sizes that train as many parameters as wanted; those without a size stay as they are."""
+    return [replace(cell, config=fit_size(cell.config, wanted, estimates.count)[0]) for cell in cells]
 
 
 def size_field(config: RunConfig) -> str:

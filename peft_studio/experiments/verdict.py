@@ -1,8 +1,10 @@
 """The answer of an experiment: means, spreads, and which differences are more than chance.
 
 Where the metric is computed from answers to test rows, rows and seeds are drawn again together, the rows the same for
-all cells (Koehn 2004, https://aclanthology.org/W04-3250; what sacrebleu's paired bootstrap does, with seeds beside).
-Where a run has one figure only, as a validation loss, the interval is Welch's from the spread over seeds.
+all cells (Koehn 2004, https://aclanthology.org/W04-3250). With one seed that is sacrebleu's paired bootstrap, with its
+p-value, and of one cell alone `scipy.stats.bootstrap` over rows; the tests compare them. Where a run has one figure
+only, as a validation loss, the interval of a cell is `scipy.stats.bootstrap` over seeds, that of a difference Welch's,
+since a bootstrap of three values is too narrow, and p is `scipy.stats.permutation_test`, over pairs of the same seed.
 """
 
 import json
@@ -56,6 +58,7 @@ class Duel:
         high: Upper end.
         tie: Whether the interval holds zero, or cannot be computed.
         seeds: The smaller number of runs of the two.
+        p: How often chance alone would give such a difference; None where that cannot be said.
     """
 
     better: str
@@ -64,6 +67,7 @@ class Duel:
     low: float | None
     high: float | None
     seeds: int
+    p: float | None = None
 
     @property
     def tie(self) -> bool:
@@ -75,11 +79,22 @@ class Duel:
         if self.tie:
             runs = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
             return f"{self.better} and {self.worse} cannot be told apart with {runs}."
-        unit = UNITS.get(metric.rpartition("/")[2], metric)
-        digits = 3 if unit == "nats" else 1
+        unit, digits = unit_of(metric)
         ends = sorted((self.low or 0, self.high or 0))
         gap, low, high = (f"{value:.{digits}f}" for value in (self.difference, *ends))
-        return f"{self.better} beats {self.worse} by {gap} {unit} [{low}, {high}]."
+        return f"{self.better} {verb('beats', self.better)} {self.worse} by {gap} {unit} [{low}, {high}]."
+
+
+def unit_of(metric: str) -> tuple[str, int]:
+    """What a metric is counted in, and with how many digits behind the point."""
+    unit = UNITS.get(metric.rpartition("/")[2], metric)
+    return unit, 3 if unit == "nats" else 1
+
+
+def verb(word: str, name: str) -> str:
+    """A verb as it stands behind a name: ``30 rows`` and ``adapters`` are many."""
+    many = name[-1:] == "s" and name[-2:-1].islower() and name[-2:-1] != "s"
+    return {"beats": "beat", "is": "are"}[word] if many else word
 
 
 def row_of(name: str, values: Sequence[float], failed: int = 0) -> CellFigures:
@@ -110,20 +125,64 @@ def duels(
         better, worse = (one, other) if sign > 0 else (other, one)
         if drawn and better.name in drawn and worse.name in drawn:
             apart = drawn[better.name] - drawn[worse.name]
-            ends: tuple[float | None, float | None] = _ends(apart, lower_is_better)
+            ends: tuple[float | None, float | None] = ends_of(-apart if lower_is_better else apart)
+            p: float | None = chance_of(apart, abs(gap))
         else:
             ends = _welch(better.values, worse.values, lower_is_better)
+            p = _permuted(better.values, worse.values)
         seeds = min(len(one.values), len(other.values))
-        found.append(Duel(better.name, worse.name, abs(gap), *ends, seeds))
+        found.append(Duel(better.name, worse.name, abs(gap), *ends, seeds, p))
     return found
 
 
-def _ends(apart: "Matrix", lower_is_better: bool) -> tuple[float, float]:
+def ends_of(drawn: "Matrix") -> tuple[float, float]:
+    """The middle 95 % of draws, (DRAWS,)."""
     import numpy as np
 
     edge = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(-apart if lower_is_better else apart, (edge, 1 - edge))
+    low, high = np.quantile(drawn, (edge, 1 - edge))
     return float(low), float(high)
+
+
+def chance_of(apart: "Matrix", gap: float) -> float:
+    """How often a difference so far from the usual one is drawn, as sacrebleu counts it.
+
+    Args:
+        apart: Differences that were drawn, (DRAWS,).
+        gap: The difference that there is, above zero.
+    """
+    import numpy as np
+
+    sizes = np.abs(apart)
+    return float((np.sum(sizes - sizes.mean() > gap) + 1) / (len(sizes) + 1))
+
+
+def _permuted(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """The exact share of exchanges of names that give a difference as large; by pairs where both have all seeds."""
+    if min(len(one), len(other)) < 2:
+        return None
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    def apart(first: "Matrix", second: "Matrix", axis: int) -> "Matrix":
+        return np.asarray(np.mean(first, axis=axis) - np.mean(second, axis=axis))
+
+    kind = "samples" if len(one) == len(other) else "independent"
+    found = permutation_test((one, other), apart, permutation_type=kind, vectorized=True, rng=0)
+    return float(found.pvalue)
+
+
+def interval_of(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """The interval of a mean over seeds; none of one seed."""
+    if len(values) < 2:
+        return None, None
+    if len(set(values)) == 1:
+        return values[0], values[0]
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    found = bootstrap((values,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _welch(

@@ -41,8 +41,8 @@ Kind = Literal[
   padding), ``elapsed`` (seconds of training so far)
 - ``eval``: ``step``, ``tokens``, ``elapsed``, ``metrics`` (names such as ``eval/loss``, ``test/bleu``,
   ``base/eval/loss``, ``base/test/bleu``), ``tokenizers`` (those of test metrics that have one, such as
-  ``{"bleu": "zh"}``), and ``rows``, a fingerprint of what they were measured on: figures with different ones do not
-  compare
+  ``{"bleu": "zh"}``), ``answers`` (how many test rows were answered), and ``rows``, a fingerprint of what they were
+  measured on: figures with different ones do not compare
 - ``answered``: of the answers to the test rows, for models that write: ``rows``, ``limit`` (tokens), ``cut`` and
   ``base_cut`` (how many answers of the run and of the base model were still going on there), ``long`` (right answers
   that have as many tokens), ``end`` (the token that ends a training row)

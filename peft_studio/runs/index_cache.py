@@ -17,7 +17,7 @@ from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunInfo, changed_at
 from peft_studio.runs.status import RunState, Status
 
-VERSION = 4
+VERSION = 5
 SAVE_SECONDS = 10.0  # between two writes, while runs end one after another
 _FIELDS = tuple(field.name for field in fields(RunInfo))
 

@@ -18,6 +18,7 @@ MAX_NAME = 120  # characters of one
 MAX_KINDS = 40  # of events
 RECENT_STEPS = 64  # steps that the current speed is taken from
 BACKWARD = 2.0  # what a token costs in training over what it costs in an evaluation, until one was measured
+TEST = ("test", "base/test")
 AFTER_TRAINING = ("saving the adapter", "answering the test rows")  # stages
 
 
@@ -32,6 +33,7 @@ class RunProgress:
         evals: Step and validation loss of every evaluation, in order.
         notes: What it had to say that did not end it, at most ``MAX_NOTES``.
         tokenizers: What texts were scored with, by metrics such as ``bleu``.
+        answering: Rows and seconds of the answers to the test rows, by ``test`` and ``base/test``; rows may be 0.
         latest: The latest event of each kind that is no step, evaluation or stage; of these, the last one comes last.
         summary: What the worker summed up at the end; empty again when another one goes on.
         step: Optimizer steps done. Steps that come again after an interruption do not set it back.
@@ -49,6 +51,7 @@ class RunProgress:
         self.measured_on: dict[str, str] = {}
         self.evals: list[tuple[int, float]] = []
         self.tokenizers: dict[str, str] = {}
+        self.answering: dict[str, tuple[int, float]] = {}
         self.notes: list[str] = []
         self.latest: dict[str, Event] = {}
         self.summary: dict[str, Any] = {}
@@ -128,7 +131,10 @@ class RunProgress:
     def _take_duration(self, event: Event, seconds: float) -> None:
         if "eval/loss" in event["metrics"] and 0 < seconds < ODD_PAUSE:
             self._eval_seconds = seconds
-        self._answered |= {prefix for name in event["metrics"] if (prefix := name.rpartition("/")[0]).endswith("test")}
+        answered = {prefix for name in event["metrics"] if (prefix := name.rpartition("/")[0]) in TEST}
+        self._answered |= answered
+        if seconds > 0:
+            self.answering |= dict.fromkeys(answered, (whole(event.get("answers")) or 0, seconds))
         used = event.get("tokenizers")
         if isinstance(used, dict):
             named = islice(used.items(), MAX_METRICS)
@@ -171,6 +177,16 @@ class RunProgress:
     def seconds(self) -> float | None:
         """From the first event to the latest, without the time in which no process worked on the run."""
         return max(0.0, self._latest_time - self._first_time - self._idle) if self._latest_time else None
+
+    def answer_seconds(self) -> dict[str, float]:
+        """Seconds for each answer to a test row, by ``test`` and ``base/test``, which is missing if it was known."""
+        told = self.latest.get("answered", {}).get("rows")  # older logs have no number of answers beside the figures
+        work = self.latest.get("started", {}).get("work")
+        known = isinstance(work, dict) and not work.get("base/test")  # then nobody waited for them
+        found = {
+            name: seconds / rows for name, (count, seconds) in self.answering.items() if (rows := count or whole(told))
+        }
+        return {name: seconds for name, seconds in found.items() if name == "test" or not known}
 
     def speed(self) -> tuple[float | None, float | None]:
         """Recent steps and tokens per second of training, evaluations not counted."""
@@ -218,7 +234,7 @@ class RunProgress:
         else:
             return 0.0
         ahead = 0 if self._eval_seconds is not None else evaluations
-        answers = sum(work.get(name, 0.0) for name in ("test", "base/test") if name not in self._answered)
+        answers = sum(work.get(name, 0.0) for name in TEST if name not in self._answered)
         return each * (ahead * validation + answers)
 
 

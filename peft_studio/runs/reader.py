@@ -50,6 +50,7 @@ class RunInfo:
         saved_step: Step whose weights the adapter has; None without one.
         tokenizers: What answers were scored with, by metrics such as ``bleu``.
         owner: Id of the visitor whose it is; empty for the owner of the app.
+        answer_seconds: For each answer to a test row, by whose they are: ``test``, ``base/test``.
     """
 
     id: str
@@ -92,6 +93,7 @@ class RunInfo:
     tokenizers: dict[str, str] = field(default_factory=dict)
     measured_on: dict[str, str] = field(default_factory=dict)
     owner: str = ""
+    answer_seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``config`` and ``metrics`` are shared, not copied."""
@@ -117,7 +119,7 @@ class RunReader:
         record = read_json(paths.config) or {}
         self._damage: str | None = None
         self.config: dict[str, Any] = record["config"] if isinstance(record.get("config"), dict) else {}
-        self.created = number(record.get("created")) or _folder_time(paths)
+        self.created = number(record.get("created")) or max(0.0, changed_at(str(paths.root)) / 1e9)
         self._owner = record["owner"][:64] if isinstance(record.get("owner"), str) else ""
         self._name = record["name"][:MAX_TEXT] if isinstance(record.get("name"), str) else ""
         self._fold = fold or RunFold(paths)
@@ -226,6 +228,7 @@ class RunReader:
             saved_step=whole(progress.latest.get("saved", {}).get("step")),
             tokenizers=dict(progress.tokenizers),
             measured_on=dict(progress.measured_on),
+            answer_seconds=progress.answer_seconds(),
             trainable_params=trainable,
             total_params=total,
             trainable_share=trainable / total if trainable is not None and total else None,
@@ -255,8 +258,7 @@ class RunReader:
         return values.get(key) if isinstance(values, dict) else None
 
     def _text(self, section: str, key: str) -> str:
-        value = self._option(section, key)
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value := self._option(section, key), str) else ""
 
 
 def _damage(paths: RunPaths) -> str:
@@ -277,13 +279,6 @@ def changed_at(folder: str) -> int:
         return os.stat(folder).st_mtime_ns  # noqa: PTH116, which takes a third of a Path's time
     except OSError:
         return -1
-
-
-def _folder_time(paths: RunPaths) -> float:
-    try:
-        return paths.root.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _title(method: str, params: Any) -> str:

@@ -1,11 +1,13 @@
 """The task registry. Adding a task: one file that defines a ``Task``, and one line here."""
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from peft_studio.errors import ConfigError, did_you_mean
-from peft_studio.tasks.base import Task, TaskKind
+from peft_studio.tasks.base import Row, Split, Task, TaskKind, first_rows
 from peft_studio.tasks.bistro import BISTRO
 from peft_studio.tasks.defects import DEFECTS
 from peft_studio.tasks.docstrings import DOCSTRINGS
@@ -30,6 +32,8 @@ class TaskSource(Protocol):
     def kind(self) -> TaskKind | None: ...
     @property
     def train_file(self) -> str: ...
+    @property
+    def train_rows(self) -> int: ...
 
 
 def get_task(name: str) -> Task:
@@ -46,17 +50,26 @@ def get_task(name: str) -> Task:
 
 
 def task_of(source: TaskSource) -> Task:
-    """The task that a config names, built-in or made from files.
+    """The task that a config names, built-in or made from files, with as many training rows as it asks for.
 
     Raises:
         ConfigError: No task has this name.
         DataError: A file cannot be used; the message names file, row and column.
     """
+    task = _whole_task(source)
+    return replace(task, load=partial(_load_some, task, source.train_rows)) if source.train_rows else task
+
+
+def _whole_task(source: TaskSource) -> Task:
     if source.id != CUSTOM:
         return get_task(source.id)
     from peft_studio.tasks.custom import make_task
 
     return make_task(custom_data(source))
+
+
+def _load_some(task: Task, count: int, split: Split) -> Sequence[Row]:
+    return first_rows(task.load(split), count) if split == "train" else task.load(split)
 
 
 def custom_data(source: TaskSource) -> "CustomData":

@@ -17,7 +17,16 @@ def main(argv: Sequence[str]) -> None:
     with contextlib.suppress(OSError, AttributeError):  # only Linux has the second
         os.nice(19)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    use_folder(Path(folder))
+    make_rows(Path(folder))
+
+
+def make_rows(folder: Path) -> None:
+    """Makes the rows that a folder does not keep yet.
+
+    Args:
+        folder: See `kept_rows.use_folder`.
+    """
+    use_folder(folder)
     for task in TASKS.values():
         if task.reads_library:
             for split in SPLITS:

@@ -1,5 +1,6 @@
 """What a task is: data, template and metric in one frozen entry. Pure Python: the web process reads it too."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,6 +51,26 @@ class Row:
 def some_rows(rows: Sequence[Row], count: int) -> Sequence[Row]:
     """At most ``count`` rows, evenly spaced, so that a file that is sorted by label is not read at one end only."""
     return [rows[number * len(rows) // count] for number in range(count)] if len(rows) > count else rows
+
+
+def first_rows(rows: Sequence[Row], count: int) -> Sequence[Row]:
+    """The first rows of a fixed mix, in which those of a smaller count are the beginning of those of a larger one.
+
+    Args:
+        rows: All there are, in the order of their file.
+        count: How many at most.
+
+    Returns:
+        All rows as they are, where there are no more.
+    """
+    if len(rows) <= count:
+        return rows
+    mixed = list(range(len(rows)))
+    random.Random(_MIX).shuffle(mixed)  # files may be sorted by label
+    return [rows[number] for number in mixed[:count]]
+
+
+_MIX = 20_251_128
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from peft_studio.errors import BadChatError, DataError
 from peft_studio.tasks.base import TaskKind
 from peft_studio.tasks.chats import looks_like_chat, parse_turns
 from peft_studio.tasks.reading.column_names import (
+    ANSWERERS,
     BOOLEAN_STARTS,
     CHATS,
     HISTORIES,
@@ -177,7 +178,8 @@ def _by_name(
 ) -> Guess:
     allowed = [key for key in filled if key not in apart]
     allowed = allowed if len(allowed) > 1 else list(filled)
-    useful = [key for key in allowed if not is_idle(names[key], filled[key])]
+    asked = "user" if first(names, ANSWERERS) else ""
+    useful = [key for key in allowed if names[key] == asked or not is_idle(names[key], filled[key])]
     pool = useful if len(useful) > 1 else allowed
     references = first({key: names[key] for key in pool}, REFERENCES) if len(pool) > 2 else ""
     pool = [key for key in pool if key != references]

@@ -52,9 +52,11 @@ def set_aside(
     for example in train:
         parts[goals.get(example.row.prompt, "train")].append(example)
     if not all(parts.values()):
+        alike = f", with {len(groups):,} different prompts" if 1 < len(groups) < len(train) else ""
+        alike = ", all with one prompt" if len(groups) == 1 < len(train) else alike
         raise DataError(
-            f"{name} has too few usable rows ({len(train)}) to set some aside for {' and '.join(missing)}. Add rows"
-            f"{' of every label' if labelled else ''}, or give these rows as files of their own."
+            f"{name} has too few usable rows ({len(train)}{alike}) to set some aside for {' and '.join(missing)}. "
+            f"Add rows{' of every label' if labelled else ''}, or give these rows as files of their own."
         )
     return parts
 

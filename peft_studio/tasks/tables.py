@@ -31,12 +31,21 @@ Cell = str | tuple[str, ...]
 _TEXT_FORMATS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")
 _VECTOR = 8
 """So many numbers with a point in one cell are an embedding or the like, and no labels."""
+_BEGINNING = 200  # bytes of a file that tell what it is
 _HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")
 _RUNS_CODE = "is a pickle-type file. Such files can run code when they are read, so they are never opened."
 _REFUSED = {
     **dict.fromkeys((".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib"), _RUNS_CODE),
     **dict.fromkeys((".xlsx", ".xls"), "is an Excel workbook. Save the sheet as CSV UTF-8 in Excel first."),
 }
+_NO_DATA = {
+    b"version https://git-lfs": "is a git-lfs pointer, not the file itself: get it with 'git lfs pull'.",
+    **dict.fromkeys(
+        (b"<!doctype html", b"<html"),
+        "is a web page, not data: where it was downloaded, an error or a login came back.",
+    ),
+}
+"""How texts begin that stand where a data file should be."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +119,16 @@ def read_table(path: Path) -> Table:
     """
     check_file(path)
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _table(path, TextRows(_checked_parquet(path), "row", []), "parquet")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_BEGINNING if suffix == ".parquet" else -1)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
+    for beginning, what in _NO_DATA.items():
+        if data[:_BEGINNING].lstrip().lower().startswith(beginning):
+            raise DataError(f"{path.name} {what}")
+    if suffix == ".parquet":
+        return _table(path, TextRows(_checked_parquet(path), "row", []), "parquet")
     text, encoding = decode(data, path.name)
     if not text.strip():
         raise DataError(f"{path.name} is empty. It must hold at least one row.")

@@ -268,7 +268,7 @@ class _Session(RunData):
         used = {name: value for name, value in self._tokenizers.items() if name in result.metrics}
         self.emit(
             "eval", step=step, tokens=tokens, elapsed=elapsed, metrics=metrics, tokenizers=used,
-            rows=provenance.fingerprint_rows(rows),
+            rows=provenance.fingerprint_rows(rows), answers=len(rows),
         )  # fmt: skip
 
     def _base_answers(self, rows: Sequence[Row], limit: int) -> TestResult | None:

@@ -6,10 +6,12 @@ from typing import Any, get_type_hints
 
 import gradio as gr
 
+from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import ACTIONS, Action, Parameter
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.ui.context import Studio, guard_api
+from peft_studio.ui.lab import experiment_tools
 from peft_studio.ui.tools import library_tools, run_tools
 
 
@@ -17,7 +19,8 @@ def build(studio: Studio) -> None:
     """Registers the endpoints; ``generate`` belongs to the Generate tab."""
     manager = studio.manager
     made = [endpoint(manager, action) for action in ACTIONS if action.endpoint]
-    functions: list[Callable[..., Any]] = [*library_tools(), *run_tools(manager), *made]
+    experiments = experiment_tools(Lab(manager))
+    functions: list[Callable[..., Any]] = [*library_tools(), *run_tools(manager), *made, *experiments]
     for function in functions:
         gr.api(guard_api(function), api_name=function.__name__, queue=False)
 

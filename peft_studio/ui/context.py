@@ -59,6 +59,11 @@ FUNCTIONS: Mapping[str, Right] = {
     "tools.run_tools.get_findings": Right.LOOK,
     "tools.run_tools.export_link": Right.LOOK,
     "api.endpoint.function": Right.LOOK,
+    "lab.experiment_tools.list_experiments": Right.LOOK,
+    "lab.experiment_tools.get_experiment": Right.LOOK,
+    "lab.experiment_tools.experiment_cost": Right.ASK,
+    "lab.experiment_tools.start_experiment": Right.TRAIN,
+    "lab.experiment_tools.stop_experiment": Right.CHANGE,
 }
 """What each function of the page needs, by module and name; what it is not here for, is the owner's only. What belongs
 to somebody, and what an action needs, is asked for where it is done: `RunLibrary.paths`, `Action.do`."""

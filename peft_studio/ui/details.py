@@ -8,15 +8,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
+from peft_studio.config.sections import ModelConfig, ResourcesConfig, TaskConfig, TrainingConfig
 from peft_studio.doctor.evidence import predictions
 from peft_studio.files import read_json
+from peft_studio.methods import METHODS
 from peft_studio.runs.event_log import number
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunInfo
 from peft_studio.tasks import TASKS
 from peft_studio.tasks.metrics import confusion_matrix
+from peft_studio.ui.form import label
 
 MAX_CLASSES = 12
+MAX_SETTINGS = 200  # of a run that may come from elsewhere; ours have about sixty
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "model": ModelConfig, "task": TaskConfig, "training": TrainingConfig, "resources": ResourcesConfig,
+}  # fmt: skip
+NAMES = {"model.id": "Base model", "task.id": "Task", "method.name": "Method"}
 _CLASSIFIES = "test/macro_f1"  # only tasks with labels have it
 _LAYER = re.compile(r"(?P<layer>.*?\.\d+)\.(?P<part>.+?)(\.lora_E)?")
 
@@ -40,6 +50,33 @@ def run_details(info: RunInfo, paths: RunPaths, saved: Mapping[str, Any]) -> dic
         "ranks": ranks(paths),
         "memory": memory(info, paths),
     }
+
+
+def settings_of(infos: Sequence[RunInfo]) -> dict[str, Any]:
+    """The settings of runs, to be laid side by side.
+
+    Returns:
+        ``labels`` (the settings that any run has, in the form's order, by path such as ``training.seed``: what they
+        are called) and ``runs`` (for each id, values by path).
+    """
+    labels: dict[str, str] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for info in infos:
+        method = METHODS[info.method].params if info.method in METHODS else None
+        found = values[info.id] = dict[str, Any]()
+        for section in ("model", "task", "method", "training", "resources"):
+            options = info.config.get(section)
+            entries = list(options.items())[:MAX_SETTINGS] if isinstance(options, dict) else []
+            for name, value in entries:
+                path = f"{section}.{name}"
+                found[path] = METHODS[info.method].title if method and path == "method.name" else value
+                labels.setdefault(path, NAMES.get(path) or _label(name, SECTIONS.get(section, method)))
+    return {"labels": labels, "runs": values}
+
+
+def _label(name: str, section: type[BaseModel] | None) -> str:
+    known = section.model_fields.get(name) if section else None
+    return (known.title if known else None) or label(name)
 
 
 def memory(info: RunInfo, paths: RunPaths) -> dict[str, Any] | None:

@@ -17,11 +17,22 @@ from starlette.routing import Route
 
 from peft_studio.access.doors import OPEN
 from peft_studio.access.rights import Right, require
-from peft_studio.errors import DataError, HubOfflineError, LimitError, NotAllowedError, RunNotFoundError, StudioError
+from peft_studio.errors import (
+    DataError,
+    ExperimentNotFoundError,
+    HubOfflineError,
+    LimitError,
+    NotAllowedError,
+    RunNotFoundError,
+    StudioError,
+)
 from peft_studio.settings import Access
 from peft_studio.ui.told import told_json
 
-_STATUS = {RunNotFoundError: 404, DataError: 400, HubOfflineError: 503, NotAllowedError: 403, LimitError: 429}
+_STATUS = {
+    RunNotFoundError: 404, ExperimentNotFoundError: 404, DataError: 400, HubOfflineError: 503, NotAllowedError: 403,
+    LimitError: 429,
+}  # fmt: skip
 """What else goes wrong is the state of things, not the request: 409."""
 
 Handler = Callable[[Request], object]

@@ -23,13 +23,15 @@ from peft_studio.access.rights import Right, may, sees
 from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import RunNotFoundError
+from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Access
-from peft_studio.ui.details import run_details
+from peft_studio.ui.details import run_details, settings_of
 from peft_studio.ui.http import Handler, as_response, endpoint
 from peft_studio.ui.hub import hub_routes
+from peft_studio.ui.lab import experiment_routes
 from peft_studio.ui.matrix import library
 from peft_studio.ui.room import room_routes
 from peft_studio.ui.shell import STATIC, STATIC_VERSION
@@ -39,6 +41,7 @@ from peft_studio.ui.visitor import visitor_routes
 from peft_studio.ui.words import dictionary
 
 MAX_CURVES = 64
+MAX_COMPARED = 200  # runs whose settings are asked for at once
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 CSV_FIELDS = (
     "id", "title", "method", "model", "task", "status", "learning_rate", "step", "trainable_params", "total_params",
@@ -54,6 +57,7 @@ def all_routes(manager: JobManager) -> list[BaseRoute]:
         *storage_routes(manager),
         *visitor_routes(manager),
         *room_routes(manager),
+        *experiment_routes(Lab(manager)),
         *routes(manager),
     ]
 
@@ -71,6 +75,7 @@ def routes(manager: JobManager) -> list[BaseRoute]:
         endpoint("/studio/queue.json", api.queue),
         endpoint("/studio/metrics.json", api.metrics),
         endpoint("/studio/findings.json", api.findings),
+        endpoint("/studio/settings.json", api.settings),
         endpoint("/studio/library.json", lambda _request: library()),
         endpoint("/studio/runs/{run_id}/details", api.details),
         endpoint("/studio/log/{run_id}", api.log),
@@ -148,6 +153,14 @@ class _Api:
             with contextlib.suppress(RunNotFoundError):
                 found[run_id] = self._findings(run_id)
         return found
+
+    def settings(self, request: Request) -> object:
+        """What several runs are set to: ``?runs=id,id``; unknown runs are left out. See `details.settings_of`."""
+        infos = []
+        for run_id in request.query_params.get("runs", "").split(",")[:MAX_COMPARED]:
+            with contextlib.suppress(RunNotFoundError):
+                infos.append(self._manager.library.info(run_id))
+        return settings_of(infos)
 
     def _findings(self, run_id: str) -> list[dict[str, Any]]:
         return [finding.to_dict() for finding in self._manager.library.findings(run_id)]

@@ -18,6 +18,7 @@ from peft_studio.access.doors import CLOSED, OPEN, door_of
 from peft_studio.access.rights import Right, may
 from peft_studio.access.visitors import NOBODY, OWNER, Visitor, asking
 from peft_studio.config.run_config import parse_config
+from peft_studio.experiments.lab import Lab
 from peft_studio.runs.paths import RunPaths
 from peft_studio.settings import Access
 from peft_studio.ui.context import FUNCTIONS, keep_rights, name_of
@@ -97,6 +98,38 @@ def test_others_runs_are_not_there(public: Inside) -> None:
                  "compare.csv", "storage.json"):  # fmt: skip
         assert paths.id not in public.client.get(f"/studio/{path}", headers=ben).text, path
         assert paths.id in public.client.get(f"/studio/{path}", headers=ann).text, path
+
+
+PLAN = {"question": "Ann's?", "base": CONFIG, "vary": [{"field": "method.rank", "values": [1, 2]}], "seeds": 1}
+
+
+def test_others_experiments_are_not_there(public: Inside, classroom: Inside) -> None:
+    for app in (public, classroom):
+        patch = pytest.MonkeyPatch()
+        patch.setattr(app.manager.engine, "estimate", lambda *_: {"trainable_params": 1, "tokens_per_row": 9})
+        ann, ben = app.headers(ANN), app.headers(BEN)
+        lab = Lab(app.manager, lambda _config: {"trainable_params": 1})
+        with asking(ANN):
+            made = lab.start(PLAN)
+        for method, pattern in sorted(set(routes_of(app.web.routes))):
+            if "{experiment_id}" in pattern:
+                theirs, nobodys = (
+                    app.client.request(method, filled(pattern.replace("{experiment_id}", one)), headers=ben)
+                    for one in (made, UNKNOWN)
+                )
+                assert theirs.status_code == nobodys.status_code == 404, pattern
+                assert theirs.text.replace(made, "") == nobodys.text.replace(UNKNOWN, "")
+        assert made not in app.client.get("/studio/experiments", headers=ben).text
+        assert made in app.client.get("/studio/experiments", headers=ann).text
+        assert made not in call(app, "list_experiments", [], BEN) and made in call(app, "list_experiments", [], ANN)
+        for name in ("get_experiment", "stop_experiment"):
+            assert "There is no experiment" in call(app, name, [made], BEN)
+        assert app.client.post(f"/studio/experiments/{made}/stop", headers=ann).json() == {"state": "stopped"}
+        patch.undo()
+    teacher = classroom.headers(TEACHER)
+    assert classroom.client.get(f"/studio/experiments/{made}", headers=teacher).json()["owner_name"] == "Ann"
+    answer = classroom.client.post(f"/studio/experiments/{made}/delete", headers=teacher)
+    assert answer.json()["deleted"] is True
 
 
 def test_own_runs_by_right(public: Inside) -> None:

@@ -1,6 +1,7 @@
 """The modules without a page: formats, curves, texts, colours, order and requests, run by Chromium from the files."""
 
 import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,57 @@ def test_figures_on_other_rows_are_found(blank: Page) -> None:
     script = "async (runs) => [...(await import('/comparison.js')).measuredElsewhere(runs, 'eval')]"
     assert blank.evaluate(script, [*runs, {"id": "f", "task": "x"}]) == ["c"]
     assert blank.evaluate(script, []) == []
+
+
+def points(*pairs: tuple[float | None, float | None]) -> list[dict[str, Any]]:
+    return [{"name": str(at), "cost": cost, "quality": quality} for at, (cost, quality) in enumerate(pairs)]
+
+
+def test_the_frontier_is_what_nothing_beats(blank: Page) -> None:
+    def on(found: list[dict[str, Any]], lower: bool = False) -> str:
+        return "".join(str(at) for at, is_on in enumerate(call(blank, "pareto", "frontierOf", found, lower)) if is_on)
+
+    some = points((10, 1), (5, 3), (20, 4), (20, 2), (None, 9), (5, 3), (1, None), (30, 4))
+    assert on(some) == "125"  # equal ones both; what costs more for the same quality is beaten
+    assert on(some, True) == "015"
+    assert on([]) == on(points((None, None))) == ""
+    assert call(blank, "pareto", "frontierLine", some) == {"x": [5, 5, 5, 20, 20, 30], "y": [3, 3, 3, 3, 4, 4]}
+    assert call(blank, "pareto", "frontierLine", []) == {"x": [], "y": []}
+    rng = random.Random(7)
+    many = points(*((rng.randrange(12), rng.randrange(12)) for _ in range(60)))
+    figures = [(-one["cost"], one["quality"]) for one in many]
+    beaten = [any(b[0] >= a[0] and b[1] >= a[1] and a != b for b in figures) for a in figures]
+    assert call(blank, "pareto", "frontierOf", many) == [not lost for lost in beaten]
+
+
+def test_parts_of_the_address(blank: Page) -> None:
+    told = blank.evaluate(
+        """async () => {
+          const address = await import('/address.js');
+          const held = { tab: '', runs: 'a' }, read = [];
+          history.replaceState(null, '', '/?tab=runs&x=1');
+          for (const name of ['tab', 'runs']) {
+            address.part(name, (value) => { read.push(`${name}=${value}`); held[name] = value; }, () => held[name]);
+          }
+          const moment = () => new Promise((resolve) => setTimeout(resolve, 20));
+          const before = history.length;
+          held.tab = 'compare'; address.changed(); held.runs = 'a,b'; address.changed();
+          await moment();
+          const hrefs = [location.search];
+          held.runs = 'c'; address.changed({ step: false });
+          await moment();
+          hrefs.push(location.search, history.length - before, address.link({ tab: '', runs: 'z' }));
+          history.back();
+          await moment(); await moment();
+          return [read, hrefs, location.search];
+        }"""
+    )
+    assert told == [
+        ["tab=runs", "tab=runs", "runs="],
+        ["?tab=compare&x=1&runs=a,b", "?tab=compare&x=1&runs=c", 1, f"{ORIGIN}?x=1&runs=z"],
+        "?tab=runs&x=1",
+    ]
+    blank.goto(ORIGIN)
 
 
 def test_skipped_rows_in_words(blank: Page) -> None:

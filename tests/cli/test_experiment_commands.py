@@ -33,20 +33,20 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
 
 def test_an_experiment_answers(made: Any) -> None:
     _, answer = made
-    assert answer["done"] and answer["runs"] == {"of": 2, "over": 2, "search": 0}
+    assert answer["done"] and answer["runs"] == {"of": 2, "over": 2, "search_of": 0, "search_over": 0}
+    assert answer["state"] == "finished" and answer["seconds"]["told"] > 0 < answer["seconds"]["took"]
     assert [row["name"] for row in answer["table"]] == ["rank 1", "rank 4"]
     small, large = answer["table"]
-    assert large["trainable_params"] == 4 * small["trainable_params"] and len(small["values"]) == 1
-    assert (
-        small["spread"] is None
-        and len(answer["words"]) == 1
-        and "cannot be told apart with 1 seed" in answer["words"][0]
-    )
+    assert large["trainable_params"] == 4 * small["trainable_params"] and small["n"] == 1
+    assert small["spread"] is None and "cannot be told apart with 1 seed" in answer["words"][0]
+    assert answer["words"][1].startswith("The base model without any training has")
 
 
 def test_it_is_shown_exported_and_complete(made: Any, studio: Any, tmp_path: Path) -> None:
     home, answer = made
     assert answer["id"] in studio("experiment", "list", home=home).stdout
+    shown = json.loads(studio("experiment", "show", answer["id"], "--json", home=home).stdout)
+    assert shown["curves"][0]["steps"] == [2] and shown["table"] == answer["table"]
     again = studio("experiment", "resume", answer["id"], "--json", home=home)  # nothing is left to do
     assert json.loads(again.stdout.splitlines()[-1]) == answer
     out = tmp_path / "answer.md"
@@ -58,7 +58,7 @@ def test_it_is_shown_exported_and_complete(made: Any, studio: Any, tmp_path: Pat
     ("argv", "words"),
     [
         (("start", "no.yaml"), "There is no preset file"),
-        (("start", "plan"), "not the name of a YAML file"),
+        (("start", "plan"), "neither a YAML file (.yaml or .yml) nor a ready experiment"),
         (("show", "../runs"), "There is no experiment '../runs'"),
     ],
 )

@@ -17,14 +17,14 @@ def test_each_method_has_its_own_rate_and_all_the_same_seeds() -> None:
     lora, ia3 = cells = cells_of(plan)
     assert lora.config.training.learning_rate != ia3.config.training.learning_rate
     assert [(part.cell, part.seed, part.round) for part in parts_due(plan, cells, {})] == [
-        (0, 5, None), (0, 6, None), (1, 5, None), (1, 6, None)
+        (0, 5, None), (1, 5, None), (0, 6, None), (1, 6, None)
     ]  # fmt: skip
 
 
 def test_two_fields_make_a_grid() -> None:
     vary = [{"field": "method.rank", "values": [2, 8]}, {"field": "training.max_steps", "values": [10, 20, 40]}]
     cells = cells_of(parse_plan({**METHODS, "vary": vary}))
-    assert len(cells) == 6 and cells[1].name == "rank 2, max_steps 20"
+    assert len(cells) == 6 and cells[1].name == "rank 2, 20 steps"
     config = cells[4].config.model_dump()
     assert config["method"]["rank"] == 8 and config["training"]["max_steps"] == 20
 
@@ -34,10 +34,14 @@ def test_two_fields_make_a_grid() -> None:
     [
         ({"vary": []}, "vary"),
         ({"vary": [{"field": "rank", "values": [1]}]}, "method.rank, training.max_steps"),
-        ({"vary": [{"field": "method.rank", "values": [1, 1000]}]}, "With 'rank 1000'"),
+        ({"vary": [{"field": "method.rank", "values": [1, 1000]}]}, "With 'rank 1,000'"),
         ({"vary": [{"field": "method", "values": ["lora", "lora"]}]}, "the same"),
         ({"vary": [{"field": "method", "values": ["lroa"]}]}, "lora"),
-        ({"vary": [{"field": "training.seed", "values": list(range(60))}], "seeds": 20}, "1200 runs"),
+        ({"vary": [{"field": "method.rank", "values": list(range(1, 61))}], "seeds": 20}, "1200 runs"),
+        ({"vary": [{"field": "training.seed", "values": [1, 2]}]}, "seeds ="),
+        ({"vary": [{"field": "training.learning_rate", "values": [1e-3]}], "own_rates": True}, "own_rates"),
+        ({"vary": [{"field": "method", "values": ["lora"], "value": 1}]}, "field, values"),
+        ({"equal_parameters": 9, "vary": [{"field": "method.rank", "values": list(range(1, 18))}]}, "At most 16"),
         ({"seed": 3}, "Unknown key 'seed'"),
         ({"question": ""}, "question"),
     ],

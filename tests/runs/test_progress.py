@@ -177,3 +177,23 @@ def test_what_figures_were_measured_on() -> None:
     ]
     progress.read(piece([json.dumps({"v": 1, "t": 1.0, **event}, separators=(",", ":")).encode() for event in events]))
     assert progress.measured_on == {"eval": "a" * 64, "test": "b"}
+
+
+def test_time_per_answer() -> None:
+    def read(*events: dict) -> dict[str, float]:
+        progress = RunProgress()
+        assert progress.answer_seconds() == {}
+        progress.read(piece([json.dumps({"v": 1, **event}, separators=(",", ":")).encode() for event in events]))
+        return progress.answer_seconds()
+
+    stage = {"kind": "stage", "t": 100.0, "name": "answering the test rows"}
+    ours = {"kind": "eval", "t": 130.0, "step": 9, "metrics": {"test/bleu": 1.0}, "answers": 60}
+    base = {"kind": "eval", "t": 136.0, "step": 0, "metrics": {"base/test/bleu": 1.0}, "answers": 60}
+    work = {"validation": 5, "test": 9, "base/test": 9}
+    started = {"kind": "started", "t": 90.0, "work": work}
+    assert read(started, stage, ours, base) == pytest.approx({"test": 0.5, "base/test": 0.1})
+    known = {**started, "work": {**work, "base/test": 0}}  # somebody had answered for it before
+    assert read(known, stage, ours, base) == {"test": 0.5}
+    old = [{key: value for key, value in event.items() if key != "answers"} for event in (ours, base)]
+    assert read(started, stage, *old) == {}
+    assert read(stage, *old, {"kind": "answered", "t": 137.0, "rows": 30})["test"] == 1.0

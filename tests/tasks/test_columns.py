@@ -44,6 +44,9 @@ def table(**columns: list[str] | list[tuple[str, ...]]) -> Table:
         ("content", "title"),
         ("article", "abstract"),
         ("text", "weird name"),
+        ("user", "assistant"),
+        ("human", "gpt"),
+        ("user", "bot_response"),
         ("输入", "输出"),
         ("文章", "摘要"),
         ("问题", "答案"),
@@ -163,7 +166,7 @@ def test_notes_on_where_rows_come_from_play_no_part() -> None:
         "source": CLASSES, "language": ["en", "de"] * 20, "conversation_id": NUMBERS, "quality_score": NUMBERS,
         "homepage": [f"https://example.org/{at}" for at in NUMBERS], "added": ["2024-05-01"] * 40,
         "checksum": [f"{at:032x}" for at in range(40)], "reads": [str(at * 3.5) for at in range(40)],
-        "locale_of_text": ["en_GB", "de_AT"] * 20,
+        "locale_of_text": ["en_GB", "de_AT"] * 20, "src": ["shop"] * 40, "stage": ["raw"] * 40, "user": ANSWERS,
     }  # fmt: skip
     found = guess(table(**notes, text=TEXTS, summary=ANSWERS))
     assert (found.input_column, found.target_column, found.notes) == ("text", "summary", ())
@@ -172,6 +175,13 @@ def test_notes_on_where_rows_come_from_play_no_part() -> None:
     found = guess(table(**notes, q9=TEXTS, z9=ANSWERS))
     assert {found.input_column, found.target_column} == {"q9", "z9"}
     assert guess(table(source=TEXTS, target=ANSWERS)).input_column == "source"
+
+
+def test_an_instruction_that_is_the_same_for_all_rows_stays_before_its_input() -> None:
+    found = guess(table(instruction=["Make it short."] * 40, input=TEXTS, output=ANSWERS))
+    assert (found.template, found.target_column) == ("{instruction}\n{input}\n", "output")
+    found = guess(table(prompt=["Make it short."] * 40, text=TEXTS, summary=ANSWERS))
+    assert (found.input_column, found.target_column) == ("text", "summary")
 
 
 def test_booleans_are_labels() -> None:

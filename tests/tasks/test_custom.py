@@ -183,6 +183,17 @@ def test_numbers_of_classes(tmp_path: Path) -> None:
     )
 
 
+def test_rows_with_several_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"t {at}", "label": ["a", "b"] if at % 3 else "c"} for at in range(30)]
+    data = CustomData("classification", put(tmp_path / "t.jsonl", rows))
+    refuse(data, "column 'label' has more than one label in 20 of 30 rows", "one label in each row")
+
+
+def test_rows_with_one_prompt(tmp_path: Path) -> None:
+    rows = [{"prompt": "Say it.", "completion": f"answer {at}"} for at in range(30)]
+    refuse(CustomData("generation", put(tmp_path / "t.jsonl", rows)), "too few usable rows (30, all with one prompt)")
+
+
 def test_label_that_training_lacks(tmp_path: Path) -> None:
     train = labelled(tmp_path, [f"c{at % 12}" for at in range(60)])
     valid = labelled(tmp_path, ["c1", "c1", "new", "c1"], "valid.jsonl")

@@ -140,14 +140,19 @@ def test_files_that_are_not_read(tmp_path: Path) -> None:
     for suffix in ("bin", "pt", "pkl", "pickle"):
         refuse(put(tmp_path, f"a.{suffix}", pickle.dumps([{"text": "a"}])), "pickle", "run code", ".csv")
     refuse(put(tmp_path, "b.parquet", "not parquet"), "not a Parquet file")
+    for suffix in ("csv", "jsonl", "parquet"):
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+        refuse(put(tmp_path, f"c.{suffix}", pointer), "a git-lfs pointer", "git lfs pull")
+        refuse(put(tmp_path, f"d.{suffix}", "\n<!DOCTYPE HTML>\n<p>Sign in</p>"), "a web page, not data")
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(self: Path) -> bytes:
+    def denied(self: Path, mode: str) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    refuse(put(tmp_path, "a.csv", "a,b\n1,2\n"), "Permission denied")
+    table = put(tmp_path, "a.csv", "a,b\n1,2\n")
+    monkeypatch.setattr(Path, "open", denied)
+    refuse(table, "Permission denied")
 
 
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

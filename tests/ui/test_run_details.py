@@ -164,3 +164,18 @@ def test_odd_counts_ask_for_everything(manager: JobManager, client: TestClient, 
     run = finished(manager, {}).id
     assert client.get(f"/studio/metrics.json?runs={run}:{since}").json()[0]["train"]["step"] == [1]
     assert len(client.get(f"/studio/runs.json?since={since}").json()["runs"]) == 1
+
+
+def test_settings_of_runs_lie_side_by_side(manager: JobManager, client: TestClient) -> None:
+    ranks = [
+        manager.submit(parse_config({"method": {"name": "lora", "rank": rank}, "training": {}}), "") for rank in (4, 8)
+    ]
+    biases = manager.submit(parse_config({"method": {"name": "bitfit"}, "training": {"seed": 3}}), "")
+    found = client.get(f"/studio/settings.json?runs={','.join([*ranks, biases])},nobody").json()
+    assert set(found["runs"]) == {*ranks, biases}
+    labels = found["labels"]
+    assert (labels["method.name"], labels["training.max_steps"], labels["method.rank"]) == ("Method", "Steps", "Rank")
+    assert [found["runs"][run]["method.rank"] for run in ranks] == [4, 8]
+    assert found["runs"][biases]["method.name"] == "BitFit" and "method.rank" not in found["runs"][biases]
+    assert found["runs"][biases]["training.seed"] == 3
+    assert client.get("/studio/settings.json").json() == {"labels": {}, "runs": {}}

@@ -19,17 +19,22 @@ INPUTS = _names(
     "instruction meaning_representation mr nl buggy source src input input_text inputs prompt dialogue dialog "
     "conversation document article text sentence sentence1 premise question1 question query utterance review tweet "
     "post passage content body abstract diff patch code func function snippet source_code method email message "
-    "comment description context title headline "
+    "comment description context title headline human user "
     "指令 提示 提示词 输入 源文 原文 文章 正文 文本 句子 问题 提问 题目 评论 评价 内容 对话 短信 消息 代码 标题 上下文"
 )
 LABELS = _names(
     "label labels class classes intent sentiment emotion emotions polarity stance is_spam spam gold gold_label "
     "label_text y 标签 类别 分类 意图 情感 情绪 极性"
 )
-TARGETS = _names(
-    "target tgt output output_text outputs completion response human_reference ref fixed highlights summary tldr "
-    "answer answers docstring reply translation commit_message msg reference references "
-    "目标 输出 回答 答案 答复 回复 译文 翻译 摘要 总结 概要 参考 注释 描述"
+ANSWERERS = _names("assistant bot chatbot gpt ai assistant_response bot_response model_response ai_response")
+"""Beside one of these, a column ``user`` is what was asked, not who wrote the row."""
+TARGETS = (
+    _names(
+        "target tgt output output_text outputs completion response human_reference ref fixed highlights summary tldr "
+        "answer answers docstring reply translation commit_message msg reference references "
+        "目标 输出 回答 答案 答复 回复 译文 翻译 摘要 总结 概要 参考 注释 描述"
+    )
+    + ANSWERERS
 )
 WEAK_LABELS = _names("category topic type rating stars score 类型 主题 评分 星级")
 """Often mere notes beside the real target, so names of targets go first."""

@@ -3,7 +3,16 @@
 import re
 from collections.abc import Sequence
 
-from peft_studio.tasks.reading.column_names import IDLE, IDLE_ENDS, INPUTS, LABELS, ORIGINS, TARGETS, WEAK_LABELS
+from peft_studio.tasks.reading.column_names import (
+    IDLE,
+    IDLE_ENDS,
+    INPUTS,
+    LABELS,
+    ORIGINS,
+    PAIRS,
+    TARGETS,
+    WEAK_LABELS,
+)
 from peft_studio.tasks.reading.labels import MAX_LABELS, folded
 
 _LABEL_LENGTH = 80
@@ -12,6 +21,8 @@ _LABEL_LENGTH = 80
 
 _MOST_GRADES = 20
 """Different numbers that still pass for grades; more are measures or counts."""
+_MANY = 8
+"""So many rows with one value in a column say that it tells nothing."""
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 _ADDRESS = re.compile(r"(https?://|www\.)\S+$")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
@@ -35,6 +46,8 @@ def is_idle(name: str, texts: Sequence[str]) -> bool:
         return True
     if name in ORIGINS and name not in WEAK_LABELS and is_label("", texts):
         return True
+    if name not in PAIRS and len(texts) >= _MANY and len(set(texts)) == 1:
+        return True  # an instruction goes before its input, though it may be the same for all rows
     if all(_ADDRESS.match(text) for text in texts):
         return True
     if name not in INPUTS and all(_DATE.match(text) or _HASH.fullmatch(text) for text in texts):

@@ -39,6 +39,7 @@ _LONGEST_LABEL = 1_000
 _CJK = "\u2e80"
 """From here on, characters belong to scripts that are written without spaces."""
 _Fault = Literal["an empty input", "an empty target", "an empty chat", "more than one label"]
+_SEVERAL: _Fault = "more than one label"
 
 
 def make_rows(data: CustomData, tables: Mapping[Split, Table]) -> tuple[dict[str, Any], list[Row]]:
@@ -159,6 +160,11 @@ def _examples(table: Table, data: CustomData, skipped: Counter[str]) -> list[Exa
             found.append(Example(row, index))
         else:
             faults[row] += 1
+    if (several := faults[_SEVERAL]) >= max(1, len(found)):
+        raise DataError(
+            f"{table.name}, column {data.target_column!r} has more than one label in {several:,} of "
+            f"{len(table.rows):,} rows. Allowed: one label in each row; a model with several is not offered here."
+        )
     if not found and data.chat_column:
         raise DataError(f"{table.name}, column {data.chat_column!r} holds no chats: all of its cells are empty.")
     if not found:
@@ -182,7 +188,7 @@ def _prompt(record: Mapping[str, Cell], data: CustomData) -> str:
 def _label_row(record: Mapping[str, Cell], data: CustomData) -> Row | _Fault:
     label = label_of(record[data.target_column])
     if not label:
-        return "more than one label" if label is None else "an empty target"
+        return _SEVERAL if label is None else "an empty target"
     return Row(_prompt(record, data), label, (label,))
 
 
