@@ -1,4 +1,4 @@
-"""The web page: five tabs over a job manager. Never imports torch; nothing here holds state of a run."""
+"""The web page: its tabs over a job manager. Never imports torch; nothing here holds state of a run."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from peft_studio.errors import StorageError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
 from peft_studio.tasks.tables import MAX_BYTES
-from peft_studio.ui import api, generate, learn, train
+from peft_studio.ui import api, generate, inside, learn, train
 from peft_studio.ui.context import Studio, keep_rights
 from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, STYLES, island
@@ -43,6 +43,7 @@ TABS = (
     ("Runs", _islands(("chart", "runs-chart"), ("runs", "runs"), ("storage", "storage"))),
     ("Compare", _islands(("compare", "compare"))),
     ("Generate", generate.build),
+    ("Inside", inside.build),
     ("Learn", learn.build),
 )
 

@@ -12,6 +12,7 @@ import "./runs.js";
 import "./storage.js";
 import "./compare.js";
 import "./library.js";
+import "./inside.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
 import { loadPlotly } from "./plot.js";

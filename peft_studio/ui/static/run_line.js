@@ -6,6 +6,7 @@ import { colourOf } from "./colours.js";
 import { openDetails } from "./details.js";
 import { bar, dot, el, linkButton, openInPlace, sureButton } from "./dom.js";
 import { compact, decimal, duration, integer } from "./format.js";
+import { lookInside } from "./inside.js";
 import { openLog } from "./run_log.js";
 import { act, isActive, poll, pollSoon, store, titleOf, toggle } from "./run_store.js";
 
@@ -121,6 +122,7 @@ function buttons(run, title, host) {
     may("extend") && asking("Train longer", `Train ${title} longer`, askLonger),
     linkButton("Clone", `Same again with a change: ${title}`, () => fill({ run: run.id })),
     run.status !== "queued" && linkButton("Details", `Details of ${title}`, () => openDetails(run, host)),
+    run.adapter_bytes > 0 && linkButton("Inside", `Inside ${title}`, () => lookInside(run.id)),
     linkButton("Log", `Log of ${title}`, () => openLog(run, host)),
     run.adapter_bytes > 0
       && el("a", {
