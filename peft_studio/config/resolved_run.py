@@ -38,6 +38,15 @@ class ResolvedRun:
         return task_of(self.config.task)
 
     @cached_property
+    def whole_task(self) -> Task:
+        """The task with all its training rows, however many the run takes.
+
+        Raises:
+            DataError: See ``task``.
+        """
+        return task_of(self.config.task.model_copy(update={"train_rows": 0}))
+
+    @cached_property
     def recommended_rate(self) -> float:
         """The learning rate that the form recommends for this method, model and task.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from peft_studio.experiments.equal_size import size_field
 from peft_studio.experiments.outcome import counted_infos, figure
 from peft_studio.experiments.plan import Cell, ExperimentPlan, RunPart, told_value
 from peft_studio.experiments.record import Experiment
@@ -81,7 +82,7 @@ def summary_of(experiment: Experiment, infos: Infos, progress: Progress) -> dict
             "of": plan.counted, "over": progress.over,
             "search_of": plan.searching, "search_over": progress.search_over,
         },
-        "cells": len(experiment.names), "methods": experiment.names[:8],
+        "actions": progress.actions, "cells": len(experiment.names), "methods": experiment.names[:8],
         "finished_at": max(ended, default=None) if progress.stage == "finished" else None,
     }  # fmt: skip
 
@@ -132,7 +133,7 @@ def _row(seen: Seen, number: int, row: CellFigures, counted: Sequence[RunInfo]) 
         "missing": len(parts) - len(known), "of": experiment.plan.seeds, "over": len(over),
         "state": _state(experiment, number, known, len(parts)),
         "rate": next((part.rate for part in parts), None) or _rate(cell), "trainable_params": params,
-        "off_by": params / wanted - 1 if params and wanted else None,
+        "off_by": params / wanted - 1 if params and wanted else None, "sizable": bool(size_field(cell.config)),
         "share": next((info.trainable_share for info in known if info.trainable_share is not None), None),
         "adapter_bytes": _mean(info.adapter_bytes for info in counted),
         "peak_memory_bytes": _mean(info.peak_memory_bytes for info in counted),

@@ -19,12 +19,14 @@ from peft_studio.runs.reader import RunInfo
 from peft_studio.runs.status import Status
 
 START = 2.5
-"""Seconds from a worker's start to its first step, reading and saving included."""
+"""Seconds from a worker's start to its first step, reading and saving included, on a machine of usual speed."""
+SLOWEST = 10.0
+"""So many times slower than usual a machine is believed to be."""
 ANSWER_ROWS = {"generation": 4.3, "classification": 1.0}
 """Rows that are read in the time in which one is answered."""
 TRAIN_ROWS = 3.0
 """The same for one that is trained on, before runs have shown it: a forward and a backward pass."""
-FLOPS = 2.4e10
+FLOPS = 4.5e10
 """Floating-point operations a second and thread before any run here has shown its own speed."""
 PER_TOKEN = 6
 """Floating-point operations of a parameter for a token: two forward, four backward (Kaplan et al. 2020, 2.1)."""
@@ -40,10 +42,12 @@ class Pace:
     Attributes:
         train: Of training.
         read: Of an evaluation.
+        start: Seconds of what every run has besides.
     """
 
     train: float
     read: float
+    start: float = START
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,12 @@ class Costs:
     Args:
         infos: Every run, newest first.
         threads: Of a worker.
+        busy: How many programs want each of the machine's cores now; counts before any run has shown its speed.
     """
 
-    def __init__(self, infos: Iterable[RunInfo], threads: int) -> None:
+    def __init__(self, infos: Iterable[RunInfo], threads: int, busy: float = 1.0) -> None:
         self._threads = threads
+        self._busy = min(SLOWEST, max(1.0, busy))
         over = (info for info in infos if info.status == Status.FINISHED)
         self._done = [info for info in over if info.seconds and info.steps_per_second and info.step]
 
@@ -76,9 +82,8 @@ class Costs:
         """What a run takes, in seconds; without the base model's answers, which are made once for all of them."""
         kind, pace = resolve(config).task.kind, self.pace(config, facts or CellFacts())
         training = config.training
-        steps = training.max_steps
-        rows = steps * training.batch_size * training.gradient_accumulation
-        return START + rows * pace.train + _read_rows(training.model_dump(), steps, kind) * pace.read
+        rows = training.max_steps * training.batch_size * training.gradient_accumulation
+        return pace.start + rows * pace.train + _read_rows(training.model_dump(), training.max_steps, kind) * pace.read
 
     def base_seconds(self, config: RunConfig, facts: CellFacts | None = None) -> float:
         """What the base model's answers to the same rows take, in seconds."""
@@ -88,25 +93,33 @@ class Costs:
     def pace(self, config: RunConfig, facts: CellFacts) -> Pace:
         """Seconds per row of runs alike: of the same model and task, and of the same method where there are some."""
         alike = [info for info in self._done if (info.model, info.task) == (config.model.id, config.task.id)]
-        name = config.method.name
-        same = [info for info in alike if name == info.method]
-        train = [found for info in (same or alike)[:LATEST] if (found := _train_seconds(info))]
-        read = [found for info in (same or alike)[:LATEST] if (found := _read_seconds(info))]
-        usual = self._usual(config, facts)
-        return Pace(
-            statistics.median(train) if train else usual.train, statistics.median(read) if read else usual.read
-        )
+        name, usual = config.method.name, self._usual(config, facts)
+        same = ([info for info in alike if name == info.method] or alike)[:LATEST]
+        train = [found for info in same if (found := _train_seconds(info))]
+        if not train:
+            return usual
+        each = statistics.median(train)
+        # What is slow in training is slow in starting, too: other programs at work, or a small machine.
+        start = START * min(SLOWEST, max(1.0, each / self._by_sizes(config, facts)))
+        read = [found for info in same if (found := _read_seconds(info, start))]
+        return Pace(each, statistics.median(read) if read else each / TRAIN_ROWS, start)
 
     def _usual(self, config: RunConfig, facts: CellFacts) -> Pace:
-        """By sizes alone: the speed of runs of other models or tasks, or of a machine like those we know."""
+        """By sizes alone, and by the speed of runs of other models or tasks where there are some."""
         speeds = [
             PER_TOKEN * info.tokens_per_second * info.total_params
-            for info in self._done[:LATEST] if info.tokens_per_second and info.total_params
-        ]  # fmt: skip
-        speed = statistics.median(speeds) if speeds else FLOPS * self._threads
+            for info in self._done[:LATEST]
+            if info.tokens_per_second and info.total_params
+        ]
+        usual = FLOPS * self._threads
+        slower = usual / statistics.median(speeds) if speeds else self._busy
+        each = self._by_sizes(config, facts) * slower
+        return Pace(each, each / TRAIN_ROWS, START * min(SLOWEST, max(1.0, slower)))
+
+    def _by_sizes(self, config: RunConfig, facts: CellFacts) -> float:
+        """Seconds per row of training on a machine of usual speed with nothing else to do."""
         parameters = known_params(config.model.id) or USUAL_PARAMETERS
-        each = PER_TOKEN * parameters * facts.tokens_per_row / speed
-        return Pace(each, each / TRAIN_ROWS)
+        return PER_TOKEN * parameters * facts.tokens_per_row / (FLOPS * self._threads)
 
 
 def _training(info: RunInfo) -> Mapping[str, Any]:
@@ -120,10 +133,10 @@ def _train_seconds(info: RunInfo) -> float | None:
     return 1 / (info.steps_per_second * rows) if info.steps_per_second and rows else None
 
 
-def _read_seconds(info: RunInfo) -> float | None:
+def _read_seconds(info: RunInfo, start: float) -> float | None:
     kind = "generation" if any(name.endswith("/bleu") for name in info.metrics) else "classification"
     rows = _read_rows(_training(info), info.step, kind)
-    beside = (info.seconds or 0.0) - info.step / (info.steps_per_second or 1.0) - START
+    beside = (info.seconds or 0.0) - info.step / (info.steps_per_second or 1.0) - start
     return beside / rows if rows and beside > 0 else None
 
 

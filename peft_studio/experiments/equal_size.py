@@ -15,6 +15,8 @@ SIZES = (
     "block",
 )  # fmt: skip
 """Parameters of methods that say how large they are."""
+NETWORK = "projection"
+"""The switch of a network that makes a method's vectors, and that has most of its parameters."""
 NEAR = 0.05  # relative: so far from the wanted number a size still counts as equal
 MOST_KNOWN = 2000  # estimates that are remembered
 Count = Callable[[RunConfig], int]
@@ -68,7 +70,8 @@ def size_field(config: RunConfig) -> str:
 def fit_size(config: RunConfig, wanted: int, count: Count) -> tuple[RunConfig, int]:
     """A config with the size whose number of trainable parameters is nearest to a wanted one.
 
-    Numbers grow with the size, so a bisection finds it in some ten counts. LoRA's scale alpha / rank stays.
+    Numbers grow with the size, so a bisection finds it in some ten counts. LoRA's scale alpha / rank stays. Where no
+    size comes near because a small network makes the vectors, as of a prefix, that network is left out.
 
     Args:
         config: The run.
@@ -81,6 +84,15 @@ def fit_size(config: RunConfig, wanted: int, count: Count) -> tuple[RunConfig, i
     field = size_field(config)
     if not field:
         return config, count(config)
+    found = _nearest(config, field, wanted, count)
+    if abs(found[1] / wanted - 1) > NEAR and getattr(config.method, NETWORK, False):
+        plain = _changed(config, {NETWORK: False})
+        found = min(found, _nearest(plain, field, wanted, count), key=lambda pair: abs(pair[1] - wanted))
+    return found
+
+
+def _nearest(config: RunConfig, field: str, wanted: int, count: Count) -> tuple[RunConfig, int]:
+    """The same for a method's other parameters as they are."""
     limits = {type(one).__name__: one for one in type(config.method).model_fields[field].metadata}
     low, high = (int(getattr(limits[kind], kind.lower())) for kind in ("Ge", "Le"))
     found: dict[int, tuple[RunConfig, int]] = {}
@@ -115,4 +127,9 @@ def _resized(config: RunConfig, field: str, size: int) -> RunConfig:
     for name in ("alpha", "target_rank"):
         if name in method:
             method[name] = max(1, round(method[name] * size / method[field]))
-    return parse_config({**config.model_dump(mode="json"), "method": {**method, field: size}})
+    return _changed(config, {**method, field: size})
+
+
+def _changed(config: RunConfig, method: Mapping[str, object]) -> RunConfig:
+    plain = config.model_dump(mode="json")
+    return parse_config({**plain, "method": {**plain["method"], **method}})

@@ -1,5 +1,6 @@
 """What can be done with experiments, for whoever asks: page, programs and agents, and the command line come here."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,11 +53,11 @@ class Lab:
     def all(self) -> list[dict[str, Any]]:
         """Every experiment that one may see, newest first."""
         infos = self.infos()
-        return [{**self._row(one, infos), **self._whose(one)} for one in self.store.all() if self._sees(one)]
+        return [self._for_asker(one, self._row(one, infos)) for one in self.store.all() if self._sees(one)]
 
     def ready(self) -> list[dict[str, Any]]:
         """The ready experiments, each with what it would take here."""
-        return ready_list(Costs(self.manager.library.all(), self.manager.settings.threads))
+        return ready_list(self._clock())
 
     def cost(self, data: object) -> dict[str, Any]:
         """What an experiment would cost.
@@ -96,8 +97,11 @@ class Lab:
         self.manager.check(one.cell.config)
 
     def _costs(self, plan: ExperimentPlan) -> list[CellCost]:
-        costs = Costs(self.manager.library.all(), self.manager.settings.threads)
-        return plan_costs(plan, cells_of(plan), costs, self.estimates)
+        return plan_costs(plan, cells_of(plan), self._clock(), self.estimates)
+
+    def _clock(self) -> Costs:
+        busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+        return Costs(self.manager.library.all(), self.manager.settings.threads, busy)
 
     def find(self, experiment_id: str, right: Right = Right.SEE) -> Experiment:
         """An experiment, for something that whoever asks must have a right to.
@@ -121,7 +125,7 @@ class Lab:
             if len(self._answers) >= MOST_OF_ONE:
                 self._answers.clear()
             known = self._answers[found.id] = mark, self._answer(found, infos)
-        return {**known[1], **self._whose(found)}
+        return self._for_asker(found, known[1])
 
     def _answer(self, experiment: Experiment, infos: Infos) -> dict[str, Any]:
         with asking(OWNER):  # whoever may see the experiment may see what its runs come to
@@ -232,13 +236,12 @@ class Lab:
         runs = set(experiment.runs.values())
         return bool(runs) and runs <= asker().shown
 
-    def _whose(self, experiment: Experiment) -> dict[str, Any]:
-        """What depends on who asks: whose it is, and what they may do with it."""
+    def _for_asker(self, experiment: Experiment, told: dict[str, Any]) -> dict[str, Any]:
+        """What is told with what depends on who asks: whose it is, and what they may do with it."""
         visitor, access, owner = asker(), self.manager.settings.access, experiment.owner
         mine = visitor.id == owner.id and (visitor.role is Role.OWNER) == (owner.role == Role.OWNER.value)
-        possible = progress_of(experiment, self.infos()).actions
-        changes = may(access, visitor, Right.CHANGE, owner.id)
-        return {"mine": mine, "owner_name": "" if mine else owner.name, "actions": possible if changes else []}
+        actions = told["actions"] if may(access, visitor, Right.CHANGE, owner.id) else []
+        return {**told, "mine": mine, "owner_name": "" if mine else owner.name, "actions": actions}
 
 
 def owner_of(experiment: Experiment) -> Visitor:

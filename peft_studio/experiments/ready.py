@@ -46,7 +46,7 @@ def _told(name: str, costs: Costs) -> dict[str, Any]:
     return {
         "id": name, "title": found["title"], "says": found["says"], "plan": found["plan"], "vary": vary_words(plan),
         "runs": plan.counted, "search_runs": plan.searching, "minutes": max(1, round(seconds / 60)),
-        "time": in_words(seconds),
+        "time": in_words(seconds), "needs": "",
     }  # fmt: skip
 
 

@@ -40,14 +40,13 @@ def _leader(names: Sequence[str], pairs: dict[tuple[str, str], Duel]) -> list[st
     if not compared:
         return []
     if not tied:
-        return [
-            f"{first} {verb('beats', first)} every other one that was measured on the same rows ({len(compared)})."
-        ]
+        alike = "all" if len(compared) == len(others) else "of those measured on the same rows all"
+        return [f"{first} {verb('beats', first)} {alike} {len(compared)} others."]
     if len(tied) == len(compared) and len(tied) > 3:
         return [f"{first} {verb('is', first)} ahead, but none of the others can be told apart from it."]
     named = " and ".join([", ".join(tied[:-1]), tied[-1]] if len(tied) > 1 else tied)
     beaten = len(compared) - len(tied)
-    rest = f"; it beats the other {beaten}" if beaten else ""
+    rest = f"; the other {'one is' if beaten == 1 else f'{beaten} are'} behind" if beaten else ""
     return [f"{first} {verb('is', first)} ahead, but cannot be told apart from {named}{rest}."]
 
 

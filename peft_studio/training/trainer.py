@@ -244,7 +244,9 @@ class _Session(RunData):
         self.emit("stage", name="answering the test rows")
         rows = without_marks(some_rows(self.task.load("test"), self.config.training.eval_rows), self.tokenizer)
         self._tokenizers = tokenizers_for([row.references for row in rows])
-        longest = evaluate.longest_answer(self.tokenizer, self.training_rows.rows)
+        # A run on few rows may write as much as one on all: the same question to the same test rows.
+        every = self._resolved.whole_task.load("train") if self.config.task.train_rows else self.training_rows.rows
+        longest = evaluate.longest_answer(self.tokenizer, every)
         limit = max(1, min(longest, room_for(self.model, 1)))
         found = self._answers(self.model, rows, limit)
         if found is None:

@@ -42,6 +42,7 @@ TABS = (
     ("Train", train.build),
     ("Runs", _islands(("chart", "runs-chart"), ("runs", "runs"), ("storage", "storage"))),
     ("Compare", _islands(("compare", "compare"))),
+    ("Experiments", _islands(("experiments", "experiments"))),
     ("Generate", generate.build),
     ("Inside", inside.build),
     ("Learn", learn.build),
@@ -59,7 +60,7 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
             for title, build in TABS:
-                with gr.Tab(title, id=title.lower()) as tab:
+                with gr.Tab(title, id=title.lower(), elem_id=f"tab-{title.lower()}") as tab:
                     studio.tab[title.lower()] = tab
                     build(studio)
         api.build(studio)

@@ -60,8 +60,10 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
         return _ask(form, values, costs_of)
 
     def costs_of(run: ResolvedRun) -> dict[str, Any]:
-        answer = studio.manager.engine.estimate(run.config.model_dump(mode="json"))
-        return {"method": run.method.title, "batch_size": run.config.training.batch_size, **answer}
+        config = run.config.model_dump(mode="json")
+        answer, own = studio.manager.engine.estimate(config), run.config.task.id == CUSTOM
+        told = {} if own and studio.settings.public else {"config": config}  # it names the server's path of an upload
+        return {"method": run.method.title, "batch_size": run.config.training.batch_size, **told, **answer}
 
     events = [item.change for item in form.inputs() if item is not form.name]
     gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **QUIET)

@@ -145,7 +145,7 @@ def phone(app: App, browser: Browser) -> Iterator[Page]:
 def open_app(page: Page, url: str) -> None:
     """Goes to an address and waits for the first estimate."""
     page.goto(url)
-    page.wait_for_selector("#estimate[data-ready='1']")
+    page.wait_for_selector("#estimate[data-ready='1']", state="attached")  # another tab may be open
 
 
 def open_tab(page: Page, name: str) -> None:

@@ -119,22 +119,69 @@ def test_delete_asks_first(page: Page, app: App) -> None:
     assert not (app.home / "runs" / run).exists()
 
 
-def test_compare_sorts_and_exports(page: Page, runs: tuple[str, str]) -> None:
-    open_tab(page, "Compare")
-    expect(page.locator(f".ps-table tr[data-run='{runs[0]}']")).to_be_visible()
-    head = page.locator(".ps-table th button", has_text="Trainable parameters")
+def test_compare_sorts_marks_and_exports(page: Page, app: App, runs: tuple[str, str]) -> None:
+    open_app(page, f"{app.url}?tab=compare&metric=test/bleu")
+    table = page.locator("#compare .ps-compared")
+    expect(table.locator(f"tr[data-run='{runs[0]}']")).to_be_visible()
+
+    def order() -> list[str]:
+        return table.locator("tr[data-run]").evaluate_all("rows => rows.map(row => row.dataset.run)")
+
+    head = table.locator("th button", has_text="Trainable parameters")
+    head.click()  # what is better comes first: few parameters
+    expect(table.locator("th[aria-sort=ascending]")).to_have_text("Trainable parameters")
+    assert order().index(runs[0]) > order().index(runs[1])
     head.click()
-    order = page.locator(".ps-table tbody tr").evaluate_all("rows => rows.map(row => row.dataset.run)")
-    assert order.index(runs[0]) < order.index(runs[1])
-    head.click()
-    expect(page.locator(".ps-table th[aria-sort=ascending]")).to_have_text("Trainable parameters")
-    order = page.locator(".ps-table tbody tr").evaluate_all("rows => rows.map(row => row.dataset.run)")
-    assert order.index(runs[0]) > order.index(runs[1])
+    expect(table.locator("th[aria-sort=descending]")).to_have_text("Trainable parameters")
+    assert order().index(runs[0]) < order().index(runs[1])
+    expect(table.locator(".ps-baserow")).to_contain_text("Base model")
+    expect(table.locator(".ps-best").first).to_be_visible()
+    expect(table.locator("thead")).to_contain_text("Settings that differ")
     page.wait_for_selector("#compare .scatterlayer .point")
+    assert "Nothing beats these" in str(page.locator("#compare .ps-plot").get_attribute("aria-label"))
+    page.locator("#compare summary", has_text="The figures as a table").click()
+    expect(page.locator("#compare .ps-behind td", has_text="yes").first).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download CSV").click()
     text = download.value.path().read_text()
     assert "test/bleu" in text.splitlines()[0] and runs[0] in text
+
+
+def test_details_open_under_their_run_with_its_settings(page: Page, app: App, runs: tuple[str, str]) -> None:
+    open_app(page, f"{app.url}?tab=compare&runs={','.join(runs)}")
+    line = page.locator(f"#compare tr[data-run='{runs[1]}']")
+    line.get_by_role("button", name=re.compile("^Details")).click()
+    under = page.locator(f"#compare tr[data-run='{runs[1]}'] + .ps-under")
+    expect(under).to_contain_text("Learning rate")
+    expect(under.locator(".ps-settings .differs").first).to_be_visible()  # beside the other chosen run
+    page.locator("#compare th button", has_text="BLEU").click()
+    expect(under).to_contain_text("Learning rate")  # it moves with its run
+    under.get_by_role("button", name="Close the details").click()
+    expect(page.locator("#compare .ps-under")).to_have_count(0)
+    open_tab(page, "Runs")
+    line_of(page, runs[0]).get_by_role("button", name=re.compile("^Details")).click()
+    expect(page.locator(f".ps-run[data-run='{runs[0]}'] + .ps-details")).to_contain_text("Settings")
+
+
+def test_the_address_holds_tab_and_runs_back_and_forward(page: Page, app: App, runs: tuple[str, str]) -> None:
+    open_tab(page, "Runs")
+    line_of(page, runs[0]).locator("input[type=checkbox]").check()
+    expect(page).to_have_url(re.compile(f"tab=runs&runs={runs[0]}$"))
+    open_tab(page, "Compare")
+    expect(page).to_have_url(re.compile("tab=compare"))
+    page.go_back()
+    expect(page.locator("#runs")).to_be_visible()
+    page.go_back()
+    expect(line_of(page, runs[0]).locator("input[type=checkbox]")).not_to_be_checked()
+    page.go_forward()
+    expect(line_of(page, runs[0]).locator("input[type=checkbox]")).to_be_checked()
+    page.go_forward()
+    expect(page.locator("#compare")).to_be_visible()
+    page.reload()
+    expect(page.locator("#compare tr[data-run]").first).to_be_visible()
+    page.goto(f"{app.url}?tab=nowhere")
+    expect(page.locator(".ps-toast")).to_contain_text("no tab called nowhere")
+    expect(page).not_to_have_url(re.compile("nowhere"))
 
 
 def line_of(page: Page, run: str) -> Locator:

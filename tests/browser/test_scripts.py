@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,21 +133,18 @@ def test_search_words_and_plotly_texts(blank: Page) -> None:
     assert call(blank, "text", "sentenceCase", "slot_accuracy") == "Slot accuracy"
 
 
-def test_selection_in_addresses(blank: Page) -> None:
-    assert call(blank, "text", "selectedIn", "?runs=a,b,,c&x=1") == ["a", "b", "c"]
-    assert call(blank, "text", "selectedIn", "") == []
-    assert call(blank, "text", "addressSelecting", "http://h/p/?x=100%25#top", ["a", "b"]) == (
-        "http://h/p/?x=100%25&runs=a,b#top"
-    )
-    assert call(blank, "text", "addressSelecting", "http://h/?runs=a", []) == "http://h/"
-
-
-def test_colours_stay_and_begin_again(blank: Page) -> None:
-    given = blank.evaluate(
-        "async () => { const { colourScale } = await import('/colours.js'); const colour = colourScale(['x', 'y']);"
-        " return ['a', 'b', 'a', 'c', 'b'].map(colour); }"
-    )
-    assert given == ["x", "y", "x", "x", "y"]
+def test_a_run_is_told_by_its_id(blank: Page) -> None:
+    ids = [f"20261128-0{at % 10}0000-lora-{at:06x}" for at in range(400)]
+    marks = [call(blank, "colours", "marksOf", run) for run in ids[:60]]
+    assert marks == [call(blank, "colours", "marksOf", run) for run in ids[:60]]
+    script = "async (ids) => { const { marksOf } = await import('/colours.js'); return ids.map(marksOf); }"
+    found = blank.evaluate(script, ids)
+    for key, kinds in (("colour", 12), ("dash", 4), ("symbol", 7)):
+        counts = Counter(mark[key] for mark in found)
+        assert len(counts) == kinds and max(counts.values()) < 2.2 * len(ids) / kinds  # none is preferred
+    assert call(blank, "colours", "marksOf", "20261128-060745-lora-da1308") == {
+        "colour": 10, "dash": "solid", "symbol": "pentagon",
+    }  # fmt: skip
 
 
 def test_comparison(blank: Page) -> None:
@@ -155,7 +153,9 @@ def test_comparison(blank: Page) -> None:
         {"id": "b", "title": "IA3", "name": "mine", "seconds": None},
         {"id": "c", "title": "BitFit", "seconds": 0, "metrics": {"test/other": 1, "test/bleu": 30}},
     ]
-    assert call(blank, "comparison", "metricsOf", runs) == ["eval/best", "eval/loss", "test/bleu", "test/other"]
+    assert call(blank, "comparison", "metricsOf", runs) == ["test/bleu", "eval/best", "eval/loss", "test/other"]
+    kept = [{"metrics": {"eval/loss": 1}, "best_eval_loss": 1}]
+    assert call(blank, "comparison", "metricsOf", kept) == ["eval/best"]  # one column says both
     assert call(blank, "comparison", "metricsOf", []) == []
 
     def order(key: str, down: bool) -> str:
@@ -163,6 +163,48 @@ def test_comparison(blank: Page) -> None:
 
     assert [order("seconds", True), order("seconds", False)] == ["acb", "cab"]  # unknown ones last either way
     assert [order("test/bleu", True), order("title", False)] == ["cab", "cab"]
+
+
+def test_groups_bests_and_the_base_model(blank: Page) -> None:
+    def run(name: str, bleu: float, loss: float, base: float = 3.0, **more: Any) -> dict[str, Any]:
+        metrics = {"test/bleu": bleu, "base/test/bleu": base, "base/eval/loss": 4.0}
+        return {"id": name, "task": "x", "model": "m", "metrics": metrics, "best_eval_loss": loss, **more}
+
+    runs = [
+        run("a", 20, 1.0),
+        run("b", 30, 2.0, 5.0, answer_seconds={"test": 0.5, "base/test": 0.2}),
+        run("c", 30, 3.0),
+    ]
+    groups = call(blank, "comparison", "groupsOf", [*runs, run("d", 1, 1, model="other")])
+    assert [(group["key"], len(group["runs"])) for group in groups] == [("x~m", 3), ("x~other", 1)]
+    keys = ["test/bleu", "eval/best", "seconds", "answer_seconds"]
+    assert call(blank, "comparison", "bestOf", runs, keys) == {"test/bleu": 30, "eval/best": 1}
+    base = call(blank, "comparison", "baseOf", runs, [*keys, "peak_memory_bytes"])
+    assert base == {"test/bleu": 3, "eval/best": 4, "seconds": 0, "answer_seconds": 0.2}  # as most have found it
+    lower = [
+        key for key in [*keys, "eval/perplexity", "test/accuracy"] if call(blank, "comparison", "lowerIsBetter", key)
+    ]
+    assert lower == ["eval/best", "seconds", "answer_seconds", "eval/perplexity"]
+
+
+def test_settings_that_differ(blank: Page) -> None:
+    settings = [{"training.seed": 1, "method.rank": 4, "x.same": [1]}, {"training.seed": 2, "x.same": [1]}]
+    paths = ["training.seed", "x.same", "method.rank"]
+    assert call(blank, "comparison", "differing", settings, paths) == ["method.rank", "training.seed"]
+    assert call(blank, "comparison", "differing", settings[:1], paths) == []
+    shown = {True: "yes", False: "no", None: "–", "": "–", 0.003: "0.003"}
+    assert {value: call(blank, "settings", "shownSetting", value) for value in shown} == shown
+    assert call(blank, "settings", "shownSetting", ["q", "v"]) == "q, v"
+
+
+def test_labels_find_room(blank: Page) -> None:
+    spots = [{"x": x, "y": 100, "text": "twelve chars"} for x in (100, 104, 300)]
+    places = call(blank, "labels", "placeLabels", spots, 400, 200)
+    assert places[0] == places[2] == "top center" and places[1] not in (None, "top center")
+    crowd = [{"x": 100 + at % 3, "y": 100, "text": "twelve chars"} for at in range(30)]
+    assert None in call(blank, "labels", "placeLabels", crowd, 400, 200)
+    assert call(blank, "labels", "spread", [50, 10, 52], 0, 200) == [50, 10, 64]
+    assert call(blank, "labels", "spread", [195, 198], 0, 200) == [186, 200]
 
 
 def test_figures_on_other_rows_are_found(blank: Page) -> None:

@@ -60,3 +60,32 @@ def test_a_folder_tells_its_type_without_torch(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     with pytest.raises(ModelError, match="not supported"):
         assert run_on(tmp_path).layout
+
+
+def test_few_rows_are_among_more_and_only_those_of_training_are_fewer() -> None:
+    def rows(count: int) -> list[str]:
+        return [row.prompt for row in run_on("nano-lm", {"id": "bistro", "train_rows": count}).task.load("train")]
+
+    every = rows(0)
+    ten, thirty = rows(10), rows(30)
+    assert len(ten) == 10 and ten == thirty[:10] and set(thirty) < set(every)
+    assert ten != every[:10]  # mixed, as a file may be sorted
+    assert rows(10**6) == every
+    few = run_on("nano-lm", {"id": "bistro", "train_rows": 10})
+    assert list(few.whole_task.load("train")) == list(TASKS["bistro"].load("train"))
+    for split in ("validation", "test"):
+        assert few.task.load(split) == TASKS["bistro"].load(split)
+    assert few.task.title == TASKS["bistro"].title
+
+
+@pytest.mark.parametrize("count", [-1, 2.5, "10", 10**8])
+def test_a_number_of_rows_is_one(count: object) -> None:
+    with pytest.raises(ConfigError, match="train_rows"):
+        run_on("nano-lm", {"id": "bistro", "train_rows": count})
+
+
+def test_few_rows_of_an_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"input": f"a {n}", "target": f"b {n}"}) + "\n" for n in range(300)))
+    task = {"id": "custom", "kind": "generation", "train_file": str(file), "train_rows": 7}
+    assert len(run_on("nano-lm", task).task.load("train")) == 7

@@ -1,7 +1,7 @@
 // Live loss curves of the selected runs. Zoom and hidden curves outlive every update.
 
 import { oneAtATime } from "./api.js";
-import { colourOf } from "./colours.js";
+import { colourOf, dashOf, inkOf } from "./colours.js";
 import { cardHead, el, spacer, whenShown } from "./dom.js";
 import { on } from "./events.js";
 import { drawFindings, findingMarks } from "./findings.js";
@@ -39,7 +39,7 @@ export function pointsDrawn() {
 function visibleTraces() {
   const drawn = [...series].filter(([id]) => !view.hidden.has(id));
   return drawn.flatMap(([id, data]) =>
-    tracesOf(data, view.axis, colourOf(id), view.smooth, findingMarks(id, data, view.axis)));
+    tracesOf(data, view.axis, { colour: inkOf(id), dash: dashOf(id) }, view.smooth, findingMarks(id, data, view.axis)));
 }
 
 /** The controls above a chart, each with what shows the present view on it. */

@@ -1,21 +1,47 @@
-// Colours of runs. A run keeps the colour that it was given first.
+// What a run is told by on every plot: colour, dash and marker, all from its id, so the same in every browser.
 
-const PALETTE = [
-  "#4a67e0", "#12907f", "#d9822b", "#d64c6c", "#8458e8", "#4f8a10", "#1b8fc4", "#b0568f", "#8a6d3b", "#5f6b7d",
-];
+import { token } from "./dom.js";
+
+/** How many colours there are; `tokens.css` has them, for light and for dark. */
+export const COLOURS = 12;
+const DASHES = ["solid", "dash", "dashdot", "longdash"];
+const SYMBOLS = ["circle", "square", "triangle-up", "triangle-down", "pentagon", "star", "hexagon"];
 
 /**
- * Makes a function from an id to a colour; ids get the colours in the order in which they are first asked for.
- * @param {string[]} [palette] Is begun again when it is used up.
- * @returns {function(string): string}
+ * A number from a text (FNV-1a), its bits mixed once more so that any of them may be used.
+ * @param {string} text
+ * @returns {number} From 0 to 2^32 - 1.
  */
-export function colourScale(palette = PALETTE) {
-  const given = new Map();
-  return (id) => {
-    if (!given.has(id)) given.set(id, palette[given.size % palette.length]);
-    return given.get(id);
+function hash(text) {
+  let value = 0x811c9dc5;
+  for (let at = 0; at < text.length; at += 1) value = Math.imul(value ^ text.charCodeAt(at), 0x01000193);
+  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
+  return (value ^ (value >>> 16)) >>> 0;
+}
+
+/**
+ * What a run is told by.
+ * @param {string} id
+ * @returns {{colour: number, dash: string, symbol: string}} The colour by its number.
+ */
+export function marksOf(id) {
+  const value = hash(id);
+  return {
+    colour: value % COLOURS,
+    dash: DASHES[(value >>> 8) % DASHES.length],
+    symbol: SYMBOLS[(value >>> 16) % SYMBOLS.length],
   };
 }
 
-/** The colour of a run on this page. */
-export const colourOf = colourScale();
+/** A run's colour for CSS. */
+export const colourOf = (id) => `var(--ps-run-${marksOf(id).colour})`;
+
+/** The same for what cannot read CSS variables, in the theme as it is now. */
+export const inkOf = (id) => token(`--ps-run-${marksOf(id).colour}`);
+
+/** How a run's curve is broken. */
+export const dashOf = (id) => marksOf(id).dash;
+
+/** A run's marker in a scatter. */
+export const symbolOf = (id) => marksOf(id).symbol;

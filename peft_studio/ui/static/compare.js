@@ -1,176 +1,129 @@
-// The comparison: a sortable table of runs, and a scatter of what they reach against what they cost.
+// The comparison: runs of one task and one base model, what they reach against what they cost, and a table of them.
 
-import { colourOf } from "./colours.js";
-import { BEST, COSTS, measuredElsewhere, metricsOf, sorted, titleOfMetric, valueOf } from "./comparison.js";
-import { cardHead, dot, el, linkButton, scrollBox, spacer, token, whenShown } from "./dom.js";
+import { changed, part } from "./address.js";
+import { oneAtATime } from "./api.js";
+import { inkOf, symbolOf } from "./colours.js";
+import { baseOf, COSTS, groupsOf, lowerIsBetter, metricsOf, titleOfMetric, valueOf } from "./comparison.js";
+import { tableCard } from "./compare_table.js";
+import { cardHead, el, spacer, whenShown } from "./dom.js";
 import { on } from "./events.js";
-import { decimal, integer } from "./format.js";
+import { integer } from "./format.js";
 import { island } from "./islands.js";
-import { fitWhenShown, loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
+import { drawPareto, paretoTable, paretoWords } from "./pareto.js";
+import { behind, fitWhenShown } from "./plot.js";
 import { store, titleOf } from "./run_store.js";
-import { plotText } from "./text.js";
+import { readSettings } from "./settings.js";
+import { t } from "./words.js";
 
-const ROWS = 100; // at first
-const MORE_ROWS = 200; // when asked for
-const NAMED_POINTS = 60; // of a scatter; more names would cover each other
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
-const PLAIN = new Set([undefined, "13a", "default"]); // tokenizers that go without saying
-const LONGEST_NAME = 32; // of a point of a scatter, in letters
-const view = { sort: "created", down: true, only: false, x: "trainable_params", y: "", log: true };
+const NONE_CHOSEN = "None of the chosen runs is here. Choose some in the table of all runs, or on the Runs tab.";
 
-const OTHER_ROWS = "Measured on other rows than most runs of this task, so it does not compare with theirs: "
-  + "another file, model or max_length.";
+/** What is shown; the empty texts stand for what suits the runs best. */
+const view = { group: "", sort: "", down: true, only: false, cost: "trainable_params", metric: "", log: true };
 
-function cellOf(run, key, elsewhere) {
-  if (key === "title") {
-    return el("th", { scope: "row", title: titleOf(run) },
-      dot(colourOf(run.id)), titleOf(run), el("small", {}, run.id));
+/** The points of a plot: the runs that have both figures, and the base model. */
+function pointsOf(runs, { metric, cost }) {
+  const base = baseOf(runs, [metric, cost]);
+  const points = runs.map((run) => ({
+    name: titleOf(run), cost: valueOf(run, cost), quality: valueOf(run, metric), colour: inkOf(run.id),
+    symbol: symbolOf(run.id),
+  }));
+  const drawn = points.filter((point) => Number.isFinite(point.cost) && Number.isFinite(point.quality));
+  if (base[metric] != null) {
+    drawn.push({ name: "Base model", cost: base[cost] ?? null, quality: base[metric], base: true });
   }
-  if (key === "status") return el("td", {}, el("span", { class: `ps-pill ${run.status}` }, run.status));
-  if (COSTS[key]) return el("td", {}, COSTS[key].format(run[key]));
-  const digits = key.startsWith("test") ? 1 : 3;
-  const base = run.metrics?.[key === BEST ? "base/eval/loss" : `base/${key}`];
-  const value = decimal(valueOf(run, key), digits);
-  const tokenizer = run.tokenizers?.[key.replace("test/", "")];
-  const other = valueOf(run, key) != null && elsewhere[key.split("/")[0]]?.has(run.id);
-  return el("td", { title: tokenizer ? `Tokenizer: ${tokenizer}` : null },
-    key === BEST ? el("b", {}, value) : value,
-    !PLAIN.has(tokenizer) && el("small", {}, `tok: ${tokenizer}`),
-    other && el("small", { class: "ps-otherrows", title: OTHER_ROWS }, "other rows"),
-    base != null && el("small", {}, `base ${decimal(base, digits)}`));
+  return drawn;
 }
 
-/** The head of a column, which sorts by it, and the other way round when clicked again. */
-function sortHead(key, title, draw) {
-  const sort = () => {
-    view.down = view.sort === key ? !view.down : key !== "title";
-    view.sort = key;
-    draw();
-  };
-  const direction = view.sort === key ? (view.down ? "descending" : "ascending") : "none";
-  return el("th", { scope: "col", "aria-sort": direction }, el("button", { type: "button", onclick: sort }, title));
-}
-
-function drawTable(table, runs, metrics, draw) {
-  const costs = Object.entries(COSTS).map(([key, { title }]) => [key, title]);
-  const columns = [
-    ["title", "Run"], ["status", "Status"], ...metrics.map((name) => [name, titleOfMetric(name)]), ...costs,
-  ];
-  const focus = table.contains(document.activeElement) && document.activeElement.textContent;
-  const heads = columns.map(([key, title]) => sortHead(key, title, draw));
-  const elsewhere = { eval: measuredElsewhere(runs, "eval"), test: measuredElsewhere(runs, "test") };
-  const cells = (run) => columns.map(([key]) => cellOf(run, key, elsewhere));
-  const rows = runs.map((run) => el("tr", { "data-run": run.id }, ...cells(run)));
-  table.replaceChildren(el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
-  if (focus) [...table.querySelectorAll("th button")].find((node) => node.textContent === focus)?.focus();
-}
-
-const short = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
-
-async function drawScatter(plot, points) {
-  const Plotly = await loadPlotly();
-  const revision = `${view.x} ${view.y} ${view.log}`;
-  const layout = plotLayout(COSTS[view.x].title, titleOfMetric(view.y), revision);
-  layout.xaxis.type = view.log ? "log" : "linear";
-  const trace = {
-    x: points.map((run) => valueOf(run, view.x)),
-    y: points.map((run) => valueOf(run, view.y)),
-    text: points.map((run) => plotText(short(titleOf(run)))),
-    mode: points.length > NAMED_POINTS ? "markers" : "markers+text",
-    textposition: "top center",
-    textfont: { size: 11, color: token("--ps-ink2") },
-    marker: {
-      size: 11,
-      color: points.map((run) => colourOf(run.id)),
-      line: { width: 1.5, color: token("--ps-card") },
-    },
-    cliponaxis: false,
-    hovertemplate: "%{text}<br>%{x}, %{y:.3f}<extra></extra>",
-  };
-  await Plotly.react(plot, [trace], layout, PLOT_CONFIG);
-}
-
-const option = (value, title) => el("option", { value }, title);
-
-/** The card with the scatter; `update` draws it for these runs. */
-function scatterCard(draw) {
-  const set = (key, value) => {
-    view[key] = value;
-    draw();
-  };
-  const choice = (key, label, ...options) =>
-    el("select", { "aria-label": label, onchange: (event) => set(key, event.target.value) }, ...options);
-  const x = choice("x", "Cost on the horizontal axis",
-    ...Object.entries(COSTS).map(([key, { title }]) => option(key, title)));
-  const y = choice("y", "Metric on the vertical axis");
-  const log = el("button", { type: "button", onclick: () => set("log", !view.log) }, "Log scale");
-  const plot = el("div", { class: "ps-plot", role: "img", "aria-label": "Scatter of a metric against a cost" });
+function paretoCard(set) {
+  const choice = (key, label) => el("select", { "aria-label": label, onchange: (event) => set({ [key]: event.target.value }) });
+  const x = choice("cost", "Cost on the horizontal axis");
+  x.append(...Object.entries(COSTS).map(([value, { title }]) => el("option", { value }, title)));
+  const y = choice("metric", "Metric on the vertical axis");
+  const log = el("button", { type: "button", onclick: () => set({ log: !view.log }) }, "Log scale");
+  const plot = el("div", { class: "ps-plot", role: "img" });
+  const none = el("p", { class: "ps-empty", hidden: true }, "No run of this group has both figures.");
+  let now = null;
+  const table = behind(() => now && paretoTable(...now));
   fitWhenShown(plot);
-  const axes = [y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log)];
-  const head = cardHead("What it reaches, what it costs", spacer(), ...axes);
+  const head = cardHead("What it reaches, what it costs",
+    el("span", { class: "sub" }, "the line joins what nothing beats; the rest is dimmed"), spacer(),
+    y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log));
 
   function update(runs, metrics) {
-    if (!metrics.includes(view.y)) view.y = metrics.find((name) => name.startsWith("test/")) || metrics[0] || "";
+    const metric = metrics.includes(view.metric) ? view.metric : metrics[0] || "";
     if (y.dataset.state !== metrics.join()) {
       y.dataset.state = metrics.join();
-      y.replaceChildren(...metrics.map((name) => option(name, titleOfMetric(name))));
+      y.replaceChildren(...metrics.map((name) => el("option", { value: name }, titleOfMetric(name))));
     }
-    y.value = view.y;
-    x.value = view.x;
+    y.value = metric;
+    x.value = view.cost;
     log.setAttribute("aria-pressed", String(view.log));
-    const points = runs.filter((run) => valueOf(run, view.x) != null && valueOf(run, view.y) != null);
-    plot.hidden = !points.length;
-    if (points.length && plot.offsetParent) drawScatter(plot, points);
+    const lower = lowerIsBetter(metric);
+    const axes = {
+      cost: COSTS[view.cost].title,
+      quality: `${t(titleOfMetric(metric))} ${t(lower ? "(lower is better)" : "(higher is better)")}`,
+      lower, log: view.log, format: COSTS[view.cost].format, digits: metric.startsWith("test") ? 1 : 3,
+    };
+    const points = metric ? pointsOf(runs, { metric, cost: view.cost }) : [];
+    const drawable = points.some((point) => !point.base);
+    now = drawable ? [points, axes] : null;
+    plot.hidden = table.node.hidden = !drawable;
+    none.hidden = drawable;
+    if (!drawable) return;
+    plot.setAttribute("aria-label", paretoWords(points, axes));
+    table.update();
+    if (plot.offsetParent) drawPareto(plot, points, axes);
   }
-  return { card: el("section", { class: "ps-card ps-chart" }, head, plot), update };
+  return { card: el("section", { class: "ps-card ps-chart" }, head, none, plot, table.node), update };
 }
 
-/** The card with the table; `update` draws it for these runs. */
-function tableCard(draw) {
-  let limit = ROWS;
-  const table = el("table", { class: "ps-table" });
-  const only = el("input", {
-    type: "checkbox",
-    onchange: (event) => {
-      view.only = event.target.checked;
-      draw();
-    },
-  });
-  const csv = el("a", { class: "ps-link", download: "peft-studio-runs.csv" }, "Download CSV");
-  const more = linkButton("", null, () => {
-    limit += MORE_ROWS;
-    draw();
-  });
-  const check = el("label", { class: "ps-check" }, only, "only the selected ones");
-  const card = el("section", { class: "ps-card" },
-    cardHead("Runs", check, spacer(), csv),
-    scrollBox("Table of runs", table),
-    el("div", { class: "ps-listfoot" }, more));
-
-  function update(runs, metrics) {
-    csv.href = `studio/compare.csv${view.only ? `?runs=${[...store.selected].join(",")}` : ""}`;
-    drawTable(table, runs.slice(0, limit), metrics, draw);
-    more.hidden = runs.length <= limit;
-    more.textContent = `Show more (${integer(runs.length - limit)})`;
-  }
-  return { card, update };
+function drawGroups(host, groups, key, set) {
+  host.hidden = groups.length < 2;
+  const state = JSON.stringify([groups.map((group) => [group.key, group.runs.length]), key]);
+  if (host.dataset.state === state) return;
+  host.dataset.state = state;
+  const focused = host.contains(document.activeElement);
+  host.replaceChildren(...groups.map((group) => el("button", {
+    type: "button", class: "ps-chip", "aria-pressed": String(group.key === key), onclick: () => set({ group: group.key }),
+  }, el("b", {}, group.task), el("span", { class: "who" }, group.model), el("small", {}, integer(group.runs.length)))));
+  if (focused) host.querySelector("[aria-pressed=true]")?.focus();
 }
 
 island("compare", (root) => {
-  const scatter = scatterCard(draw);
-  const table = tableCard(draw);
-  const empty = el("p", { class: "ps-empty" }, NOTHING);
-  const body = el("div", {}, scatter.card, table.card);
-  root.append(empty, body);
+  const set = (more) => {
+    Object.assign(view, more);
+    changed();
+    draw();
+  };
+  const groups = el("div", { class: "ps-groups", role: "group", "aria-label": "Runs that may be compared" });
+  const pareto = paretoCard(set);
+  const table = tableCard(view, set);
+  const empty = el("p", { class: "ps-empty" });
+  const body = el("div", {}, pareto.card, table.card);
+  root.append(groups, empty, body);
+  const alone = oneAtATime();
 
   function draw() {
-    const begun = store.runs.filter((run) => run.step > 0 && (!view.only || store.selected.has(run.id)));
-    const runs = sorted(begun, view.sort, view.down);
+    const begun = store.runs.filter((run) => run.step > 0);
+    const found = groupsOf(begun);
+    const chosen = found.find(({ runs }) => runs.some((run) => store.selected.has(run.id)));
+    const group = found.find(({ key }) => key === view.group) || chosen || found[0];
+    drawGroups(groups, found, group?.key, set);
+    const runs = group?.runs.filter((run) => !view.only || store.selected.has(run.id)) || [];
     const metrics = metricsOf(runs);
-    empty.hidden = Boolean(runs.length) || view.only;
-    body.hidden = !empty.hidden;
-    table.update(runs, metrics);
-    scatter.update(runs, metrics);
+    const sorts = metrics.includes(view.sort) || view.sort in COSTS || /^(title$|setting:)/.test(view.sort);
+    if (!sorts && metrics.length) Object.assign(view, { sort: metrics[0], down: !lowerIsBetter(metrics[0]) });
+    empty.hidden = runs.length > 0;
+    empty.textContent = begun.length ? NONE_CHOSEN : NOTHING;
+    body.hidden = !begun.length;
+    pareto.card.hidden = !runs.length;
+    if (!group) return;
+    table.update(group, runs, metrics);
+    pareto.update(runs, metrics);
+    alone(async () => {
+      if (root.offsetParent && await readSettings(runs.slice(0, 100).map((run) => run.id))) draw();
+    });
   }
 
   let drawn = "";
@@ -187,5 +140,15 @@ island("compare", (root) => {
   on("theme", draw);
   on("language", draw);
   whenShown(root, drawIfNew);
+
+  const taken = (key, take) => (value) => {
+    Object.assign(view, take(value));
+    draw();
+  };
+  part("group", taken("group", (group) => ({ group })), () => view.group);
+  part("metric", taken("metric", (metric) => ({ metric })), () => view.metric);
+  part("cost", taken("cost", (cost) => ({ cost: cost in COSTS ? cost : "trainable_params" })),
+    () => (view.cost === "trainable_params" ? "" : view.cost));
+  part("only", taken("only", (only) => ({ only: only === "1" })), () => (view.only ? "1" : ""));
   draw();
 });

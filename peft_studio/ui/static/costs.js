@@ -72,6 +72,7 @@ island("estimate", (root, { props, watch }) => {
     const data = props.value;
     if (!data) return;
     emit("warnings", data.warnings || []);
+    if (data.config) emit("form", data.config);
     host.dataset.ready = drawEstimate(root, data);
     if (host.dataset.ready === "1") host.dataset.trainable = data.trainable_params;
   };

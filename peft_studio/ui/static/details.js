@@ -1,12 +1,14 @@
 // A run's details: test figures, the check after saving, the confusion matrix, ranks kept, and memory.
 
+import { link, linkCopier } from "./address.js";
 import { fetchJSON } from "./api.js";
 import { cardHead, el, linkButton, problem, scrollBox, spacer, tableHead } from "./dom.js";
 import { findingSection } from "./findings.js";
 import { decimal, integer, upperBound } from "./format.js";
 import { confusionTable, ranksTable } from "./matrices.js";
 import { memoryBars } from "./memory.js";
-import { titleOf } from "./run_store.js";
+import { runOf, store, titleOf } from "./run_store.js";
+import { readSettings, settingsList, settingsTable } from "./settings.js";
 import { METRICS, sentenceCase } from "./text.js";
 
 const UNREADABLE = "The details cannot be read. The run may have been deleted, or the app has stopped.";
@@ -68,6 +70,18 @@ function memorySection(data) {
   return section("Memory", `The most that its process held, libraries included.${ratio}`, memoryBars(data));
 }
 
+/** A run and those that are chosen beside it. */
+const sideBySide = (run) => [run.id, ...[...store.selected].filter((id) => id !== run.id && runOf(id))].slice(0, 8);
+
+function settingsSection(run) {
+  const runs = sideBySide(run).map((id) => ({ id, title: titleOf(runOf(id) || run) }));
+  const note = runs.length > 1 ? "Beside those of the runs that are chosen; what differs comes first."
+    : "Choose other runs, and theirs stand beside these.";
+  const made = section("Settings", note, runs.length > 1 ? settingsTable(runs) : settingsList(run.id));
+  made.classList.add("ps-setsection");
+  return made;
+}
+
 function sections(run, data) {
   return [
     findingSection(run, data.findings),
@@ -80,26 +94,30 @@ function sections(run, data) {
     el("div", {},
       data.confusion && confusionSection(data.confusion),
       data.ranks && ranksSection(data.ranks)),
+    settingsSection(run),
   ];
 }
 
-/**
- * Opens a run's details; others that are open are closed.
- * @param {import("./run_store.js").Run} run
- * @param {HTMLElement} host
- */
-export async function openDetails(run, host) {
-  host.querySelector(".ps-details")?.remove();
-  const body = el("div", { class: "ps-detailbody" }, el("p", { class: "ps-note" }, "Reading the run's files."));
-  const close = linkButton("Close", "Close the details", () => card.remove());
-  const head = cardHead(`Details of ${titleOf(run)}`, spacer(), close);
-  const card = el("div", { class: "ps-card ps-details", "data-run": run.id }, head, body);
-  host.append(card);
+async function read(run, body) {
   try {
-    const data = await fetchJSON(`studio/runs/${run.id}/details`);
+    const [data] = await Promise.all([fetchJSON(`studio/runs/${run.id}/details`), readSettings(sideBySide(run))]);
     body.replaceChildren(...sections(run, data));
   } catch {
     body.replaceChildren(problem(UNREADABLE));
   }
-  card.scrollIntoView({ block: "nearest" });
+}
+
+/**
+ * A run's details, which are read from its files.
+ * @param {import("./run_store.js").Run} run
+ * @param {function(): void} close Takes them away.
+ * @returns {HTMLElement}
+ */
+export function detailsCard(run, close) {
+  const body = el("div", { class: "ps-detailbody" }, el("p", { class: "ps-note" }, "Reading the run's files."));
+  const head = cardHead(`Details of ${titleOf(run)}`, spacer(),
+    linkCopier(`Copy a link to ${titleOf(run)}`, () => link({ tab: "runs", runs: run.id })),
+    linkButton("Close", "Close the details", close));
+  read(run, body);
+  return el("div", { class: "ps-card ps-details", "data-run": run.id }, head, body);
 }

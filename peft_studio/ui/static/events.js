@@ -1,5 +1,5 @@
 // What happens on the page, and who wants to know:
-// `runs`, `selection`, `submitted`, `findings`, `warnings`, `theme`, `language`.
+// `runs`, `selection`, `form`, `submitted`, `findings`, `warnings`, `theme`, `language`.
 
 const listeners = new Map();
 

@@ -8,10 +8,18 @@ import { changeMap } from "./inside_map.js";
 import { otherViews } from "./inside_views.js";
 import { island } from "./islands.js";
 import { runOf, store, titleOf } from "./run_store.js";
+import { show } from "./tabs.js";
 
 const NOTHING = "No run has saved an adapter yet. Train one, and see here what it did to its model.";
 const LOOKING = "Looking into the weights …";
 const view = { run: "", other: "" };
+let place = null; // the tab's island, once the tab has been opened
+
+part("inside", (told) => {
+  [view.run, view.other = ""] = told.split(",");
+  if (told && !new URLSearchParams(location.search).has("tab")) show("inside");
+  emit("inside");
+}, () => (place?.offsetParent ? [view.run, view.other].filter(Boolean).join() : ""));
 
 /** Runs that can be looked into. */
 const finished = () => store.runs.filter((run) => run.adapter_bytes > 0);
@@ -26,11 +34,6 @@ function options(select, runs, chosen, none) {
   select.value = chosen;
 }
 
-/** Shows the tab, whichever is shown now. */
-function openTab() {
-  document.querySelector("#tabs [role=tab][data-tab-id=inside]")?.click();
-}
-
 /**
  * Shows what a run's adapter did.
  * @param {string} id
@@ -38,12 +41,13 @@ function openTab() {
 export function lookInside(id) {
   view.run = id;
   view.other = "";
-  changed();
-  openTab();
+  show("inside");
   emit("inside");
+  changed();
 }
 
 island("inside", (root) => {
+  place = root;
   let drawn = ""; // what is shown, or being looked for
   const pick = (key) => (event) => {
     view[key] = event.target.value;
@@ -103,11 +107,6 @@ island("inside", (root) => {
     look(state);
   }
 
-  part("inside", (told) => {
-    [view.run, view.other = ""] = told.split(",");
-    if (told) openTab();
-    update();
-  }, () => (root.offsetParent ? [view.run, view.other].filter(Boolean).join() : ""));
   on("runs", update);
   on("inside", update);
   whenShown(root, () => {

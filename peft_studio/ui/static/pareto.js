@@ -2,6 +2,7 @@
 
 import { el, tableHead, token } from "./dom.js";
 import { decimal } from "./format.js";
+import { placeLabels } from "./labels.js";
 import { loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
 import { plotText } from "./text.js";
 import { t } from "./words.js";
@@ -28,9 +29,9 @@ import { t } from "./words.js";
  * @property {number} [digits] Decimals of a quality.
  */
 
-const NAMED_POINTS = 60; // more names would cover each other
 const LONGEST_NAME = 32; // letters on the plot; the table has the whole name
-const DIMMED = 0.38;
+const DIMMED = 0.5;
+const MARGINS = [62, 100]; // pixels of the plot's place that its axes take, about
 
 const isDrawn = ({ cost, quality }) => Number.isFinite(cost) && Number.isFinite(quality);
 const better = (a, b, lower) => (lower ? a < b : a > b);
@@ -92,26 +93,48 @@ const frontierTrace = ({ x, y }) => ({
   x, y, name: "frontier", mode: "lines", line: { color: token("--ps-ink3"), width: 1.6 }, hoverinfo: "skip",
 });
 
-function pointsTrace(points, on, axes, layout) {
+/** Names of points, and where each has room; those on the frontier choose first. */
+function namesOf(points, on, axes, plot) {
+  const scale = (values, size, log) => {
+    const found = values.map((value) => (log ? Math.log10(value) : value));
+    const low = Math.min(...found);
+    const span = Math.max(...found) - low || 1;
+    return found.map((value) => (size * (0.04 + (0.92 * (value - low)) / span)));
+  };
+  const [width, height] = [plot.clientWidth - MARGINS[0], plot.clientHeight - MARGINS[1]];
+  const xs = scale(points.map(({ cost }) => cost), width, axes.log);
+  const ys = scale(points.map(({ quality }) => -quality), height, false);
+  const order = points.map((_point, at) => at).sort((a, b) => on[b] - on[a]);
+  const texts = points.map(({ name }) => short(name));
+  const found = placeLabels(order.map((at) => ({ x: xs[at], y: ys[at], text: texts[at] })), width, height);
+  const places = [];
+  order.forEach((at, i) => {
+    places[at] = found[i];
+  });
+  return { texts: texts.map((text, at) => (places[at] ? plotText(text) : "")), places: places.map((one) => one || "top center") };
+}
+
+function pointsTrace(points, on, axes, plot) {
+  const { texts, places } = namesOf(points, on, axes, plot);
   const spread = (side) => points.map(({ [side]: end, quality }) => (end == null ? 0 : Math.abs(end - quality)));
   const bars = points.some(({ low, high }) => low != null && high != null);
   return {
     x: points.map(({ cost }) => cost),
     y: points.map(({ quality }) => quality),
     name: "points",
-    text: points.map(({ name }) => plotText(short(name))),
+    text: texts,
     customdata: points.map(({ cost, quality, name }) => [
       plotText(name), plotText(axes.format ? axes.format(cost) : cost), decimal(quality, axes.digits ?? 3),
     ]),
-    mode: points.length > NAMED_POINTS ? "markers" : "markers+text",
-    textposition: layout,
+    mode: "markers+text",
+    textposition: places,
     textfont: { size: 11, color: points.map((_point, at) => token(on[at] ? "--ps-ink" : "--ps-ink3")) },
     error_y: bars ? {
       type: "data", symmetric: false, array: spread("high"), arrayminus: spread("low"), thickness: 1.2, width: 4,
       color: token("--ps-ink3"),
     } : { visible: false },
     marker: {
-      size: points.map((_point, at) => (on[at] ? 12 : 9)),
+      size: points.map((_point, at) => (on[at] ? 12 : 10)),
       symbol: points.map(({ symbol, base }) => (base ? "diamond" : symbol || "circle")),
       color: points.map(({ colour, base }) => (base || !colour ? token("--ps-ink2") : colour)),
       opacity: points.map((_point, at) => (on[at] ? 1 : DIMMED)),
@@ -131,7 +154,7 @@ function baseMarks(points) {
   return {
     shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, ...at, line }],
     annotations: [{
-      xref: "paper", x: 1, xanchor: "right", y: base.quality, yref: "y", yanchor: "bottom", showarrow: false,
+      xref: "paper", x: 1, xanchor: "right", y: base.quality, yref: "y", yanchor: "bottom", yshift: 2, showarrow: false,
       text: plotText(t(base.name)), font: { size: 11, color: token("--ps-ink2") },
     }],
   };
@@ -155,7 +178,7 @@ export async function drawPareto(plot, points, axes) {
   const shown = points.filter((_point, at) => seen[at]);
   const traces = [
     frontierTrace({ x: line.x.filter((_x, at) => kept[at]), y: line.y.filter((_y, at) => kept[at]) }),
-    pointsTrace(shown, on.filter((_on, at) => seen[at]), axes, "top center"),
+    pointsTrace(shown, on.filter((_on, at) => seen[at]), axes, plot),
   ];
   await Plotly.react(plot, traces, layout, PLOT_CONFIG);
 }

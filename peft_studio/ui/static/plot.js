@@ -1,6 +1,6 @@
 // plotly.js, loaded when it is first needed, and how its charts look here.
 
-import { el, token, whenShown } from "./dom.js";
+import { el, scrollBox, token, whenShown } from "./dom.js";
 import { plotText } from "./text.js";
 import { t } from "./words.js";
 
@@ -38,6 +38,22 @@ export function fitWhenShown(plot) {
     width = plot.clientWidth;
     if (plot.classList.contains("js-plotly-plot")) (await loadPlotly()).Plots.resize(plot);
   });
+}
+
+/**
+ * The table behind a plot, which is made when somebody opens it.
+ * @param {function(): ?HTMLElement} make
+ * @returns {{node: HTMLElement, update: function(): void}} `update` makes it anew if it is open.
+ */
+export function behind(make) {
+  const body = el("div");
+  const node = el("details", { class: "ps-behind" }, el("summary", {}, "The figures as a table"), body);
+  const update = () => {
+    const table = node.open && make();
+    body.replaceChildren(...(table ? [scrollBox("The figures as a table", table)] : []));
+  };
+  node.addEventListener("toggle", update);
+  return { node, update };
 }
 
 const axis = (title) => ({

@@ -3,11 +3,11 @@
 import { post, save } from "./api.js";
 import { fill } from "./bridge.js";
 import { colourOf } from "./colours.js";
-import { openDetails } from "./details.js";
+import { detailsCard } from "./details.js";
 import { bar, dot, el, linkButton, openInPlace, sureButton } from "./dom.js";
 import { compact, decimal, duration, integer } from "./format.js";
 import { lookInside } from "./inside.js";
-import { openLog } from "./run_log.js";
+import { logCard } from "./run_log.js";
 import { act, isActive, poll, pollSoon, store, titleOf, toggle } from "./run_store.js";
 
 // What a run may be asked, in the order in which it is offered: what it is called, and what that means.
@@ -106,7 +106,7 @@ async function remove(run) {
   poll();
 }
 
-function buttons(run, title, host) {
+function buttons(run, title, opened) {
   const may = (name) => run.actions.includes(name);
   const isNext = run.held || run.queue_position === 1;
   const offered = Object.entries(ACTIONS).filter(([name]) => may(name) && !(name === "front" && isNext));
@@ -114,6 +114,10 @@ function buttons(run, title, host) {
     const button = linkButton(text, label, () => ask(run, title, button));
     return button;
   };
+  const opener = (text, kind, make) =>
+    linkButton(text, `${text} of ${title}`, () => opened.toggle(run.id, kind, (close) => make(run, close)), {
+      "aria-expanded": String(opened.isOpen(run.id, kind)),
+    });
   return el("div", { class: "acts" },
     arrow(run, title, "↑", "up"),
     arrow(run, title, "↓", "down"),
@@ -121,9 +125,9 @@ function buttons(run, title, host) {
     may("prioritize") && asking("Priority", `Priority of ${title}`, askPriority),
     may("extend") && asking("Train longer", `Train ${title} longer`, askLonger),
     linkButton("Clone", `Same again with a change: ${title}`, () => fill({ run: run.id })),
-    run.status !== "queued" && linkButton("Details", `Details of ${title}`, () => openDetails(run, host)),
+    run.status !== "queued" && opener("Details", "details", detailsCard),
     run.adapter_bytes > 0 && linkButton("Inside", `Inside ${title}`, () => lookInside(run.id)),
-    linkButton("Log", `Log of ${title}`, () => openLog(run, host)),
+    opener("Log", "log", logCard),
     run.adapter_bytes > 0
       && el("a", {
         class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip`, title: CONTENTS,
@@ -135,10 +139,10 @@ function buttons(run, title, host) {
 /**
  * A run's line.
  * @param {import("./run_store.js").Run} run
- * @param {HTMLElement} host Where details and log open.
+ * @param {ReturnType<typeof import("./panels.js").panels>} opened Details and logs that are open.
  * @returns {HTMLElement}
  */
-export function runLine(run, host) {
+export function runLine(run, opened) {
   const title = titleOf(run);
   const colour = colourOf(run.id);
   const facts = factsOf(run);
@@ -160,6 +164,6 @@ export function runLine(run, host) {
     number(steps, "step"),
     number(...loss, best == null ? null : `Best validation loss, at step ${integer(run.best_step)}`),
     el("span", { class: `ps-pill ${run.status}` }, run.status),
-    buttons(run, title, host),
+    buttons(run, title, opened),
     run.status !== "queued" && run.reason && el("p", { class: "why" }, run.reason));
 }

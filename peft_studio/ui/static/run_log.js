@@ -7,29 +7,22 @@ import { titleOf } from "./run_store.js";
 const PAUSE = 2000; // milliseconds
 const NEAR_END = 40; // pixels from the end, within which the log follows what is added
 
-let timer = 0;
-
 /**
- * Opens a run's log; another that is open is closed.
+ * The end of a run's log.
  * @param {import("./run_store.js").Run} run
- * @param {HTMLElement} host
+ * @param {function(): void} close Takes it away.
+ * @returns {HTMLElement}
  */
-export function openLog(run, host) {
-  clearInterval(timer);
-  host.querySelector(".ps-log")?.remove();
+export function logCard(run, close) {
   const text = el("pre", { tabindex: "0" });
-  const close = linkButton("Close", "Close the log", () => {
-    clearInterval(timer);
-    box.remove();
-  });
-  const box = el("div", { class: "ps-card ps-log" }, cardHead(`Log of ${titleOf(run)}`, close), text);
-  host.append(box);
-  const read = () => {
-    if (box.isConnected && document.visibilityState === "visible") show(run, text);
-  };
-  read();
-  timer = setInterval(read, PAUSE);
-  box.scrollIntoView({ block: "nearest" });
+  const head = cardHead(`Log of ${titleOf(run)}`, linkButton("Close", "Close the log", close));
+  const box = el("div", { class: "ps-card ps-log" }, head, text);
+  show(run, text);
+  const timer = setInterval(() => {
+    if (!box.isConnected) clearInterval(timer);
+    else if (document.visibilityState === "visible") show(run, text);
+  }, PAUSE);
+  return box;
 }
 
 async function show(run, text) {

@@ -1,10 +1,9 @@
 // The runs as the app has told them, which of them are selected, and the polling that keeps both up to date.
 
+import { changed, part } from "./address.js";
 import { fetchJSON, post } from "./api.js";
-import { colourOf } from "./colours.js";
 import { toast } from "./dom.js";
 import { emit, on } from "./events.js";
-import { addressSelecting, selectedIn } from "./text.js";
 
 /**
  * @typedef {Object} Run One entry of `studio/runs.json`; see `RunInfo` in Python.
@@ -27,7 +26,7 @@ export const store = {
   /** @type {?{paused: boolean}} Null until it is known. */
   queue: null,
   /** @type {Set<string>} Ids; kept in the page's address. */
-  selected: new Set(selectedIn(location.search)),
+  selected: new Set(),
   /** Changes whenever a run has changed. */
   version: 0,
 };
@@ -57,12 +56,15 @@ export const titleOf = (run) => run.name || run.title;
 /**
  * Selects these runs and no others.
  * @param {Iterable<string>} ids
+ * @param {boolean} [step] Whether Back is to lead to what was selected before.
  */
-function select(ids) {
+function select(ids, step = false) {
   store.selected = new Set(ids);
-  history.replaceState(history.state, "", addressSelecting(location.href, store.selected));
+  changed({ step });
   emit("selection");
 }
+
+part("runs", (ids) => select(ids.split(",").filter(Boolean)), () => [...store.selected].join(","));
 
 /**
  * Selects a run, or takes it out of the selection.
@@ -71,7 +73,7 @@ function select(ids) {
  */
 export function toggle(id, selected) {
   const others = [...store.selected].filter((item) => item !== id);
-  select(selected ? [...others, id] : others);
+  select(selected ? [...others, id] : others, true);
 }
 
 /** Takes runs that are not there any more out of the selection, also those that the address named. */
@@ -98,7 +100,6 @@ async function fetchRuns() {
   for (const id of [...byId.keys()]) if (!present.has(id)) byId.delete(id);
   store.runs = order.map((id) => byId.get(id)).filter(Boolean);
   dropDeleted(present);
-  for (const run of [...store.runs].reverse()) colourOf(run.id); // oldest first: a run keeps its colour
 }
 
 /** Asks whether the queue stands still, when that can have changed or matters. */

@@ -5,6 +5,7 @@ import { el, linkButton } from "./dom.js";
 import { on } from "./events.js";
 import { integer } from "./format.js";
 import { island } from "./islands.js";
+import { panels, replaceAround } from "./panels.js";
 import { runLine } from "./run_line.js";
 import { isActive, pollSoon, store, titleOf } from "./run_store.js";
 import { hasWords, wordsOf } from "./text.js";
@@ -42,9 +43,10 @@ function drawQueue(host) {
 
 /** Replaces the rows of a list; what had the focus has it again. */
 function replaceRows(list, rows) {
-  const focus = document.activeElement?.getAttribute("aria-label");
-  list.replaceChildren(...rows);
-  if (!focus) return;
+  const focused = document.activeElement;
+  const focus = list.contains(focused) && focused.getAttribute("aria-label");
+  replaceAround(list, rows);
+  if (!focus || focused.isConnected) return;
   const labelled = [...list.querySelectorAll("[aria-label]")];
   labelled.find((node) => node.getAttribute("aria-label") === focus)?.focus();
 }
@@ -56,6 +58,7 @@ island("runs", (root) => {
   let limit = PAGE;
   let words = [];
   let drawn = "";
+  const opened = panels(() => draw());
   const queue = el("div", { class: "ps-queue" });
   const search = el("input", {
     type: "search",
@@ -80,7 +83,7 @@ island("runs", (root) => {
   function draw() {
     drawQueue(queue);
     if (list.querySelector("[data-sure]")) return; // do not take the question away
-    const state = JSON.stringify([store.version, [...store.selected], words, limit]);
+    const state = JSON.stringify([store.version, [...store.selected], words, limit, opened.state()]);
     if (state === drawn) return;
     drawn = state;
     const matching = inOrder(store.runs.filter((run) => matches(run, words)));
@@ -91,7 +94,8 @@ island("runs", (root) => {
     foot.hidden = shown.length === matching.length;
     more.textContent = `Show more (${integer(matching.length - shown.length)})`;
     const empty = el("p", { class: "ps-empty" }, NO_RUNS);
-    replaceRows(list, store.runs.length ? shown.map((run) => runLine(run, root)) : [empty]);
+    const lines = shown.flatMap((run) => [runLine(run, opened), ...opened.under(run.id)]);
+    replaceRows(list, store.runs.length ? lines : [empty]);
   }
   on("runs", draw);
   on("selection", draw);

@@ -1,4 +1,4 @@
-// Searching in texts, and texts in places that would read them as markup or as part of an address.
+// Searching in texts, and texts in places that would read them as markup.
 
 /**
  * The words of a search, in lower case.
@@ -39,33 +39,11 @@ export function plotLines(text) {
   return String(text).replace(/(.{30,54}?) /g, "$1\n").split("\n").map(plotText).join("<br>");
 }
 
-/**
- * Ids of runs that an address selects: `?runs=a,b`.
- * @param {string} search The query of the address.
- * @returns {string[]}
- */
-export function selectedIn(search) {
-  return (new URLSearchParams(search).get("runs") || "").split(",").filter(Boolean);
-}
-
-/**
- * An address that selects these runs and is otherwise the same.
- * @param {string} href
- * @param {Iterable<string>} ids
- * @returns {string}
- */
-export function addressSelecting(href, ids) {
-  const url = new URL(href);
-  const joined = [...ids].join(",");
-  if (joined) url.searchParams.set("runs", joined);
-  else url.searchParams.delete("runs");
-  return url.href.replaceAll("%2C", ",");
-}
-
 /** Titles of metrics, as papers write them. */
 export const METRICS = {
   bleu: "BLEU", chrf: "chrF", rouge1: "ROUGE-1", rouge2: "ROUGE-2", rougeL: "ROUGE-L", macro_f1: "Macro F1",
-  slot_accuracy: "Slots %", slots_exact: "All slots %", name_accuracy: "Names %", accuracy: "Accuracy %",
+  slot_accuracy: "Slots right, %", slots_exact: "All slots right, %", name_accuracy: "Names right, %",
+  accuracy: "Accuracy, %",
 };
 
 /**
