@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from peft_studio.access.visitors import Role, Visitor, asking
-from peft_studio.errors import LimitError
+from peft_studio.errors import LimitError, NotAllowedError
 from peft_studio.experiments import conductor as conducting
 from peft_studio.experiments.conductor import LOCK, Conductor
 from peft_studio.experiments.lab import Lab
@@ -157,3 +157,23 @@ def test_a_damaged_experiment_disturbs_no_other(lab: Lab, conductor: Conductor) 
     (lab.store.folder(made) / "runs.jsonl").write_text('{"run": "x", "cel', encoding="utf-8")
     conductor.tick()
     assert [one["id"] for one in lab.all()] == [made] and len(lab.manager.library.all()) == 4
+
+
+def test_a_link_that_shows_all_its_runs_shows_an_experiment(tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, Access.PUBLIC, most_minutes=0, most_queued=0)
+    conductor = Conductor(lab)
+    conductor._at_once = 100
+    with asking(ANN):
+        made = lab.start(PLAN)
+    conductor.tick()
+    runs = frozenset(lab.store.load(made).runs.values())
+    for run in runs:
+        finish(lab, run)
+    for shown, sees in ((runs, True), (frozenset(list(runs)[:3]), False), (frozenset(), False)):
+        with asking(Visitor("v-ben", Role.VISITOR, shown=shown)):
+            assert bool(lab.all()) == sees
+            if sees:
+                answer = lab.answer(made)
+                assert answer["actions"] == [] and answer["owner_name"] == "Ann" and answer["curves"][0]["n"] == 2
+                with pytest.raises(NotAllowedError):
+                    lab.stop(made)
