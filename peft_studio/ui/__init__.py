@@ -22,9 +22,8 @@ from peft_studio.tasks.tables import MAX_BYTES
 from peft_studio.ui import api, generate, inside, learn, train
 from peft_studio.ui.context import Studio, keep_rights
 from peft_studio.ui.routes import all_routes
-from peft_studio.ui.shell import HEAD, STYLES, island
+from peft_studio.ui.shell import HEAD, STYLES, island, make_theme
 from peft_studio.ui.storage import MAX_UPLOAD
-from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads, use_askers
 
 
