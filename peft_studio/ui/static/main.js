@@ -9,6 +9,8 @@ import "./data.js";
 import "./hub_models.js";
 import "./hub_data.js";
 import "./runs.js";
+import "./sharing.js";
+import "./mine.js";
 import "./storage.js";
 import "./compare.js";
 import "./library.js";
