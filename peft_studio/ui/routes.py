@@ -54,7 +54,7 @@ CSV_FIELDS = (
 def all_routes(manager: JobManager) -> list[BaseRoute]:
     """Everything below ``/studio``."""
     return [
-        *hub_routes(manager.fetcher),
+        *hub_routes(manager.fetcher, manager.share.check_kept),
         *storage_routes(manager),
         *visitor_routes(manager),
         *room_routes(manager),
@@ -117,6 +117,7 @@ class _Api:
 
     def runs(self, request: Request) -> object:
         """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
+        self._manager.belongings.visited(asker().id)
         since = request.query_params.get("since")
         if since is not None:
             return self._list.since(count(since))
@@ -246,9 +247,15 @@ class RunList:
 
 
 def plain(info: RunInfo, access: Access = Access.PRIVATE) -> dict[str, Any]:
-    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to."""
+    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to.
+
+    ``rights`` has what else they may: to change it, to take it away, and to show it to others by a link.
+    """
     shown = {key: value for key, value in info.to_dict().items() if key != "config"}
     visitor, rights = asker(), {name: action.right for name, action in actions_on("run").items()}
+    has = [right.name.lower() for right in (Right.CHANGE, Right.TAKE) if may(access, visitor, right, info.owner)]
+    shared = access in (Access.CLASS, Access.PUBLIC) and "take" in has
+    shown["rights"] = [*has, "share"] if shared else has
     if visitor.role is not Role.OWNER:
         allowed = [name for name in info.actions if may(access, visitor, rights[name], info.owner)]
         shown["actions"] = tuple(allowed)

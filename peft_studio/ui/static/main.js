@@ -10,6 +10,8 @@ import "./hub_models.js";
 import "./hub_data.js";
 import "./tabs.js";
 import "./runs.js";
+import "./sharing.js";
+import "./mine.js";
 import "./storage.js";
 import "./compare.js";
 import "./experiments.js";
