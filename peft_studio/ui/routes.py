@@ -23,6 +23,7 @@ from peft_studio.access.rights import Right, may, sees
 from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import RunNotFoundError
+from peft_studio.experiments.forecast import told_forecast
 from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
@@ -124,8 +125,8 @@ class _Api:
         return [plain(info, self._manager.settings.access) for info in self._manager.library.list()]
 
     def queue(self, _request: Request) -> object:
-        """Whether the queue stands still; who waits in it is in the list of runs."""
-        return {"paused": self._manager.queue.state().paused}
+        """Whether the queue stands still, and what is foretold: `experiments.forecast`; who waits is in the list."""
+        return {"paused": self._manager.queue.state().paused, **told_forecast(self._manager)}
 
     def metrics(self, request: Request) -> object:
         """New points of several curves: ``?runs=id:since,id:since``; unknown runs are left out."""
