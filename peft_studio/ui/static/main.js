@@ -13,6 +13,7 @@ import "./runs.js";
 import "./storage.js";
 import "./compare.js";
 import "./experiments.js";
+import "./glossary_card.js";
 import "./library.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
