@@ -99,6 +99,7 @@ def build(studio: Studio) -> None:
                 tried = island("try", {"method": DEFAULT_METHOD}, elem_id="learn-try")
             drawing = island("figure", elem_id="learn-figure")
     table = island("library", elem_id="learn-library", event="pick")
+    island("glossary", elem_id="learn-glossary")
 
     def show(name: str) -> tuple[str, dict[str, Any]]:
         return page(get_method(name)), {"method": name}

@@ -9,9 +9,10 @@ import gradio as gr
 from peft_studio.ui.words import LOCALES
 
 STATIC = Path(__file__).parent / "static"
-_SHEETS = (
-    "tokens gradio parts controls form costs data preview chart runs generate details compare learn experiments inside"
-)
+_SHEETS = "tokens gradio parts controls form costs data preview chart runs generate details compare learn"
+_SHEETS += " experiments"
+_SHEETS += " inside"
+_SHEETS += " glossary"
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 

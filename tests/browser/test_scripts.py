@@ -286,7 +286,7 @@ def test_parts_of_the_address(blank: Page) -> None:
           const hrefs = [location.search];
           held.two = 'c'; address.changed({ step: false });
           await moment();
-          hrefs.push(location.search, history.length - before, address.link({ one: '', runs: 'z' }));
+          hrefs.push(location.search, history.length - before, address.link({ one: '', two: 'z' }));
           history.back();
           await moment(); await moment();
           return [read, hrefs, location.search];

@@ -11,6 +11,7 @@ import { island } from "./islands.js";
 import { behind, fitWhenShown, loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
 import { runOf, store, titleOf } from "./run_store.js";
 import { pull, pullSelected, series } from "./series.js";
+import { word } from "./terms.js";
 import { endNames, reachOf, tracesOf } from "./traces.js";
 import { t } from "./words.js";
 
@@ -63,9 +64,10 @@ function controls() {
   const axes = Object.entries(AXES).map(([axis, { name }]) =>
     el("button", { type: "button", "data-axis": axis, onclick: () => change({ axis }) }, name));
   const head = cardHead("Loss",
-    el("span", { class: "sub" }, "line: training, dots: validation"),
+    el("span", { class: "sub" },
+      word("nats", "nats per token"), "; line: training, dots: ", word("validation", "validation")),
     spacer(),
-    el("label", { class: "ps-smooth" }, "Smoothing", smooth),
+    el("label", { class: "ps-smooth" }, word("smoothing", "Smoothing"), smooth),
     el("span", { class: "ps-seg", role: "group", "aria-label": "Horizontal axis" }, ...axes),
     el("span", { class: "ps-seg" }, log));
   const update = () => {

@@ -15,6 +15,7 @@ import "./mine.js";
 import "./storage.js";
 import "./compare.js";
 import "./experiments.js";
+import "./glossary_card.js";
 import "./library.js";
 import "./inside.js";
 import { pointsDrawn } from "./chart.js";
