@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "worker": {"training", "runs", "config", "tasks", "machine", "files", "errors"},
     "engine": {"training", "runs", "config", "methods", "tasks", "settings", "machine", "files", "errors"},
     "warm": {"training", "processes", "tasks"},
-    "training": {"runs", "config", "methods", "tasks", "models", "settings", "machine", "files", "errors"},
+    "training": {"runs", "config", "pretraining", "methods", "tasks", "models", "settings", "machine", "files", "errors"},
     "doctor": {"runs", "config", "methods", "tasks", "models", "files", "errors"},
     "archives": {"runs", "config", "methods", "tasks", "models", "machine", "files", "errors"},
     "processes": {"runs", "config", "settings", "machine", "files", "errors"},

@@ -56,7 +56,7 @@ const HINT = "Point at a cell, or step through with Tab and the arrow keys; Ente
 
 /** @param {{stack: ?number, block: ?number, part: string}} one */
 function rowName({ stack, block, part }, stacks) {
-  if (block == null) return part;
+  if (block == null) return /embed|wte|shared/.test(part) ? "Embedding" : part.replace(/^.*\./, "");
   if (stacks < 2) return `Layer ${block}`;
   return `${stack ? "Decoder" : "Encoder"} ${block}`;
 }
