@@ -56,10 +56,8 @@ class Inspector:
     def _kept(self, name: str, operation: Callable[[Request], dict[str, Any]]) -> Operation:
         def answer(request: Request) -> Iterator[dict[str, Any]]:
             files = [self._subject(request).adapter, *self._snapshots(request)]
-            other = self._other(request)
-            marks = [
-                (str(path), (path / WEIGHTS).stat().st_mtime_ns) for path in (*files, *([other] if other else []))
-            ]
+            files += filter(None, [self._other(request)])
+            marks = [(str(path), (path / WEIGHTS).stat().st_mtime_ns) for path in files]
             yield self._found.get((name, *marks), lambda: operation(request))
 
         return answer

@@ -17,7 +17,7 @@ from peft_studio.training.inspection.views import Subject
 from peft_studio.training.load import load_adapter, share_base
 
 STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0)  # of intruders that is left
-ROWS = 48  # validation rows whose loss is measured, and test rows that are answered
+ROWS = 24  # validation rows whose loss is measured, and test rows that are answered
 ANSWER_TOKENS = 64  # most of an answer
 CUT = "without_intruders"  # PEFT's name of the changed adapter
 
