@@ -14,7 +14,10 @@ import { shortName, stepByArrows } from "./map.js";
 const share = (value) => (value == null ? "" : percent(value));
 const number = (value) => decimal(value, Math.abs(value) >= 10 ? 1 : 2);
 
-/** @type {Object<string, {title: string, words: string, of: function(Matrix): ?number, show: function(?number): string}>} */
+/**
+ * What the map may show.
+ * @type {Object<string, {title: string, words: string, of: function(Matrix): ?number, show: function(number): string}>}
+ */
 export const MEASURES = {
   relative: {
     title: "Relative change",
