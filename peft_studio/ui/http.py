@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -71,6 +71,30 @@ def endpoint(path: str, handler: Handler, method: str = "GET", right: Right | Li
         return response
 
     return Route(path, answer, methods=[method])
+
+
+async def read_object(request: Request, most: int = 1 << 20) -> dict[str, Any]:
+    """A request's body, which is to be a JSON object.
+
+    Args:
+        request: The request.
+        most: Bytes that it may have.
+
+    Raises:
+        ConfigError: It is none, or too long.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise ConfigError(f"The body of this request takes at most {most:,} bytes.")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise ConfigError("The body of the request is not JSON.") from exc
+    if not isinstance(found, dict):
+        raise ConfigError("The body of the request is not a JSON object.")
+    return found
 
 
 def access_of(request: Request) -> Access:

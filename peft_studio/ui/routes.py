@@ -29,6 +29,7 @@ from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Access
+from peft_studio.ui.ask import ask_routes
 from peft_studio.ui.details import run_details, settings_of
 from peft_studio.ui.http import Handler, as_response, endpoint
 from peft_studio.ui.hub import hub_routes
@@ -60,6 +61,7 @@ def all_routes(manager: JobManager) -> list[BaseRoute]:
         *visitor_routes(manager),
         *room_routes(manager),
         *inside_routes(manager),
+        *ask_routes(manager),
         *experiment_routes(Lab(manager)),
         *routes(manager),
     ]

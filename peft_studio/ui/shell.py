@@ -13,6 +13,7 @@ _SHEETS = "tokens gradio parts controls form costs data preview chart runs gener
 _SHEETS += " experiments"
 _SHEETS += " inside"
 _SHEETS += " glossary"
+_SHEETS += " ask"
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 
