@@ -46,7 +46,8 @@ STATES = (
 )  # fmt: skip
 """Single words in small letters, which no rule tells from names."""
 NOISE = re.compile(
-    r"IBM Plex|.*(_\w+ \w+_|10px|attachment;|immutable|triggers|top center|th button|sub grow|Callable|tuple\[|\$2|"
+    r"(top|middle|bottom) (center|left|right)|button, input|"
+    r"IBM Plex|.*(_\w+ \w+_|10px|attachment;|immutable|triggers|th button|sub grow|Callable|tuple\[|\$2|"
     r"embeddings|tokens gradio|could not be loaded|\} (Summary|Review):|Value error|"
     r"\{\"code|Returns the run|(dict|Connection|Mapping)\[|None; Secure|script, style|model name|\| Data)|"
     r"max_length = \{0\}$|(Top [pk]|Alpha|Dropout|rsLoRA|DoRA|Escape|User:|Assistant:|Array|List|Sequence|Value|"

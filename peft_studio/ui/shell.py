@@ -9,7 +9,7 @@ import gradio as gr
 from peft_studio.ui.words import LOCALES
 
 STATIC = Path(__file__).parent / "static"
-_SHEETS = "tokens gradio parts controls form costs data preview chart runs generate details compare learn"
+_SHEETS = "tokens gradio parts controls form costs data preview chart runs experiments generate details compare learn"
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 

@@ -143,7 +143,7 @@ def test_a_run_is_told_by_its_id(blank: Page) -> None:
         counts = Counter(mark[key] for mark in found)
         assert len(counts) == kinds and max(counts.values()) < 2.2 * len(ids) / kinds  # none is preferred
     assert call(blank, "colours", "marksOf", "20261128-060745-lora-da1308") == {
-        "colour": 10, "dash": "solid", "symbol": "pentagon",
+        "colour": "--ps-run-10", "dash": "solid", "symbol": "pentagon",
     }  # fmt: skip
 
 

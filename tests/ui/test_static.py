@@ -102,5 +102,5 @@ def test_every_style_is_loaded_and_every_colour_has_a_dark_one() -> None:
 
 def test_all_modules_are_fetched_at_once_by_addresses_that_change_with_them() -> None:
     loaded = set(re.findall(r'modulepreload" href="([^"]+)"', HEAD))
-    assert loaded == {f"{SCRIPTS}/{path.name}" for path in MODULES} and len(loaded) <= 45
+    assert loaded == {f"{SCRIPTS}/{path.name}" for path in MODULES} and len(loaded) <= 75
     assert re.fullmatch(r"studio/static/[0-9a-f]{12}", SCRIPTS)

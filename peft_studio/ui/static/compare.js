@@ -36,7 +36,8 @@ function pointsOf(runs, { metric, cost }) {
 }
 
 function paretoCard(set) {
-  const choice = (key, label) => el("select", { "aria-label": label, onchange: (event) => set({ [key]: event.target.value }) });
+  const choice = (key, label) =>
+    el("select", { "aria-label": label, onchange: (event) => set({ [key]: event.target.value }) });
   const x = choice("cost", "Cost on the horizontal axis");
   x.append(...Object.entries(COSTS).map(([value, { title }]) => el("option", { value }, title)));
   const y = choice("metric", "Metric on the vertical axis");
@@ -85,7 +86,8 @@ function drawGroups(host, groups, key, set) {
   host.dataset.state = state;
   const focused = host.contains(document.activeElement);
   host.replaceChildren(...groups.map((group) => el("button", {
-    type: "button", class: "ps-chip", "aria-pressed": String(group.key === key), onclick: () => set({ group: group.key }),
+    type: "button", class: "ps-chip", "aria-pressed": String(group.key === key),
+    onclick: () => set({ group: group.key }),
   }, el("b", {}, group.task), el("span", { class: "who" }, group.model), el("small", {}, integer(group.runs.length)))));
   if (focused) host.querySelector("[aria-pressed=true]")?.focus();
 }

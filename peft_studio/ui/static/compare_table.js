@@ -1,4 +1,4 @@
-// The table of the comparison: figures, settings that differ, costs; the base model on top, the best of a column marked.
+// The table of the comparison: figures, settings that differ, costs; the base model on top, the best marked.
 
 import { link, linkCopier } from "./address.js";
 import { colourOf } from "./colours.js";
@@ -49,8 +49,8 @@ function tableOf(group, shown, metrics) {
   for (const key of [...metrics, ...costs]) {
     const part = key.split("/")[0];
     const fair = group.runs.filter((run) => !elsewhere[part]?.has(run.id));
-    const untrained = key in COSTS || base[key] == null ? [] : [{ metrics: { [key]: base[key] }, best_eval_loss: base[BEST] }];
-    Object.assign(best, bestOf([...fair, ...untrained], [key]));
+    const untrained = { metrics: { [key]: base[key] }, best_eval_loss: base[BEST] };
+    Object.assign(best, bestOf(key in COSTS ? fair : [...fair, untrained], [key]));
   }
   return { metrics, settings: differingSettings(shown.map((run) => run.id)), costs, best, base, elsewhere };
 }
@@ -72,7 +72,8 @@ function figure(run, key, table) {
 function nameCell(run, opened) {
   const title = titleOf(run);
   const details = linkButton("Details", `Details of ${title}`, () =>
-    opened.toggle(run.id, "details", (close) => el("tr", { class: "ps-under" }, el("td", {}, detailsCard(run, close)))), {
+    opened.toggle(run.id, "details", (close) =>
+      el("tr", { class: "ps-under" }, el("td", {}, detailsCard(run, close)))), {
     "aria-expanded": String(opened.isOpen(run.id, "details")),
   });
   const pick = el("input", {
@@ -85,10 +86,11 @@ function nameCell(run, opened) {
 }
 
 function row(run, table, opened) {
+  const settings = table.settings.slice(0, COLUMNS);
   return el("tr", { "data-run": run.id },
     nameCell(run, opened),
     ...table.metrics.map((key) => figure(run, key, table)),
-    ...table.settings.slice(0, COLUMNS).map((path) => el("td", { class: "setting" }, shownSetting(settingOf(run.id, path)))),
+    ...settings.map((path) => el("td", { class: "setting" }, shownSetting(settingOf(run.id, path)))),
     ...table.costs.map((key) => figure(run, key, table)));
 }
 

@@ -111,7 +111,8 @@ function namesOf(points, on, axes, plot) {
   order.forEach((at, i) => {
     places[at] = found[i];
   });
-  return { texts: texts.map((text, at) => (places[at] ? plotText(text) : "")), places: places.map((one) => one || "top center") };
+  const shown = texts.map((text, at) => (places[at] ? plotText(text) : ""));
+  return { texts: shown, places: places.map((place) => place || "top center") };
 }
 
 function pointsTrace(points, on, axes, plot) {

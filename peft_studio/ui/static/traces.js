@@ -20,7 +20,8 @@ function measured(xs, losses, { colour, dash }, pale) {
 
 function smooth(xs, losses, { colour, dash }, weight) {
   const [x, y] = thinned(xs, smoothed(losses, weight));
-  return { x, y, mode: "lines", line: { width: 2.2, color: colour, dash }, hovertemplate: "%{y:.4f}<extra>train</extra>" };
+  const line = { width: 2.2, color: colour, dash };
+  return { x, y, mode: "lines", line, hovertemplate: "%{y:.4f}<extra>train</extra>" };
 }
 
 function validation(columns, key, { colour }) {
