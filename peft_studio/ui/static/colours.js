@@ -2,8 +2,11 @@
 
 import { token } from "./dom.js";
 
-/** How many colours there are; `tokens.css` has them, for light and for dark. */
-export const COLOURS = 12;
+// For light and for dark in `tokens.css`.
+const COLOURS = [
+  "--ps-run-0", "--ps-run-1", "--ps-run-2", "--ps-run-3", "--ps-run-4", "--ps-run-5", "--ps-run-6", "--ps-run-7",
+  "--ps-run-8", "--ps-run-9", "--ps-run-10", "--ps-run-11",
+];
 const DASHES = ["solid", "dash", "dashdot", "longdash"];
 const SYMBOLS = ["circle", "square", "triangle-up", "triangle-down", "pentagon", "star", "hexagon"];
 
@@ -23,22 +26,22 @@ function hash(text) {
 /**
  * What a run is told by.
  * @param {string} id
- * @returns {{colour: number, dash: string, symbol: string}} The colour by its number.
+ * @returns {{colour: string, dash: string, symbol: string}} The colour as a CSS variable.
  */
 export function marksOf(id) {
   const value = hash(id);
   return {
-    colour: value % COLOURS,
+    colour: COLOURS[value % COLOURS.length],
     dash: DASHES[(value >>> 8) % DASHES.length],
     symbol: SYMBOLS[(value >>> 16) % SYMBOLS.length],
   };
 }
 
 /** A run's colour for CSS. */
-export const colourOf = (id) => `var(--ps-run-${marksOf(id).colour})`;
+export const colourOf = (id) => `var(${marksOf(id).colour})`;
 
 /** The same for what cannot read CSS variables, in the theme as it is now. */
-export const inkOf = (id) => token(`--ps-run-${marksOf(id).colour}`);
+export const inkOf = (id) => token(marksOf(id).colour);
 
 /** How a run's curve is broken. */
 export const dashOf = (id) => marksOf(id).dash;

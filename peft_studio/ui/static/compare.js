@@ -13,6 +13,7 @@ import { drawPareto, paretoTable, paretoWords } from "./pareto.js";
 import { behind, fitWhenShown } from "./plot.js";
 import { store, titleOf } from "./run_store.js";
 import { readSettings } from "./settings.js";
+import { word } from "./terms.js";
 import { t } from "./words.js";
 
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
@@ -36,7 +37,8 @@ function pointsOf(runs, { metric, cost }) {
 }
 
 function paretoCard(set) {
-  const choice = (key, label) => el("select", { "aria-label": label, onchange: (event) => set({ [key]: event.target.value }) });
+  const choice = (key, label) =>
+    el("select", { "aria-label": label, onchange: (event) => set({ [key]: event.target.value }) });
   const x = choice("cost", "Cost on the horizontal axis");
   x.append(...Object.entries(COSTS).map(([value, { title }]) => el("option", { value }, title)));
   const y = choice("metric", "Metric on the vertical axis");
@@ -47,7 +49,8 @@ function paretoCard(set) {
   const table = behind(() => now && paretoTable(...now));
   fitWhenShown(plot);
   const head = cardHead("What it reaches, what it costs",
-    el("span", { class: "sub" }, "the line joins what nothing beats; the rest is dimmed"), spacer(),
+    el("span", { class: "sub" }, word("frontier", "the line joins what nothing beats"), "; the rest is dimmed"),
+    spacer(),
     y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log));
 
   function update(runs, metrics) {
@@ -85,7 +88,8 @@ function drawGroups(host, groups, key, set) {
   host.dataset.state = state;
   const focused = host.contains(document.activeElement);
   host.replaceChildren(...groups.map((group) => el("button", {
-    type: "button", class: "ps-chip", "aria-pressed": String(group.key === key), onclick: () => set({ group: group.key }),
+    type: "button", class: "ps-chip", "aria-pressed": String(group.key === key),
+    onclick: () => set({ group: group.key }),
   }, el("b", {}, group.task), el("span", { class: "who" }, group.model), el("small", {}, integer(group.runs.length)))));
   if (focused) host.querySelector("[aria-pressed=true]")?.focus();
 }

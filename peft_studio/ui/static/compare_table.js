@@ -1,4 +1,4 @@
-// The table of the comparison: figures, settings that differ, costs; the base model on top, the best of a column marked.
+// The table of the comparison: figures, settings that differ, costs; the base model on top, the best marked.
 
 import { link, linkCopier } from "./address.js";
 import { colourOf } from "./colours.js";
@@ -8,10 +8,10 @@ import {
 import { detailsCard } from "./details.js";
 import { cardHead, dot, el, linkButton, scrollBox, spacer } from "./dom.js";
 import { decimal, integer } from "./format.js";
-import { termOf } from "./glossary.js";
 import { panels, replaceAround } from "./panels.js";
 import { store, titleOf, toggle } from "./run_store.js";
-import { differingSettings, settingOf, settingsTable, shownSetting, titleOfSetting } from "./settings.js";
+import { differingSettings, saysOf, settingOf, settingsTable, shownSetting, titleOfSetting } from "./settings.js";
+import { term, word } from "./terms.js";
 
 const ROWS = 100; // at first
 const MORE_ROWS = 200; // when asked for
@@ -19,9 +19,6 @@ const COLUMNS = 5; // settings that have a column; the others are in the table o
 const SIDE_BY_SIDE = 12; // runs whose settings are laid side by side
 const PLAIN = new Set([undefined, "13a", "default"]); // tokenizers that go without saying
 const SETTING = "setting:"; // before the path of a setting, in the name of its column
-
-const OTHER_ROWS = "Measured on other rows than most runs of this task, so it does not compare with theirs: "
-  + "another file, model or max_length.";
 
 const digitsOf = (key) => (key.startsWith("test") ? 1 : 3);
 const format = (key, value) => (COSTS[key] ? COSTS[key].format(value) : decimal(value, digitsOf(key)));
@@ -49,8 +46,8 @@ function tableOf(group, shown, metrics) {
   for (const key of [...metrics, ...costs]) {
     const part = key.split("/")[0];
     const fair = group.runs.filter((run) => !elsewhere[part]?.has(run.id));
-    const untrained = key in COSTS || base[key] == null ? [] : [{ metrics: { [key]: base[key] }, best_eval_loss: base[BEST] }];
-    Object.assign(best, bestOf([...fair, ...untrained], [key]));
+    const untrained = { metrics: { [key]: base[key] }, best_eval_loss: base[BEST] };
+    Object.assign(best, bestOf(key in COSTS ? fair : [...fair, untrained], [key]));
   }
   return { metrics, settings: differingSettings(shown.map((run) => run.id)), costs, best, base, elsewhere };
 }
@@ -66,13 +63,14 @@ function figure(run, key, table) {
   return el("td", { title: tokenizer ? `Tokenizer: ${tokenizer}` : null },
     marked(format(key, value), value != null && !other && value === table.best[key]),
     !PLAIN.has(tokenizer) && el("small", {}, `tok: ${tokenizer}`),
-    other && el("small", { class: "ps-otherrows", title: OTHER_ROWS }, "other rows"));
+    other && el("small", { class: "ps-otherrows" }, word("other", "other rows")));
 }
 
 function nameCell(run, opened) {
   const title = titleOf(run);
   const details = linkButton("Details", `Details of ${title}`, () =>
-    opened.toggle(run.id, "details", (close) => el("tr", { class: "ps-under" }, el("td", {}, detailsCard(run, close)))), {
+    opened.toggle(run.id, "details", (close) =>
+      el("tr", { class: "ps-under" }, el("td", {}, detailsCard(run, close)))), {
     "aria-expanded": String(opened.isOpen(run.id, "details")),
   });
   const pick = el("input", {
@@ -85,10 +83,11 @@ function nameCell(run, opened) {
 }
 
 function row(run, table, opened) {
+  const settings = table.settings.slice(0, COLUMNS);
   return el("tr", { "data-run": run.id },
     nameCell(run, opened),
     ...table.metrics.map((key) => figure(run, key, table)),
-    ...table.settings.slice(0, COLUMNS).map((path) => el("td", { class: "setting" }, shownSetting(settingOf(run.id, path)))),
+    ...settings.map((path) => el("td", { class: "setting" }, shownSetting(settingOf(run.id, path)))),
     ...table.costs.map((key) => figure(run, key, table)));
 }
 
@@ -97,18 +96,19 @@ function baseRow(table) {
   const guesses = "test/macro_f1" in table.base;
   const cell = (key) => el("td", {},
     table.base[key] == null ? "" : marked(format(key, table.base[key]), table.base[key] === table.best[key]));
+  const what = el("small", {}, guesses ? "the most frequent label" : "untrained");
   return el("tr", { class: "ps-baserow" },
-    el("th", { scope: "row" }, "Base model", el("small", {}, guesses ? "the most frequent label" : "untrained")),
+    el("th", { scope: "row" }, word("base", "Base model"), what),
     ...table.metrics.map(cell),
     ...table.settings.slice(0, COLUMNS).map(() => el("td")),
     ...table.costs.map(cell));
 }
 
 function heads(table, view, sort) {
-  const head = (key, title, term) => {
+  const head = (key, title, explained = {}) => {
     const direction = view.sort === key ? (view.down ? "descending" : "ascending") : "none";
     return el("th", { scope: "col", "aria-sort": direction },
-      el("button", { type: "button", "data-term": term, onclick: () => sort(key) }, title));
+      el("button", { type: "button", ...explained, onclick: () => sort(key) }, title));
   };
   const settings = table.settings.slice(0, COLUMNS);
   const over = [["", 1], ["What it reaches", table.metrics.length], ["Settings that differ", settings.length],
@@ -117,10 +117,11 @@ function heads(table, view, sort) {
     el("tr", { class: "ps-over" }, ...over.map(([title, colspan]) =>
       (title ? el("th", { scope: "colgroup", colspan }, title) : el("td")))),
     el("tr", {},
-      head("title", "Run", null),
-      ...table.metrics.map((key) => head(key, titleOfMetric(key), termOf(key))),
-      ...settings.map((path) => head(SETTING + path, titleOfSetting(path), termOf(path))),
-      ...table.costs.map((key) => head(key, COSTS[key].title, termOf(key)))));
+      head("title", "Run"),
+      ...table.metrics.map((key) => head(key, titleOfMetric(key), term(key))),
+      ...settings.map((path) =>
+        head(SETTING + path, titleOfSetting(path), term(path, saysOf(path)))),
+      ...table.costs.map((key) => head(key, COSTS[key].title, term(key)))));
 }
 
 /**

@@ -45,8 +45,8 @@ export function metricsOf(runs) {
   const names = new Set(runs.flatMap((run) => Object.keys(run.metrics || {})));
   if (names.has("eval/loss")) names.add(BEST);
   // Where every run has kept the weights of its lowest loss, one column says it all.
-  const same = runs.every((run) => run.metrics?.["eval/loss"] == null || run.metrics["eval/loss"] === run.best_eval_loss);
-  if (same) names.delete("eval/loss");
+  const saved = (run) => run.metrics?.["eval/loss"];
+  if (runs.every((run) => saved(run) == null || saved(run) === run.best_eval_loss)) names.delete("eval/loss");
   const rank = (name) => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
   return [...names].filter((name) => /^(eval|test)\//.test(name)).sort((a, b) => rank(a) - rank(b));
 }

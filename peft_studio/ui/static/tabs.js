@@ -32,6 +32,12 @@ export function show(id) {
   changed({ step: false });
 }
 
+/**
+ * Opens a tab.
+ * @param {string} id
+ */
+export const openTab = (id) => buttonOf(id)?.click();
+
 /** Takes into the address what somebody has opened. */
 function look() {
   const panels = [...document.querySelectorAll(`#tabs [role=tabpanel][id^=${PANEL}]`)];
