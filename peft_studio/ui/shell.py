@@ -12,7 +12,8 @@ STATIC = Path(__file__).parent / "static"
 _SHEETS = (
     "tokens gradio parts controls form costs data preview chart runs generate details compare learn "
     "experiments "
-    "inside"
+    "inside "
+    "room"
 )
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 

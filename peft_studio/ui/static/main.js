@@ -15,6 +15,8 @@ import "./compare.js";
 import "./experiments.js";
 import "./library.js";
 import "./inside.js";
+import "./room.js";
+import "./room_student.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
 import { loadPlotly } from "./plot.js";
