@@ -40,6 +40,7 @@ FUNCTIONS: Mapping[str, Right] = {
     "generate.build.stream_answers": Right.ASK,
     "generate.build.<lambda>": Right.LOOK,
     "generate._api.generate": Right.ASK,
+    "room.build.show_to_teacher": Right.LOOK,
     "learn.build.pick": Right.LOOK,
     "learn.build.show": Right.LOOK,
     "learn.build.draw": Right.LOOK,

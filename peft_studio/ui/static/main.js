@@ -18,6 +18,8 @@ import "./experiments.js";
 import "./glossary_card.js";
 import "./library.js";
 import "./inside.js";
+import "./room.js";
+import "./room_student.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
 import { loadPlotly } from "./plot.js";
