@@ -1,4 +1,4 @@
-"""Questions about answers: token by token, at another strength, merged. The engine computes, the page's scripts draw."""
+"""Questions about answers: token by token, at another strength, merged. The engine computes, the page draws."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

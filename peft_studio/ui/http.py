@@ -18,6 +18,7 @@ from starlette.routing import Route
 from peft_studio.access.doors import OPEN
 from peft_studio.access.rights import Right, require
 from peft_studio.errors import (
+    ConfigError,
     DataError,
     ExperimentNotFoundError,
     HubOfflineError,

@@ -10,8 +10,8 @@ from peft_studio.ui.words import LOCALES
 
 STATIC = Path(__file__).parent / "static"
 _SHEETS = (
-    "tokens gradio parts controls form costs data preview chart runs generate details compare learn experiments inside "
-    "ask"
+    "tokens gradio parts controls form costs data preview chart runs generate details compare learn experiments "
+    "inside ask"
 )
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
