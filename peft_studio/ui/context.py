@@ -60,6 +60,7 @@ FUNCTIONS: Mapping[str, Right] = {
     "tools.run_tools.get_findings": Right.LOOK,
     "tools.run_tools.export_link": Right.LOOK,
     "inside.inside_tools.inspect_run": Right.ASK,
+    "inside.inside_tools.measure_forgetting": Right.ASK,
     "ask.ask_tools.look_at_tokens": Right.ASK,
     "ask.ask_tools.ask_at_strength": Right.ASK,
     "ask.ask_tools.check_merge": Right.ASK,

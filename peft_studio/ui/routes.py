@@ -23,18 +23,19 @@ from peft_studio.access.rights import Right, may, sees
 from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import RunNotFoundError
+from peft_studio.experiments.forecast import told_forecast
 from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Access
-from peft_studio.ui.ask import ask_routes
+from peft_studio.ui.answers.ask import ask_routes
 from peft_studio.ui.details import run_details, settings_of
 from peft_studio.ui.http import Handler, as_response, endpoint
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.inside import inside_routes
 from peft_studio.ui.lab import experiment_routes
-from peft_studio.ui.matrix import library
+from peft_studio.ui.methods import library
 from peft_studio.ui.room import room_routes
 from peft_studio.ui.shell import STATIC, STATIC_VERSION
 from peft_studio.ui.storage import storage_routes
@@ -55,7 +56,7 @@ CSV_FIELDS = (
 def all_routes(manager: JobManager) -> list[BaseRoute]:
     """Everything below ``/studio``."""
     return [
-        *hub_routes(manager.fetcher),
+        *hub_routes(manager.fetcher, manager.share.check_kept),
         *storage_routes(manager),
         *visitor_routes(manager),
         *room_routes(manager),
@@ -119,14 +120,15 @@ class _Api:
 
     def runs(self, request: Request) -> object:
         """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
+        self._manager.belongings.visited(asker().id)
         since = request.query_params.get("since")
         if since is not None:
             return self._list.since(count(since))
         return [plain(info, self._manager.settings.access) for info in self._manager.library.list()]
 
     def queue(self, _request: Request) -> object:
-        """Whether the queue stands still; who waits in it is in the list of runs."""
-        return {"paused": self._manager.queue.state().paused}
+        """Whether the queue stands still, and what is foretold: `experiments.forecast`; who waits is in the list."""
+        return {"paused": self._manager.queue.state().paused, **told_forecast(self._manager)}
 
     def metrics(self, request: Request) -> object:
         """New points of several curves: ``?runs=id:since,id:since``; unknown runs are left out."""
@@ -248,9 +250,15 @@ class RunList:
 
 
 def plain(info: RunInfo, access: Access = Access.PRIVATE) -> dict[str, Any]:
-    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to."""
+    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to.
+
+    ``rights`` has what else they may: to change it, to take it away, and to show it to others by a link.
+    """
     shown = {key: value for key, value in info.to_dict().items() if key != "config"}
     visitor, rights = asker(), {name: action.right for name, action in actions_on("run").items()}
+    has = [right.name.lower() for right in (Right.CHANGE, Right.TAKE) if may(access, visitor, right, info.owner)]
+    shared = access in (Access.CLASS, Access.PUBLIC) and "take" in has
+    shown["rights"] = [*has, "share"] if shared else has
     if visitor.role is not Role.OWNER:
         allowed = [name for name in info.actions if may(access, visitor, rights[name], info.owner)]
         shown["actions"] = tuple(allowed)

@@ -4,20 +4,18 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from peft_studio.config.resolved_run import resolve
-from peft_studio.config.run_config import parse_config
 from peft_studio.config.sampling import Sampling
 from peft_studio.errors import BadChatError, ConfigError, LimitError, StudioError
 from peft_studio.models.catalog import MODELS
-from peft_studio.runs.reader import RunInfo
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row, Task
 from peft_studio.tasks.chats import as_transcript, question_of
+from peft_studio.ui.answers.adapter_choices import TestSets, adapters, offered, usable
 from peft_studio.ui.context import QUIET, Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.hub_share import build as build_hub_share
@@ -28,82 +26,6 @@ AT_ONCE, PATIENCE_SECONDS = 4, 20.0
 """Answers to programs at a time, and for how long another one waits."""
 MAIN_SETTINGS = ("max_new_tokens", "temperature")
 MORE_SETTINGS = tuple(name for name in Sampling.model_fields if name not in MAIN_SETTINGS)
-
-
-def usable(studio: Studio) -> list[RunInfo]:
-    """Runs that can answer, newest first."""
-    runs = studio.manager.library.list()
-    return [info for info in runs if info.adapter_bytes and info.status in ("finished", "stopped")]
-
-
-def adapters(studio: Studio, chosen: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Adapters that can stand beside those that are chosen, as label and id: name, base model, task and run."""
-    return [(label(info), info.id) for info in offered(usable(studio), chosen)[0]]
-
-
-def label(info: RunInfo) -> str:
-    """What a run is called where its adapter is chosen."""
-    return f"{info.name or info.title} · {info.model} · {info.task} · {info.id[9:15]}-{info.id[-4:]}"
-
-
-def offered(runs: Sequence[RunInfo], chosen: Sequence[str]) -> tuple[list[RunInfo], str]:
-    """Which runs go together with those that are chosen, and in words why others do not; all where none is chosen."""
-    first = next((info for info in runs if info.id in chosen), None)
-    if first is None:
-        return list(runs), ""
-    fit = [info for info in runs if info.id in chosen or (info.model, _form(info)) == (first.model, _form(first))]
-    other = sum(info.model != first.model for info in runs if info not in fit)
-    unlike = len(runs) - len(fit) - other
-    why = [f"{other} on another base model than {first.model}"] if other else []
-    why += [f"{unlike} that answer in another way (labels, or attention)"] if unlike else []
-    return fit, f"Not offered beside these: {' and '.join(why)}." if why else ""
-
-
-def _form(info: RunInfo) -> object:
-    """What of a run must be the same for adapters to stand side by side: what it answers with, and attention."""
-    task, model = (dict(info.config.get(part) or {}) for part in ("task", "model"))
-    labels: object = TASKS[info.task].labels if info.task in TASKS else ()
-    if task.get("kind") == "classification":
-        labels = (task.get("train_file"), task.get("target_column"))
-    return labels, {name: value for name, value in model.items() if name != "id"}
-
-
-class TestSets:
-    """Rows to ask: those of the built-in tasks, and of the own data of runs.
-
-    Args:
-        studio: The app.
-    """
-
-    def __init__(self, studio: Studio) -> None:
-        self._library = studio.manager.library
-
-    def choices(self, runs: Sequence[str]) -> list[tuple[str, str]]:
-        """The test sets that can be chosen, as label and name, beside some adapters."""
-        known = [(entry.title, name) for name, entry in TASKS.items()]
-        infos = [self._library.info(run) for run in runs]
-        return [*known, *((f"Test rows of {label(info)}", self.of(info)) for info in infos if info.task not in TASKS)]
-
-    @staticmethod
-    def of(info: RunInfo) -> str:
-        """The name of a run's test set."""
-        return info.task if info.task in TASKS else f"run:{info.id}"
-
-    def task(self, name: str) -> Task:
-        """The task behind a test set.
-
-        Raises:
-            RunNotFoundError: It is that of a run that whoever asks may not see.
-            DataError: The run's file cannot be read any more.
-        """
-        if not name.startswith("run:"):
-            return get_task(name)
-        return resolve(parse_config(self._library.info(name.removeprefix("run:")).config)).task
-
-    def row(self, name: str, number: int | None) -> Row | None:
-        """A row by its number, which begins with 1; None where there is none."""
-        rows = self.task(name).load("test")
-        return rows[number - 1] if number is not None and 1 <= number <= len(rows) else None
 
 
 def facts(task: Task, row: Row | None, text: str) -> list[dict[str, Any]] | None:
