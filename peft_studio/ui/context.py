@@ -14,7 +14,7 @@ from peft_studio.access.visitors import Visitor, asker, asking
 from peft_studio.errors import StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
-from peft_studio.ui.told import told
+from peft_studio.ui.http import told
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 """Options of a listener that answers at once and is no named endpoint."""
