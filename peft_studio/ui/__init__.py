@@ -20,7 +20,8 @@ from peft_studio.errors import StorageError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
 from peft_studio.tasks.tables import MAX_BYTES
-from peft_studio.ui import api, generate, inside, learn, room, train
+from peft_studio.ui import api, inside, learn, room, train
+from peft_studio.ui.answers import generate
 from peft_studio.ui.context import Studio, keep_rights
 from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, SCRIPTS, STYLES, island, make_theme

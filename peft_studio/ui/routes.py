@@ -25,7 +25,7 @@ from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.run_list import RunList, plain
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Access
-from peft_studio.ui.ask import ask_routes
+from peft_studio.ui.answers.ask import ask_routes
 from peft_studio.ui.details import run_details, settings_of
 from peft_studio.ui.http import Handler, endpoint, file_name, safe_cell, told
 from peft_studio.ui.hub import hub_routes

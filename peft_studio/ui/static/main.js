@@ -33,6 +33,9 @@ window.studio = Object.freeze({
   get queue() {
     return store.queue;
   },
+  get selected() {
+    return [...store.selected];
+  },
   generationStopped,
   loadPlotly,
   pointsDrawn,
