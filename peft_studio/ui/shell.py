@@ -10,9 +10,7 @@ from peft_studio.ui.words import LOCALES
 
 STATIC = Path(__file__).parent / "static"
 _SHEETS = (
-    "tokens gradio parts controls form costs data preview chart runs generate details compare learn "
-    "experiments "
-    "inside"
+    "tokens gradio parts controls form costs data preview chart runs generate details compare learn experiments inside"
 )
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 

@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { el, remembered } from "./dom.js";
 import { emit, on } from "./events.js";
 import { island } from "./islands.js";
+import { skipLink } from "./keyboard.js";
 import { languageNow, setLanguage } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -66,5 +67,5 @@ island("header", (root, { props }) => {
     where.textContent = [`${cores} cores`, home && `data in ${home}`, name].filter(Boolean).join(" · ");
     if (access === "class" && role !== "visitor") where.after(el("a", { href: "studio/room" }, "The room"));
   });
-  root.append(el("header", { class: "ps-head" }, logo(), title, where, languageButton(), toggle));
+  root.append(el("header", { class: "ps-head" }, skipLink(), logo(), title, where, languageButton(), toggle));
 });
