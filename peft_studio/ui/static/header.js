@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { el, remembered, svg } from "./dom.js";
 import { emit, on } from "./events.js";
 import { island } from "./islands.js";
+import { skipLink } from "./keyboard.js";
 import { languageNow, setLanguage } from "./words.js";
 
 const theme = remembered("localStorage", "studioTheme");
@@ -57,5 +58,5 @@ island("header", (root, { props }) => {
     if (home) where.title = `Runs and caches are in ${home}`;
     where.textContent = [`${cores} cores`, home && `data in ${home}`, name].filter(Boolean).join(" · ");
   });
-  root.append(el("header", { class: "ps-head" }, logo(), title, where, languageButton(), toggle));
+  root.append(el("header", { class: "ps-head" }, skipLink(), logo(), title, where, languageButton(), toggle));
 });

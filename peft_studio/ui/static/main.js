@@ -3,6 +3,7 @@
 import "./words.js";
 import "./header.js";
 import "./bridge.js";
+import "./figures.js";
 import "./costs.js";
 import "./preview.js";
 import "./data.js";
