@@ -41,7 +41,7 @@ def run_of(manager: JobManager, visitor: Visitor, created: float | None = None, 
         return paths
     paths.events.write_text(json.dumps({"v": 1, "kind": "finished", "step": 1, "summary": {}}) + "\n")
     (paths.root / "adapter").mkdir()
-    (paths.root / "adapter" / "README.md").write_bytes(os.urandom(3_000_000))
+    (paths.root / "adapter" / "README.md").write_text("x" * 3_000_000)
     paths.claim.write_text('{"pid": 1, "process_start": 1}')
     paths.exit.write_text('{"code": 0, "signal": null}')
     return paths

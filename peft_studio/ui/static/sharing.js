@@ -60,7 +60,7 @@ island("sharing", (root) => {
     const back = () => change(`studio/unshare?share=${encodeURIComponent(link.share)}`);
     return el("div", { class: "line", "data-share": link.share },
       el("div", { class: "name" }, el("b", {}, names), el("span", {}, field)),
-      el("span", { class: "size" }, `runs: ${integer(link.runs.length)}`),
+      el("span", { class: "size" }, integer(link.runs.length)),
       el("span", { class: "acts" },
         linkButton("Copy", `Copy the link that shows ${names}`, () => copy(field)),
         sureButton("Take back", `Take back the link that shows ${names}`, "Really?", back)));
