@@ -7,7 +7,7 @@ import gradio as gr
 
 from peft_studio.config.presets import list_presets
 from peft_studio.config.run_config import parse_config, recommended_rate
-from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig
+from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TaskConfig, TrainingConfig
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
 from peft_studio.methods import METHODS, Method
 from peft_studio.models.catalog import MODELS
@@ -93,6 +93,7 @@ class TrainForm:
             self.resources = self._resources() if several else {}
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))
+            self.rows = controls(TaskConfig, ("train_rows",))
             self.resources = self.resources or self._resources()
             self.attention = control("attention", ModelConfig.model_fields["attention"])
             with gr.Column(visible=False, elem_id="lsg-settings", elem_classes="ps-params") as self.lsg_group:
@@ -116,7 +117,7 @@ class TrainForm:
     def inputs(self) -> list[Any]:
         """Every control that makes up a config, and the run's name."""
         every = [self.model, self.attention, *self.lsg.values(), self.task, self.method, *self.training.values()]
-        every += [*self.resources.values(), self.name, *self.data.inputs()]
+        every += [*self.resources.values(), *self.rows.values(), self.name, *self.data.inputs()]
         return every + [item for group in self.params.values() for item in group.values()]
 
     def config(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -126,7 +127,10 @@ class TrainForm:
         training = {key: values[item] for key, item in self.training.items()}
         return {
             "model": self._model(values),
-            "task": self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]},
+            "task": {
+                **(self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]}),
+                **read_values(TaskConfig, {key: values[item] for key, item in self.rows.items()}),
+            },
             "method": {"name": name, **read_values(METHODS[name].params, held)},
             "training": read_values(TrainingConfig, training),
             "resources": read_values(ResourcesConfig, {key: values[item] for key, item in self.resources.items()}),
@@ -178,7 +182,8 @@ class TrainForm:
         updates[self.lsg_group] = gr.update(visible=config.model.attention == "lsg")
         updates |= self.picker.show(config.method.name) | self.data.show(config.task)
         method = self.params[config.method.name], config.method
-        for items, held in (method, (self.training, config.training), (self.resources, config.resources)):
+        sections = (self.training, config.training), (self.resources, config.resources), (self.rows, config.task)
+        for items, held in (method, *sections):
             fields = type(held).model_fields
             updates |= {item: show_value(fields[key], getattr(held, key)) for key, item in items.items()}
         offered = [value for _, value in self._places]  # a run of another machine may name what this one lacks
