@@ -10,6 +10,7 @@ stops the work. Models stay in memory between requests.
     {"op": "generate", "model": id, "runs": [...], "prompt": text, "sampling": {...}}
                                                                -> {"columns": [{"name", "text", "done", ...}]}, often
     {"op": "merge", "run": id, "folder": path}                 -> {"max_difference": number}, the model in the folder
+    {"op": "inspect", ...}                                     -> and others: see training.inspection.inspector
     any error                                                  -> {"error": see errors.StudioError.to_dict}
 """
 
@@ -46,6 +47,7 @@ from peft_studio.training.formats.chats import asked
 from peft_studio.training.inference.classify import label_columns
 from peft_studio.training.inference.generate import Column, stream_columns
 from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, ModelPool, columns_of, common_variant
+from peft_studio.training.inspection.inspector import Inspector
 from peft_studio.training.merging import merge_adapter
 from peft_studio.training.quiet import be_quiet
 
@@ -105,6 +107,7 @@ class Engine:
             "preview": self._preview,
             "generate": self._generate,
             "merge": self._merge,
+            **Inspector(self._store, self._pool).operations,
         }
 
     def answer(self, request: object) -> Iterator[dict[str, Any]]:

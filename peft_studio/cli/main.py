@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_studio.cli import experiment_commands, hub_commands, listings, run_commands, storage_commands
+from peft_studio.cli import (
+    experiment_commands,
+    hub_commands,
+    inspect_command,
+    listings,
+    run_commands,
+    storage_commands,
+)
 from peft_studio.cli.printing import Command, open_manager, print_json, print_notes, print_table, speak_any_terminal
 from peft_studio.errors import ConfigError, StorageError, StudioError, shown, unforeseen
 from peft_studio.machine.path_policy import use_home
@@ -104,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     run_commands.add_commands(add)
     experiment_commands.add_commands(add)
     storage_commands.add_commands(add)
+    inspect_command.add_commands(add)
     hub_commands.add_commands(add)
     commands.add_parser("pretrain", help="Pre-train an embedded base model.", add_help=False)
     return parser

@@ -142,7 +142,8 @@ def _read_seconds(info: RunInfo, start: float) -> float | None:
 
 def _read_rows(training: Mapping[str, Any], steps: int, kind: str) -> float:
     rows, every = training.get("eval_rows") or 0, training.get("eval_every") or steps
-    return float(rows * (math.ceil(steps / every) + ANSWER_ROWS[kind]))
+    answers = ANSWER_ROWS[kind] if training.get("answers", True) else 0.0
+    return float(rows * (math.ceil(steps / every) + answers))
 
 
 @dataclass(frozen=True)
@@ -216,19 +217,22 @@ def told_costs(plan: ExperimentPlan, found: Sequence[CellCost]) -> dict[str, Any
     problems = []
     for one in found:
         if one.off_by is not None and abs(one.off_by) > NEAR:
-            more = "more" if one.off_by > 0 else "fewer"
-            why = "no size of it is nearer" if size_field(one.cell.config) else "it has no size that could be set"
-            problems.append(
-                f"{one.cell.name} trains {one.facts.trainable:,} parameters, {abs(one.off_by):.0%} {more} than asked "
-                f"for: {why}."
-            )
-    runs, short = plan.counted, plan.searching
-    searched = f" and {short} short ones" if short else ""
-    words = f"{runs} run{'' if runs == 1 else 's'}{searched}, about {in_words(seconds)} on this machine."
+            problems.append(_off(one, one.off_by))
+    runs, short, time = plan.counted, plan.searching, in_words(seconds)
+    words = f"{runs} runs, about {time} on this machine."
+    if short:
+        words = f"{runs} runs and {short} short ones, about {time} on this machine."
     return {
         "runs": runs, "search_runs": short, "seconds": round(seconds, 1), "cells": [one.to_dict() for one in found],
         "problems": problems, "words": words,
     }  # fmt: skip
+
+
+def _off(one: CellCost, off_by: float) -> str:
+    told = f"{off_by:+.0%}"
+    if size_field(one.cell.config):
+        return f"{one.cell.name}: {told} parameters beside what is asked for; no size of it is nearer."
+    return f"{one.cell.name}: {told} parameters beside what is asked for; it has no size that could be set."
 
 
 def in_words(seconds: float) -> str:

@@ -152,6 +152,10 @@ class EngineClient:
         answer = self._ask({"op": "merge", "run": run, "folder": str(folder)}, MERGE_TIMEOUT)
         return float(answer["max_difference"])
 
+    def inspect(self, run: str, op: str = "inspect", **more: object) -> dict[str, Any]:
+        """What a run's adapter did; see ``training.inspection.inspector``, which has the operations and the errors."""
+        return self._ask({"op": op, "run": run, **more}, MERGE_TIMEOUT)
+
     def close(self) -> None:
         """Ends the engine."""
         with self._lock:

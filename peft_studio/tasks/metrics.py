@@ -158,7 +158,8 @@ def classification_scores(
     Args:
         targets: The right class of each row.
         predictions: One answer for each row; what is none of the labels counts as wrong.
-        labels: Names of all classes; each weighs the same in the macro average.
+        labels: Names of all classes. Each that is in the rows or the answers weighs the same in the macro average, as
+            scikit-learn has it where nothing is said: of few rows with many classes, most classes are not there.
 
     Returns:
         ``accuracy`` and ``macro_f1``.
@@ -169,7 +170,9 @@ def classification_scores(
     _check_counts(len(targets), len(predictions))
     from sklearn.metrics import accuracy_score, f1_score
 
-    truth, answers, names = list(targets), list(predictions), list(labels)
+    truth, answers = list(targets), list(predictions)
+    seen = {*truth, *answers}
+    names = [name for name in labels if name in seen]
     return {
         "accuracy": 100.0 * float(accuracy_score(truth, answers)),
         "macro_f1": 100.0 * float(f1_score(truth, answers, average="macro", labels=names, zero_division=0)),

@@ -49,7 +49,7 @@ def merge_adapter(resolved: ResolvedRun, adapter: Path, folder: Path) -> float:
     model = load_adapter(base, adapter)
     expected = _answer(model)
     try:
-        merged = transposed_again(_unloaded(model))
+        merged = transposed_again(unloaded(model))
     except (ValueError, RuntimeError, NotImplementedError) as exc:
         raise InvalidStateError(f"{method.title} cannot be merged into a {base.config.model_type}. {instead}") from exc
     merged.save_pretrained(folder)
@@ -63,7 +63,7 @@ def merge_adapter(resolved: ResolvedRun, adapter: Path, folder: Path) -> float:
     return difference
 
 
-def _unloaded(model: "PeftModel") -> "PreTrainedModel":
+def unloaded(model: "PeftModel") -> "PreTrainedModel":
     """The base with the adapter in its weights; the adapter is used up."""
     from peft.utils import ModulesToSaveWrapper
 

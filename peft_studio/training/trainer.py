@@ -70,7 +70,7 @@ def run(*, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: Stop
     resumable = session.resumable
     if not (callback.stopped and resumable.request == "pause"):
         session.save(callback.step)
-        if not callback.stopped:
+        if resolved.config.training.answers and not callback.stopped:
             callback.stopped = not session.test()
     end = "finished" if not callback.stopped else "paused" if resumable.request == "pause" else "stopped"
     emit(end, step=callback.step, summary=_summary(callback, resumable.seconds()))
@@ -127,7 +127,8 @@ class _Session(RunData):
         """Emits ``started`` with everything that identifies the run's figures."""
         trainable, total = count_parameters(self.model)
         train, validation = self.training_rows, self.validation_rows.encoded
-        tests = min(len(self.task.load("test")), self.config.training.eval_rows)
+        training = self.config.training
+        tests = min(len(self.task.load("test")), training.eval_rows) if training.answers else 0
         known = bool(self._base_figures(self.validation_rows.rows, max_length=self.max_length).load())
         self.emit(
             "started",

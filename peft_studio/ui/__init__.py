@@ -1,4 +1,4 @@
-"""The web page: six tabs over a job manager. Never imports torch; nothing here holds state of a run."""
+"""The web page: its tabs over a job manager. Never imports torch; nothing here holds state of a run."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from peft_studio.errors import StorageError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
 from peft_studio.tasks.tables import MAX_BYTES
-from peft_studio.ui import api, generate, learn, train
+from peft_studio.ui import api, generate, inside, learn, train
 from peft_studio.ui.context import Studio, keep_rights
 from peft_studio.ui.routes import all_routes
 from peft_studio.ui.shell import HEAD, STYLES, island
@@ -44,6 +44,7 @@ TABS = (
     ("Compare", _islands(("compare", "compare"))),
     ("Experiments", _islands(("experiments", "experiments"))),
     ("Generate", generate.build),
+    ("Inside", inside.build),
     ("Learn", learn.build),
 )
 

@@ -11,6 +11,7 @@ from peft_studio.jobs.actions import ACTIONS, Action, Parameter
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
 from peft_studio.ui.context import Studio, guard_api
+from peft_studio.ui.inside import inside_tools
 from peft_studio.ui.lab import experiment_tools
 from peft_studio.ui.tools import library_tools, run_tools
 
@@ -21,6 +22,7 @@ def build(studio: Studio) -> None:
     made = [endpoint(manager, action) for action in ACTIONS if action.endpoint]
     experiments = experiment_tools(Lab(manager))
     functions: list[Callable[..., Any]] = [*library_tools(), *run_tools(manager), *made, *experiments]
+    functions += inside_tools(manager)
     for function in functions:
         gr.api(guard_api(function), api_name=function.__name__, queue=False)
 

@@ -58,6 +58,7 @@ FUNCTIONS: Mapping[str, Right] = {
     "tools.run_tools.get_metrics": Right.LOOK,
     "tools.run_tools.get_findings": Right.LOOK,
     "tools.run_tools.export_link": Right.LOOK,
+    "inside.inside_tools.inspect_run": Right.ASK,
     "api.endpoint.function": Right.LOOK,
     "lab.experiment_tools.list_experiments": Right.LOOK,
     "lab.experiment_tools.get_experiment": Right.LOOK,

@@ -31,6 +31,7 @@ from peft_studio.settings import Access
 from peft_studio.ui.details import run_details, settings_of
 from peft_studio.ui.http import Handler, as_response, endpoint
 from peft_studio.ui.hub import hub_routes
+from peft_studio.ui.inside import inside_routes
 from peft_studio.ui.lab import experiment_routes
 from peft_studio.ui.matrix import library
 from peft_studio.ui.room import room_routes
@@ -57,6 +58,7 @@ def all_routes(manager: JobManager) -> list[BaseRoute]:
         *storage_routes(manager),
         *visitor_routes(manager),
         *room_routes(manager),
+        *inside_routes(manager),
         *experiment_routes(Lab(manager)),
         *routes(manager),
     ]

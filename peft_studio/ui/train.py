@@ -30,6 +30,7 @@ def with_changes(data: dict[str, Any], changes: object) -> dict[str, Any]:
 
 def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
+    island("ready", elem_id="ready")
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
             form = TrainForm(studio.settings.home, studio.manager.devices, studio.settings.executor == "ray")

@@ -127,7 +127,8 @@ def comparisons(
     lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line) for line in lines]
     given = [json.loads(line) for line in test_file.read_text(encoding="utf-8").splitlines()]
-    wanted = {str(row.get(task["target_column"], "")).strip() for row in given}
+    cells = [row.get(task["target_column"], "") for row in given]
+    wanted = {str(one).strip() for cell in cells for one in (cell if isinstance(cell, list) else [cell])}
     known = [row for row in answers if row["target"].strip() in wanted]
     yield "answers whose target is in the file", float(len(answers)), float(len(known))
     said = [row["prediction"] for row in answers]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from peft_studio.access.visitors import Role, Visitor, asking
-from peft_studio.errors import LimitError
+from peft_studio.errors import LimitError, NotAllowedError
 from peft_studio.experiments import conductor as conducting
 from peft_studio.experiments.conductor import LOCK, Conductor
 from peft_studio.experiments.lab import Lab
@@ -71,7 +71,7 @@ def test_a_search_is_decided_once_even_if_its_runs_go(lab: Lab, conductor: Condu
         runs = {part: run for part, run in lab.store.load(made).runs.items() if part.round == round_of}
         for place, run in enumerate(runs[part] for part in sorted(runs, key=lambda part: part.rate)):
             finish(lab, run, loss=abs(place - 1) + 1.0)
-            assert lab.manager.library.info(run).config["training"]["eval_rows"] == 4
+            assert lab.manager.library.info(run).config["training"]["answers"] is False
     conductor.tick()
     experiment = lab.store.load(made)
     final = {part.rate for part in experiment.counted()}
@@ -94,7 +94,7 @@ def test_holes_are_named_and_resume_fills_them(lab: Lab, conductor: Conductor) -
     settle(conductor)
     answer = lab.answer(made)
     assert answer["state"] == "incomplete"
-    assert answer["holes"] == ["1 run of LoRA was deleted.", "1 run of (IA)³ failed."]
+    assert answer["holes"] == ["Deleted runs of LoRA: 1.", "Failed runs of (IA)³: 1."]
     assert [(row["n"], row["failed"], row["missing"]) for row in answer["table"]] == [(1, 0, 1), (1, 1, 0)]
     conductor.tick()
     assert len(lab.manager.library.all()) == 3  # nothing is made again unasked
@@ -157,3 +157,23 @@ def test_a_damaged_experiment_disturbs_no_other(lab: Lab, conductor: Conductor) 
     (lab.store.folder(made) / "runs.jsonl").write_text('{"run": "x", "cel', encoding="utf-8")
     conductor.tick()
     assert [one["id"] for one in lab.all()] == [made] and len(lab.manager.library.all()) == 4
+
+
+def test_a_link_that_shows_all_its_runs_shows_an_experiment(tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, Access.PUBLIC, most_minutes=0, most_queued=0)
+    conductor = Conductor(lab)
+    conductor._at_once = 100
+    with asking(ANN):
+        made = lab.start(PLAN)
+    conductor.tick()
+    runs = frozenset(lab.store.load(made).runs.values())
+    for run in runs:
+        finish(lab, run)
+    for shown, sees in ((runs, True), (frozenset(list(runs)[:3]), False), (frozenset(), False)):
+        with asking(Visitor("v-ben", Role.VISITOR, shown=shown)):
+            assert bool(lab.all()) == sees
+            if sees:
+                answer = lab.answer(made)
+                assert answer["actions"] == [] and answer["owner_name"] == "Ann" and answer["curves"][0]["n"] == 2
+                with pytest.raises(NotAllowedError):
+                    lab.stop(made)

@@ -140,7 +140,7 @@ ANSWERS = ["a", "b", "b", "b", "what", "a"]
 
 
 def test_classification_equals_counting() -> None:
-    figures = metrics.classification_scores(TRUTH, ANSWERS, ["a", "b", "c"])
+    figures = metrics.classification_scores(TRUTH, ANSWERS, ["a", "b", "c", "in no row"])
     assert figures["accuracy"] == pytest.approx(100 * 4 / 6)
     assert figures["macro_f1"] == pytest.approx(100 * (2 * 2 / 5 + 2 * 2 / 5 + 0) / 3)
     assert metrics.classification_scores(TRUTH, TRUTH, ["a", "b", "c"]) == {"accuracy": 100.0, "macro_f1": 100.0}

@@ -14,6 +14,7 @@ import "./storage.js";
 import "./compare.js";
 import "./experiments.js";
 import "./library.js";
+import "./inside.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
 import { loadPlotly } from "./plot.js";

@@ -34,7 +34,7 @@ function describe(part, where) {
 }
 
 /** A matrix's name, short enough for a cell. */
-function shortName(name) {
+export function shortName(name) {
   const short = { layernorm: "norm", post_attention_norm: "n2", input_norm: "n1" };
   const last = name.replace(/^.*\./, "").replace(/_proj$/, "");
   return Object.entries(short).reduce((text, [long, word]) => text.replace(long, word), last);
@@ -67,7 +67,7 @@ function rowOf(entry, tell) {
 }
 
 /** Arrow keys go from cell to cell, and only one cell is a stop of the Tab key. */
-function stepByArrows(grid, rows) {
+export function stepByArrows(grid, rows) {
   const cells = [...grid.querySelectorAll("button")];
   if (cells.length) cells[0].tabIndex = 0;
   grid.addEventListener("keydown", (event) => {

@@ -6,6 +6,7 @@ import { colourOf } from "./colours.js";
 import { detailsCard } from "./details.js";
 import { bar, dot, el, linkButton, openInPlace, sureButton } from "./dom.js";
 import { compact, decimal, duration, integer } from "./format.js";
+import { lookInside } from "./inside.js";
 import { logCard } from "./run_log.js";
 import { act, isActive, poll, pollSoon, store, titleOf, toggle } from "./run_store.js";
 
@@ -125,6 +126,7 @@ function buttons(run, title, opened) {
     may("extend") && asking("Train longer", `Train ${title} longer`, askLonger),
     linkButton("Clone", `Same again with a change: ${title}`, () => fill({ run: run.id })),
     run.status !== "queued" && opener("Details", "details", detailsCard),
+    run.adapter_bytes > 0 && linkButton("Inside", `Inside ${title}`, () => lookInside(run.id)),
     opener("Log", "log", logCard),
     run.adapter_bytes > 0
       && el("a", {

@@ -18,7 +18,8 @@ function buttonOf(id) {
   return head || menu.find((button) => button.textContent.trim() === t(sentenceCase(id)));
 }
 
-function show(id) {
+/** @param {string} id Of the tab to open, such as `inside`. */
+export function show(id) {
   now = id === FIRST ? "" : id;
   if (!isReady) return;
   const button = buttonOf(id || FIRST);
