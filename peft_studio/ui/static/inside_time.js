@@ -9,6 +9,10 @@ const HEIGHT = 90;
 const MOST_BYTES = 4e6; // of an adapter of which snapshots are kept: `runs.snapshots` in Python
 const NONE = "This run kept no snapshots of its adapter while it trained, so only its end can be looked at.";
 const LARGE = "No snapshots are kept of adapters above 4 MB, so only the end can be looked at.";
+const SOURCES = {
+  "pre-training": "held-out documents of its pre-training",
+  documentation: "Python's reference documentation",
+};
 const SVG = "http://www.w3.org/2000/svg";
 
 function svg(tag, attributes, ...children) {
@@ -168,7 +172,7 @@ function curveOf(run, { points, tokens, source }) {
   const base = points[0].loss;
   const last = points[points.length - 1].loss;
   const words = [`From ${decimal(base)} before to ${decimal(last)} after training, `,
-    `on ${integer(tokens)} tokens of `, source, "."];
+    `on ${integer(tokens)} tokens of `, SOURCES[source], "."];
   const rows = points.map(({ step, loss }) => el("tr", {},
     el("th", { scope: "row" }, step == null ? "saved adapter" : step ? `step ${integer(step)}` : "base model"),
     el("td", {}, decimal(loss)), el("td", {}, step === 0 ? "" : `${loss >= base ? "+" : ""}${decimal(loss - base)}`)));
