@@ -6,7 +6,6 @@ import { on } from "./events.js";
 import { integer } from "./format.js";
 import { island } from "./islands.js";
 import { runOf, store, titleOf } from "./run_store.js";
-import { addressSelecting } from "./text.js";
 
 const WHO = {
   class: "Whoever in this class opens a link sees its runs, and can change nothing.",
@@ -17,7 +16,8 @@ const WHO = {
 function addressOf({ share, runs }) {
   const page = new URL("./", document.baseURI);
   page.searchParams.set("share", share);
-  return addressSelecting(page.href, runs);
+  if (runs.length) page.searchParams.set("runs", runs.join());
+  return page.href.replaceAll("%2C", ",");
 }
 
 /** Puts an address where it can be pasted from; pages of plain HTTP may not, so there the field is selected. */
