@@ -41,6 +41,7 @@ FUNCTIONS: Mapping[str, Right] = {
     "generate._wire_adapters.carry": Right.LOOK,
     "generate._wire_adapters.fit": Right.LOOK,
     "generate._api.generate": Right.ASK,
+    "room.build.show_to_teacher": Right.LOOK,
     "learn.build.pick": Right.LOOK,
     "learn.build.show": Right.LOOK,
     "learn.build.draw": Right.LOOK,

@@ -21,6 +21,7 @@ _SHEETS += " experiments"
 _SHEETS += " inside"
 _SHEETS += " glossary"
 _SHEETS += " ask"
+_SHEETS += " room"
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 
