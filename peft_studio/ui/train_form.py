@@ -35,9 +35,9 @@ def _method_controls(method: Method) -> dict[str, Any]:
     with gr.Column(elem_classes="ps-params"):
         items = controls(method.params, shown)
     if folded := names[len(shown) :]:
-        with gr.Accordion(f"More of {method.title}", open=False, elem_classes="ps-more"):
-            with gr.Column(elem_classes="ps-params"):
-                items |= controls(method.params, folded)
+        fold = gr.Accordion(f"More of {method.title}", open=False, elem_classes="ps-more")
+        with fold, gr.Column(elem_classes="ps-params"):
+            items |= controls(method.params, folded)
     return items
 
 
