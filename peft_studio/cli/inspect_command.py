@@ -50,7 +50,7 @@ def _number(value: float | None) -> str:
 
 
 def _matrices(view: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    rows = [("module", "change", "relative", "rank", "effective rank", "amplified", "intruders", "overlap")]
+    rows: list[tuple[str, ...]] = [("module", "change", "relative", "rank", "effective rank", "amplified", "intruders", "overlap")]
     for one in view:
         if one["change"] and "rank" in one:
             factor, shared, strange = one["amplification"], one["overlap"], one["intruders"]
