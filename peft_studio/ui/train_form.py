@@ -35,9 +35,9 @@ def _method_controls(method: Method) -> dict[str, Any]:
     with gr.Column(elem_classes="ps-params"):
         items = controls(method.params, shown)
     if folded := names[len(shown) :]:
-        with gr.Accordion(f"More of {method.title}", open=False, elem_classes="ps-more"):
-            with gr.Column(elem_classes="ps-params"):
-                items |= controls(method.params, folded)
+        fold = gr.Accordion(f"More of {method.title}", open=False, elem_classes="ps-more")
+        with fold, gr.Column(elem_classes="ps-params"):
+            items |= controls(method.params, folded)
     return items
 
 
@@ -64,8 +64,8 @@ class TrainForm:
         self.preset.preprocess = _preset_or_none
         models = [(f"{card.title} · {card.params / 1e6:.1f} M", name) for name, card in MODELS.items()]
         self.model = gr.Dropdown(
-            models, value=DEFAULT_MODEL, label="Base model", allow_custom_value=True, elem_id="model",
-            info="Or type a local folder or a Hub id, and press Enter.",
+            models, value=DEFAULT_MODEL, label="Base model, or a folder or Hub id that you type",
+            allow_custom_value=True, elem_id="model",
         )  # fmt: skip
         self.hub = island("hubmodels", elem_id="hub-models", event="pick")
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
@@ -97,7 +97,10 @@ class TrainForm:
             self.attention = control("attention", ModelConfig.model_fields["attention"])
             with gr.Column(visible=False, elem_id="lsg-settings", elem_classes="ps-params") as self.lsg_group:
                 self.lsg = controls(ModelConfig, LSG_SETTINGS)
-        self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
+        self.name = gr.Textbox(
+            label="Name of the run", show_label=False, placeholder="Name of the run, optional", max_lines=1,
+            elem_id="run-name",
+        )  # fmt: skip
 
     def _resources(self) -> dict[str, Any]:
         """Controls of where a run trains; what a cluster's node is asked for is shown only with a cluster."""
@@ -107,7 +110,10 @@ class TrainForm:
         )
         device.elem_classes = ["ps-wide"]
         fields = {name: info for name, info in ResourcesConfig.model_fields.items() if name != "device"}
-        shares = {name: control(name, info, visible=self._on_cluster) for name, info in fields.items()}
+        anywhere = {"snapshots"}
+        shares = {
+            name: control(name, info, visible=self._on_cluster or name in anywhere) for name, info in fields.items()
+        }
         return {"device": device, **shares}
 
     def inputs(self) -> list[Any]:
