@@ -21,10 +21,7 @@ _SHEETS += " experiments"
 _SHEETS += " inside"
 _SHEETS += " glossary"
 _SHEETS += " ask"
-<<<<<<< HEAD
 _SHEETS += " room"
-=======
->>>>>>> wt-train
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 
