@@ -48,9 +48,10 @@ class Limits(BaseModel):
             does is stopped, and saves its adapter.
         most_generated: Tokens that a visitor has generated in a minute.
         all_generated: The same in all.
-        most_mb: Megabytes that a visitor's runs may take.
+        most_mb: Megabytes that a visitor's runs, uploads and fetched data may take together.
         all_mb: The same of all visitors.
         most_requests: Requests of a visitor in a minute; of one address, for whoever has no cookie yet.
+        most_idle_days: Days without a visit after which the things of a visitor are deleted.
     """
 
     most_queued: int | None = Field(None, ge=0)
@@ -63,6 +64,7 @@ class Limits(BaseModel):
     most_mb: float | None = Field(None, ge=0)
     all_mb: float | None = Field(None, ge=0)
     most_requests: int | None = Field(None, ge=0)
+    most_idle_days: float | None = Field(None, ge=0)
 
 
 class Settings(Limits):
@@ -166,6 +168,7 @@ DEFAULT_LIMITS: Mapping[Access, Mapping[str, float]] = {
     Access.PUBLIC: {
         "most_queued": 4, "all_queued": 100, "most_running": 1, "most_tokens": 20_000_000, "most_minutes": 30,
         "most_generated": 3000, "all_generated": 30_000, "most_mb": 500, "all_mb": 20_000, "most_requests": 900,
+        "most_idle_days": 14,
     },
     Access.DEMO: {"most_generated": 3000, "all_generated": 30_000, "most_requests": 900},
 }  # fmt: skip
@@ -222,7 +225,9 @@ def _folder(name: str) -> Path:
         raise ConfigError(f"{_ENV['home']} = {shown(name)} cannot be the name of a folder.", "home") from exc
 
 
-_OURS = ("runs", "experiments", "cache", "uploads", "datasets", "queue.json", "app.lock", "ray-name")
+_OURS = (
+    "runs", "experiments", "cache", "uploads", "datasets", "queue.json", "app.lock", "ray-name", "visits.json",
+)  # fmt: skip
 """What a home folder holds; whatever else lies there is somebody's own."""
 
 

@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "peft_studio"
 STATIC = PACKAGE / "ui" / "static"
 UNSEEN = (
     "cli", "pretraining", "training", "methods", "__main__.py", "worker.py", "engine.py", "warm.py", "settings.py",
-    "ui/words.py", "ui/theme.py", "ui/api.py", "models/opening.py", "archives/model_card.py",
+    "ui/words.py", "ui/shell.py", "ui/api.py", "models/opening.py", "archives/model_card.py",
     "archives/reproduce_script.py", "archives/reproduce_tokens.py", "tasks/reading/column_names.py",
     "tasks/reading/contents.py", "tasks/headlines.py", "tasks/headlines_events.py", "tasks/reviews.py",
     "tasks/small_world.py", "tasks/bistro.py", "tasks/bistro_plans.py", "tasks/docstrings.py", "tasks/defects.py",

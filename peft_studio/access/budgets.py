@@ -114,6 +114,13 @@ class Budgets:
             raise LimitError(f"Too many requests: {most:,.0f} a minute are allowed. {_again(seconds)}", seconds)
         self._requests.take(key, 1)
 
+    def used(self, visitor: Visitor) -> dict[str, float]:
+        """How much of this minute's requests and generated tokens somebody has used up, by the limits' names."""
+        buckets = {"most_requests": self._requests, "most_generated": self._generated}
+        return {
+            name: max(0.0, self._settings.limit(name) - bucket.left(visitor.id)) for name, bucket in buckets.items()
+        }
+
     def check_queue(self, infos: Iterable[RunInfo]) -> None:
         """Lets one more run into the queue.
 
@@ -196,7 +203,7 @@ class Budgets:
             limit = self._settings.limit(name)
             if limit and taken > limit * 1e6:
                 raise LimitError(
-                    f"{whose} runs take {taken / 1e6:,.0f} MB, and {limit:,.0f} MB may be "
+                    f"{whose} runs and data would take {taken / 1e6:,.0f} MB, and {limit:,.0f} MB may be "
                     "kept. Delete some of your runs to make room."
                 )
 

@@ -12,6 +12,7 @@ def add_commands(add: Add) -> None:
     """Registers the command."""
     found = add("inspect", _inspect, "Say what a run's adapter did to its model.")
     found.add_argument("run", metavar="RUN_ID")
+    found.add_argument("--step", type=int, metavar="N", help="at a snapshot instead of at the end")
     found.add_argument("--other", default="", metavar="RUN_ID", help="tell how much both changed the same directions")
 
 
@@ -30,7 +31,8 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     be_quiet()
     torch.set_num_threads(settings.threads)
     inspector = Inspector(store, ModelPool())
-    found = next(inspector.inspect({"run": options.run, "other": options.other}))
+    request = {"run": options.run, "other": options.other, "step": options.step}
+    found = next(inspector.operations["inspect"](request))
     if options.json:
         print_json(found)
         return 0

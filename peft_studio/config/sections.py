@@ -230,3 +230,7 @@ class ResourcesConfig(Section):
     gpus: float | None = Field(
         None, ge=0, le=64, title="GPUs", description="On a Ray cluster, or a part; empty: the app's default."
     )
+    snapshots: int = Field(
+        12, ge=0, le=24,
+        description="Small adapters of earlier steps that are kept for the Inside tab, at evaluations; 0 keeps none.",
+    )  # fmt: skip

@@ -5,10 +5,12 @@ bring gets a *ticket*, ``upload:OWNER-CONTENT/rows.csv`` or ``dataset:NAME/train
 becomes a path again. What is refused is refused in the same words whether or not it is there.
 """
 
+import contextlib
 import hashlib
+import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,9 @@ _TICKET = re.compile(r"(upload|dataset):(\w[\w.-]{0,199})/(\w[\w.-]{0,199})")
 _PLACES = {"upload": "uploads", "dataset": "datasets"}
 _MODEL = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 _MARK = 16
+_OWNED = re.compile(r"^([0-9a-f]{16})-[0-9a-f]{16}$")
+_FETCHED = ".of-"
+"""How the files begin, in the folder of a fetched data set, that hold the marks of those who asked for it."""
 
 
 @dataclass
@@ -65,6 +70,31 @@ def paths_are_named() -> bool:
 def owner_mark(visitor: str) -> str:
     """How the folders begin that hold a visitor's uploads."""
     return hashlib.sha256(f"owner {visitor}".encode()).hexdigest()[:_MARK]
+
+
+def mark_as_fetched(folder: Path, visitor: str) -> None:
+    """Writes down that somebody asked for a data set, which several may have done.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    (folder / f"{_FETCHED}{owner_mark(visitor)}").touch()
+
+
+def marked_folders(home: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Folders of data below a home that belong to somebody, with the marks of those whose they are."""
+    for kind in _PLACES.values():
+        with contextlib.suppress(OSError), os.scandir(home / kind) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                if kind == _PLACES["dataset"]:
+                    found = Path(entry.path).glob(f"{_FETCHED}*")
+                    marks = frozenset(path.name.removeprefix(_FETCHED) for path in found)
+                else:
+                    marks = frozenset(_OWNED.findall(entry.name))
+                if marks:
+                    yield Path(entry.path), marks
 
 
 def is_ticket(name: str) -> bool:

@@ -14,7 +14,7 @@ from peft_studio.access.visitors import Visitor, asker, asking
 from peft_studio.errors import StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
-from peft_studio.ui.told import told
+from peft_studio.ui.http import told
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 """Options of a listener that answers at once and is no named endpoint."""
@@ -59,6 +59,10 @@ FUNCTIONS: Mapping[str, Right] = {
     "tools.run_tools.get_findings": Right.LOOK,
     "tools.run_tools.export_link": Right.LOOK,
     "inside.inside_tools.inspect_run": Right.ASK,
+    "inside.inside_tools.measure_forgetting": Right.ASK,
+    "ask.ask_tools.look_at_tokens": Right.ASK,
+    "ask.ask_tools.ask_at_strength": Right.ASK,
+    "ask.ask_tools.check_merge": Right.ASK,
     "api.endpoint.function": Right.LOOK,
     "lab.experiment_tools.list_experiments": Right.LOOK,
     "lab.experiment_tools.get_experiment": Right.LOOK,

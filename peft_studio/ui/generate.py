@@ -112,6 +112,7 @@ def build(studio: Studio) -> None:
     def stream_answers(values: dict[Any, Any]) -> Iterator[dict[str, Any]]:
         row = _row(values[task], values[number])
         row = row if row and row.prompt.strip() == values[prompt].strip() else None
+        references = list(row.references) if row and not get_task(values[task]).labels else []
         sampling = read_values(Sampling, {name: values[item] for name, item in settings.items()})
         try:
             for state in stream(studio, values[prompt], values[chosen] or [], sampling):
@@ -119,7 +120,7 @@ def build(studio: Studio) -> None:
                     if column["done"]:
                         column["facts"] = facts(values[task], row, column["text"])
                         column["right"] = row.target.strip() if row else None
-                yield {"columns": state}
+                yield {"columns": state, "asked": {"prompt": values[prompt], "references": references}}
         except StudioError as exc:
             yield {"error": str(exc), "at": time.time()}
 

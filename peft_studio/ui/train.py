@@ -34,6 +34,7 @@ def build(studio: Studio) -> None:
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
             form = TrainForm(studio.settings.home, studio.manager.devices, studio.settings.executor == "ray")
+            form.data.may_keep = studio.manager.share.check_kept
             with gr.Column(elem_classes="ps-go"):
                 island("warnings", elem_id="train-warnings")
                 go = gr.Button("Train", variant="primary", elem_id="train-button")

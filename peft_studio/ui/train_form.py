@@ -90,7 +90,10 @@ class TrainForm:
         )
         device.elem_classes = ["ps-wide"]
         fields = {name: info for name, info in ResourcesConfig.model_fields.items() if name != "device"}
-        shares = {name: control(name, info, visible=self._on_cluster) for name, info in fields.items()}
+        anywhere = {"snapshots"}
+        shares = {
+            name: control(name, info, visible=self._on_cluster or name in anywhere) for name, info in fields.items()
+        }
         return {"device": device, **shares}
 
     def inputs(self) -> list[Any]:

@@ -17,9 +17,8 @@ from peft_studio.config.presets import list_presets, parse_preset
 from peft_studio.errors import ConfigError, InvalidStateError, shown
 from peft_studio.files import atomic_write, read_json
 from peft_studio.jobs.manager import JobManager
-from peft_studio.ui.http import endpoint
+from peft_studio.ui.http import endpoint, safe_cell
 from peft_studio.ui.room.screen import QUESTION, room_of
-from peft_studio.ui.told import safe_cell
 
 MOST_VALUES = 12
 

@@ -13,6 +13,7 @@ import { drawPareto, paretoTable, paretoWords } from "./pareto.js";
 import { behind, fitWhenShown } from "./plot.js";
 import { store, titleOf } from "./run_store.js";
 import { readSettings } from "./settings.js";
+import { word } from "./terms.js";
 import { t } from "./words.js";
 
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
@@ -48,7 +49,8 @@ function paretoCard(set) {
   const table = behind(() => now && paretoTable(...now));
   fitWhenShown(plot);
   const head = cardHead("What it reaches, what it costs",
-    el("span", { class: "sub" }, "the line joins what nothing beats; the rest is dimmed"), spacer(),
+    el("span", { class: "sub" }, word("frontier", "the line joins what nothing beats"), "; the rest is dimmed"),
+    spacer(),
     y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log));
 
   function update(runs, metrics) {

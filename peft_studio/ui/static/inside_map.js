@@ -14,7 +14,10 @@ import { shortName, stepByArrows } from "./map.js";
 const share = (value) => (value == null ? "" : percent(value));
 const number = (value) => decimal(value, Math.abs(value) >= 10 ? 1 : 2);
 
-/** @type {Object<string, {title: string, words: string, of: function(Matrix): ?number, show: function(?number): string}>} */
+/**
+ * What the map may show.
+ * @type {Object<string, {title: string, words: string, of: function(Matrix): ?number, show: function(number): string}>}
+ */
 export const MEASURES = {
   relative: {
     title: "Relative change",
@@ -56,7 +59,7 @@ const HINT = "Point at a cell, or step through with Tab and the arrow keys; Ente
 
 /** @param {{stack: ?number, block: ?number, part: string}} one */
 function rowName({ stack, block, part }, stacks) {
-  if (block == null) return part;
+  if (block == null) return /embed|wte|shared/.test(part) ? "Embedding" : part.replace(/^.*\./, "");
   if (stacks < 2) return `Layer ${block}`;
   return `${stack ? "Decoder" : "Encoder"} ${block}`;
 }
@@ -197,6 +200,7 @@ export function changeMap(matrices) {
     el("details", { class: "ps-insidetable" }, el("summary", {}, "The same as a table"), behind));
   const update = (next) => {
     now = next;
+    tell(HINT);
     draw();
   };
   return { card, update };

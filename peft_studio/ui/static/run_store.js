@@ -23,7 +23,7 @@ const IDLE_PAUSE = 4000;
 export const store = {
   /** @type {Run[]} Newest first. */
   runs: [],
-  /** @type {?{paused: boolean}} Null until it is known. */
+  /** @type {?{paused: boolean, starts: Object, takes: Object, left: Object}} Null until it is known; see Python. */
   queue: null,
   /** @type {Set<string>} Ids; kept in the page's address. */
   selected: new Set(),
@@ -104,7 +104,8 @@ async function fetchRuns() {
 
 /** Asks whether the queue stands still, when that can have changed or matters. */
 async function fetchQueue() {
-  const matters = !store.queue || store.queue.paused || store.runs.some((run) => run.status === "queued");
+  const matters = !store.queue || store.queue.paused || store.runs.some((run) =>
+    run.status === "queued" || (isActive(run.status) && run.eta_seconds == null));
   if (matters) store.queue = await fetchJSON("studio/queue.json");
 }
 
