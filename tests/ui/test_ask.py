@@ -12,7 +12,7 @@ from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.event_log import parse_events
 from peft_studio.runs.events import EventWriter
 from peft_studio.runs.reader import RunInfo
-from peft_studio.ui.answers.adapter_choices import TestSets, adapters, offered, usable
+from peft_studio.ui.answers.adapter_choices import AskableRows, adapters, offered, usable
 from peft_studio.ui.answers.ask import ask_routes
 from peft_studio.ui.context import Studio
 
@@ -121,7 +121,7 @@ def test_rows_of_a_run_s_own_test_set(manager: JobManager, tmp_path: Path) -> No
     task = {"id": "custom", "kind": "generation", "train_file": str(tmp_path / "own.csv"),
             "input_column": "question", "target_column": "answer"}  # fmt: skip
     run = finished(manager, task=task)
-    sets = TestSets(Studio(manager, manager.settings))
+    sets = AskableRows(Studio(manager, manager.settings))
     title, name = sets.choices([run])[-1]
     assert name == f"run:{run}" and title.startswith("Test rows of my lora")
     row = sets.row(name, 1)
