@@ -80,7 +80,9 @@ class FairShare:
         """
         if is_bound(asker()):
             mine, everybody = self._belongings.kept([asker().id])
-            self.budgets.check_kept(mine + more, everybody + more)
+            near = self._belongings.kept(self.budgets.together(asker()))[0]
+            self.budgets.check_kept(mine + more, everybody + more, near + more)
+            self.budgets.note_origin(asker())
 
     def _check_size(self, config: RunConfig, steps: int) -> None:
         """Tokens by the bounds of the config, and time by the estimate; without an engine the tokens decide."""
