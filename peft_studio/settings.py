@@ -84,6 +84,7 @@ class Settings(Limits):
         join_code: What students of a class write to come in; made when it is empty.
         teacher_key: By which the teacher of a class is known; made when it is empty.
         class_list: File of the names that may come in, one in a line; any name when None.
+        public_url: The address that students open, where the app cannot know it: behind a tunnel, say.
         allowed_hosts: Names that the app is known by besides this machine's; commas between them, ``*.`` before a
             domain for all in it.
         trusted_proxies: Addresses and networks whose ``X-Forwarded-*`` headers are believed; this machine's
@@ -117,6 +118,7 @@ class Settings(Limits):
     join_code: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9 -]*$")
     teacher_key: str = Field("", repr=False)
     class_list: Path | None = None
+    public_url: str = Field("", max_length=500, pattern=r"^(https?://[^\s\"'<>]+)?$")
     allowed_hosts: str = ""
     trusted_proxies: str = ""
     space_id: str = ""

@@ -1,5 +1,6 @@
 """Under which names this app is known, from which pages a change may come, and whom its proxies may speak for."""
 
+import contextlib
 import ipaddress
 import re
 import socket
@@ -104,6 +105,17 @@ def is_loopback_peer(peer: str) -> bool:
     """Whether a connection comes from this machine."""
     address = _address(peer)
     return address is not None and address.is_loopback
+
+
+def lan_address() -> str:
+    """The address by which others in the network reach this machine; empty where there is none. Nothing is sent."""
+    for family, outside in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):  # nobody's, RFC 5737
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((outside, 9))
+            found = str(probe.getsockname()[0])
+            if not is_loopback_peer(found):
+                return found
+    return ""
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

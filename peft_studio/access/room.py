@@ -51,6 +51,8 @@ class Room:
 
     Args:
         settings: Home folder; code, key and list of names, as far as they were chosen.
+        words_script: Address of the script that shows the page in the browser's language, from the app's own; none
+            when empty.
 
     Attributes:
         code: What students write besides their name.
@@ -63,8 +65,9 @@ class Room:
 
     open_paths: tuple[str, ...] = ("/studio/join",)
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, words_script: str = "") -> None:
         self._path = settings.home / "room.json"
+        self._words_script = words_script
         self._lock = threading.Lock()
         kept = read_json(self._path) or {}
         self.code = _plain_code(settings.join_code or _text(kept.get("code"))) or _new_code()
@@ -155,7 +158,10 @@ class Room:
         """
         up = "../" * (scope["path"].count("/") - 1)
         told = f'<p role="alert">{html.escape(words)}</p>' if words else ""
-        return HTMLResponse(_PAGE.format(action=f"{up}studio/join", told=told, name=html.escape(name[:200])), status)
+        script = f'<script type="module" src="{up}{self._words_script}"></script>' if self._words_script else ""
+        held = {"title": _TITLE, "name_label": _NAME, "code_label": _CODE, "button": _BUTTON, "why": _WHY}
+        page = _PAGE.format(action=f"{up}studio/join", told=told, name=html.escape(name[:200]), script=script, **held)
+        return HTMLResponse(page, status)
 
     def _there(self, who: str) -> None:
         if who not in self._names:
@@ -229,19 +235,35 @@ def _names_in(path: Path | None) -> dict[str, str]:
     return found
 
 
+_TITLE = "Join the room"
+_NAME = "Your name"
+_CODE = "Code of the room"
+_BUTTON = "Come in"
+_WHY = "Your teacher shows the code, and sees your name; nothing else is asked of you."
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Join the room – PEFT Studio</title>
-<style>:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 22rem; margin: 12vh auto; padding: 0 1rem; }}
-label {{ display: block; margin: 1rem 0; }}
-input, button {{ font: inherit; width: 100%; box-sizing: border-box; padding: .6rem; margin-top: .25rem; }}
-[name=code] {{ text-transform: uppercase; letter-spacing: .15em; }}
-[role=alert] {{ border-left: 4px solid #c2410c; padding-left: .75rem; }}</style></head>
-<body><main><h1>Join the room</h1>{told}
+<title>PEFT Studio</title>
+<style>:root {{ color-scheme: light dark;
+--line: #dedbd5; --ink: #1c1d21; --bg: #f7f7f5; --card: #fff; --bad: #b3261e; }}
+@media (prefers-color-scheme: dark) {{ :root {{
+--line: #2b313a; --ink: #eceef2; --bg: #0f1114; --card: #16191e; --bad: #ff8f85; }} }}
+* {{ box-sizing: border-box; }}
+body {{ font: 16px/1.5 "IBM Plex Sans", system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif;
+margin: 0; padding: min(10vh, 5rem) 1rem 2rem; background: var(--bg); color: var(--ink); }}
+main {{ max-width: 24rem; margin: 0 auto; padding: 1.25rem 1.25rem 1.5rem; background: var(--card);
+border: 1px solid var(--line); border-radius: 14px; }}
+h1 {{ font-size: 1.4rem; margin: 0; }} p {{ margin: .4rem 0 0; overflow-wrap: anywhere; }}
+small {{ display: block; margin: 0 0 .2rem; letter-spacing: .02em; }}
+label {{ display: block; margin-top: 1.1rem; font-weight: 550; }}
+input, button {{ font: inherit; width: 100%; padding: .7rem .8rem; margin-top: .3rem; border-radius: 10px; }}
+input {{ border: 1px solid var(--line); background: var(--bg); color: inherit; font-weight: 400; }}
+[name=code] {{ text-transform: uppercase; letter-spacing: .2em; font-size: 1.25rem; }}
+button {{ border: 0; background: var(--ink); color: var(--card); font-weight: 600; margin-top: 1.4rem; }}
+[role=alert] {{ border-left: 4px solid var(--bad); padding-left: .75rem; }}</style></head>
+<body><main><small>PEFT Studio</small><h1>{title}</h1><p>{why}</p>{told}
 <form method="post" action="{action}">
-<label>Your name <input name="name" value="{name}" maxlength="40" autocomplete="nickname" required></label>
-<label>Code of the room
+<label>{name_label} <input name="name" value="{name}" maxlength="40" autocomplete="nickname" required></label>
+<label>{code_label}
 <input name="code" maxlength="20" autocomplete="off" autocapitalize="characters" required></label>
-<button>Join</button></form></main></body></html>
+<button>{button}</button></form></main>{script}</body></html>
 """

@@ -6,7 +6,7 @@ from peft_studio.access.budgets import Budgets, is_bound, seconds_for
 from peft_studio.access.visitors import asker
 from peft_studio.config.resolved_run import resolve
 from peft_studio.config.run_config import RunConfig
-from peft_studio.errors import EngineError, LimitError
+from peft_studio.errors import EngineError, InvalidStateError, LimitError
 from peft_studio.files import atomic_write
 from peft_studio.jobs.admission import Estimate
 from peft_studio.jobs.belongings import Belongings
@@ -15,7 +15,9 @@ from peft_studio.runs.index import RunIndex
 from peft_studio.runs.paths import RunPaths
 from peft_studio.runs.reader import RunInfo
 from peft_studio.runs.store import read_config
-from peft_studio.settings import Settings
+from peft_studio.settings import Access, Settings
+
+PAUSED = "The room is paused: nothing new trains until your teacher lets it go on."
 
 
 class FairShare:
@@ -48,9 +50,11 @@ class FairShare:
         Raises:
             StorageError: The runs take all that the disk's quota allows.
             LimitError: It is more than whoever asks may have.
+            InvalidStateError: The teacher has paused the room.
         """
         self._keeper.check_quota(self._index.all())
         if is_bound(asker()):
+            self._check_goes_on()
             self.budgets.check_queue(self._index.all())
             self.check_kept()
             self._check_size(config, _steps(config))
@@ -60,9 +64,11 @@ class FairShare:
 
         Raises:
             LimitError: It is more than whoever asks may have.
+            InvalidStateError: The teacher has paused the room.
         """
         if not is_bound(asker()):
             return
+        self._check_goes_on()
         if reason := self.budgets.overran(info):
             raise LimitError(f"The run {info.id} cannot go on: it has had all the time that a run may take. {reason}")
         self.budgets.check_queue(self._index.all())
@@ -81,6 +87,11 @@ class FairShare:
         if is_bound(asker()):
             mine, everybody = self._belongings.kept([asker().id])
             self.budgets.check_kept(mine + more, everybody + more)
+
+    def _check_goes_on(self) -> None:
+        """In a paused room nobody's click is to vanish in a queue that stands still."""
+        if self._settings.access is Access.CLASS and self._index.is_paused():
+            raise InvalidStateError(PAUSED)
 
     def _check_size(self, config: RunConfig, steps: int) -> None:
         """Tokens by the bounds of the config, and time by the estimate; without an engine the tokens decide."""

@@ -110,6 +110,10 @@ class RunIndex:
         with self._lock:
             return turns_of([reader.info() for reader in self._refresh()])
 
+    def is_paused(self) -> bool:
+        """Whether no queued run may start."""
+        return self._queue.state().paused
+
     def interrupted(self) -> list[RunPaths]:
         """The runs whose workers were killed or went down with the machine, as of the last look at all runs."""
         with self._lock:

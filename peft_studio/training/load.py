@@ -242,8 +242,10 @@ def attach(
     return wrapped
 
 
-def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
-    """Loads a saved adapter onto a base model, for inference.
+def load_adapter(
+    base: "PreTrainedModel", folder: Path, beside: "PeftModel | None" = None, name: str = "default"
+) -> "PeftModel":
+    """Loads a saved adapter onto a base model, for inference; or, under a name, beside what a model has already.
 
     Raises:
         ModelError: The folder does not hold an adapter for this model.
@@ -257,7 +259,10 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
         loading_report.refuse_foreign_adapter(folder, base, layout_of(base))
         with BUILDING, known_warnings():
             refuse_oversized(folder, base)
-            return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
+            if beside is None:
+                return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
+            beside.load_adapter(str(folder), name, low_cpu_mem_usage=False)
+            return beside.eval()
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc
 

@@ -20,10 +20,11 @@ from peft_studio.errors import StorageError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
 from peft_studio.tasks.tables import MAX_BYTES
-from peft_studio.ui import api, generate, inside, learn, train
+from peft_studio.ui import api, inside, learn, room, train
+from peft_studio.ui.answers import generate
 from peft_studio.ui.context import Studio, keep_rights
 from peft_studio.ui.routes import all_routes
-from peft_studio.ui.shell import HEAD, STYLES, island, make_theme
+from peft_studio.ui.shell import HEAD, SCRIPTS, STYLES, island, make_theme
 from peft_studio.ui.storage import MAX_UPLOAD
 from peft_studio.ui.uploads import clean_uploads, use_askers
 
@@ -54,15 +55,20 @@ def build_app(manager: JobManager, settings: Settings) -> gr.Blocks:
     """Makes the page."""
     use_askers()
     studio = Studio(manager, settings)
+    is_class = settings.access is Access.CLASS
+    tabs = (*TABS, ("Room", room.build)) if is_class else TABS
     with gr.Blocks(title="PEFT Studio", fill_width=True, analytics_enabled=False) as demo:
         island("header", {"cores": os.cpu_count() or 1}, elem_id="header")
-        if settings.access is Access.CLASS:
-            gr.Markdown("[The room's question](studio/question)", elem_id="room-question")
+        if is_class:
+            island("roomstate", elem_id="room-state")
         studio.bridge = island("bridge", elem_id="bridge", event="fill")
         with gr.Tabs(elem_id="tabs") as studio.tabs:
-            for title, build in TABS:
-                with gr.Tab(title, id=title.lower(), elem_id=f"tab-{title.lower()}") as tab:
+            for title, build in tabs:
+                hidden = title == "Room"  # until it is known that a teacher opens the page
+                with gr.Tab(title, id=title.lower(), elem_id=f"tab-{title.lower()}", visible=not hidden) as tab:
                     studio.tab[title.lower()] = tab
+                    if is_class and title == "Train":
+                        island("roomquestion", elem_id="room-question")
                     build(studio)
         api.build(studio)
         for on_load in studio.on_load:
@@ -109,8 +115,8 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
         OSError: The port is taken.
         StorageError: The gate is not in its place.
     """
-    room = Room(settings) if settings.access is Access.CLASS else None
-    entrance = Entrance(settings, Shares(settings.home), room)
+    a_class = Room(settings, f"{SCRIPTS}/words.js") if settings.access is Access.CLASS else None
+    entrance = Entrance(settings, Shares(settings.home), a_class)
     threading.Thread(target=_keep_house, args=(manager, entrance.shares), daemon=True, name="house").start()
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
     demo._queue.sleep_when_free = 0.02
@@ -125,7 +131,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
     if not isinstance(demo.app.middleware_stack, Gate):
         demo.close(verbose=False)
         raise StorageError("The app is not safe to be served: its gate is not in place.")
-    if room is not None:
-        where = f"http://{settings.host}:{settings.port}/studio/room?token={room.key}"
-        print(f"The room's code is {room.code}; its teacher's screen is {where}", flush=True)
+    if a_class is not None:
+        where = f"http://{settings.host}:{settings.port}/?tab=room&token={a_class.key}"
+        print(f"The room's code is {a_class.code}; its teacher opens {where}", flush=True)
     return entrance.token

@@ -10,7 +10,7 @@ from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import ACTIONS, Action, Parameter
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
-from peft_studio.ui.ask import ask_tools
+from peft_studio.ui.answers.ask import ask_tools
 from peft_studio.ui.context import Studio, guard_api
 from peft_studio.ui.inside import inside_tools
 from peft_studio.ui.lab.tools import experiment_tools

@@ -14,7 +14,7 @@ from peft_studio.access.visitors import Visitor, asker, asking
 from peft_studio.errors import StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
-from peft_studio.ui.told import told
+from peft_studio.ui.http import told
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 """Options of a listener that answers at once and is no named endpoint."""
@@ -38,8 +38,10 @@ FUNCTIONS: Mapping[str, Right] = {
     "generate._row_picker.show": Right.LOOK,
     "generate._row_picker.draw": Right.LOOK,
     "generate.build.stream_answers": Right.ASK,
-    "generate.build.<lambda>": Right.LOOK,
+    "generate._wire_adapters.carry": Right.LOOK,
+    "generate._wire_adapters.fit": Right.LOOK,
     "generate._api.generate": Right.ASK,
+    "room.build.show_to_teacher": Right.LOOK,
     "learn.build.pick": Right.LOOK,
     "learn.build.show": Right.LOOK,
     "learn.build.draw": Right.LOOK,
@@ -63,6 +65,7 @@ FUNCTIONS: Mapping[str, Right] = {
     "ask.ask_tools.look_at_tokens": Right.ASK,
     "ask.ask_tools.ask_at_strength": Right.ASK,
     "ask.ask_tools.check_merge": Right.ASK,
+    "ask.ask_tools.mix_adapters": Right.TRAIN,
     "api.endpoint.function": Right.LOOK,
     "tools.experiment_tools.list_experiments": Right.LOOK,
     "tools.experiment_tools.get_experiment": Right.LOOK,

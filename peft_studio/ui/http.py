@@ -1,4 +1,5 @@
-"""The one wrapper around all of our routes: what one needs to ask, JSON, errors in words, nothing is kept.
+"""The one wrapper around all of our routes: what one needs to ask, JSON, errors in words, nothing is kept; and what
+leaves the app for a page: no secrets, and for visitors no folders of the server.
 
 Who asks, and from which site, the gate has found out before: `access.gate`.
 """
@@ -17,6 +18,8 @@ from starlette.routing import Route
 
 from peft_studio.access.doors import OPEN
 from peft_studio.access.rights import Right, require
+from peft_studio.access.visitors import Role, asker
+from peft_studio.archives.places import bare
 from peft_studio.errors import (
     ConfigError,
     DataError,
@@ -27,8 +30,8 @@ from peft_studio.errors import (
     RunNotFoundError,
     StudioError,
 )
+from peft_studio.runs.redact import redact
 from peft_studio.settings import Access
-from peft_studio.ui.told import told_json
 
 _STATUS = {
     RunNotFoundError: 404, ExperimentNotFoundError: 404, DataError: 400, HubOfflineError: 503, NotAllowedError: 403,
@@ -109,3 +112,41 @@ def as_response(value: object, status: int = 200) -> Response:
         return value
     body = json.dumps(told_json(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Response(body, status, media_type="application/json")
+
+
+def told(text: str) -> str:
+    """A text as whoever asks may read it: secrets are gone, and paths are their last names but for the app's owner."""
+    text = redact(text)
+    return text if asker().role is Role.OWNER or not ("/" in text or "~" in text) else bare(text)
+
+
+def told_json(value: Any) -> Any:
+    """The same for every text in a value of JSON, but the names in objects."""
+    if isinstance(value, str):
+        return told(value)
+    if isinstance(value, dict):
+        return {name: told_json(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):  # curves are long lists of numbers
+        return value if value and isinstance(value[0], int | float) else [told_json(part) for part in value]
+    return value
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""With these a cell begins that a spreadsheet takes for a formula, or as the end of the cell before it."""
+
+
+def safe_cell(value: Any) -> Any:
+    """A cell or header of a CSV file that no spreadsheet takes for a formula; numbers stay numbers."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return value
+    text = told(value)
+    return f"'{text}" if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
+
+
+def file_name(name: str) -> str:
+    """A name for ``Content-Disposition`` with nothing in it that ends the name or is a folder."""
+    return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "_" for sign in name)[
+        :120
+    ].lstrip(".")

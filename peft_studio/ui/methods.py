@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -165,9 +166,12 @@ class MethodPicker:
         title: The label above them.
         tiles: Id of the tiles.
         by_family: Whether methods can be narrowed to those that fit a family of models.
+        fold_filters: Whether the filters are below a fold.
     """
 
-    def __init__(self, place: str, title: str, tiles: str, by_family: bool = False) -> None:
+    def __init__(
+        self, place: str, title: str, tiles: str, by_family: bool = False, fold_filters: bool = False
+    ) -> None:
         self.tier = gr.Radio(
             TIERS, value=FIRST_TIER, label=title, elem_id=f"{place}-tier", elem_classes="ps-choice ps-tiers"
         )
@@ -175,9 +179,12 @@ class MethodPicker:
             label="Search methods", show_label=False, placeholder="Search methods", max_lines=1,
             elem_id=f"{place}-search", elem_classes="ps-search",
         )  # fmt: skip
-        self.filters = gr.CheckboxGroup(
-            FILTERS, label="Only methods with", show_label=False, elem_id=f"{place}-filters", elem_classes="ps-filters"
-        )
+        fold = gr.Accordion("Only methods with", open=False, elem_classes="ps-more") if fold_filters else nullcontext()
+        with fold:
+            self.filters = gr.CheckboxGroup(
+                FILTERS, label="Only methods with", show_label=False, elem_id=f"{place}-filters",
+                elem_classes="ps-filters",
+            )  # fmt: skip
         self._wide_open: dict[Any, Any] = {self.query: "", self.filters: []}
         self._events = [self.tier.input, self.query.change, self.filters.input]  # a text's "input" misses Backspace
         if by_family:

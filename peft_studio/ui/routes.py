@@ -5,21 +5,16 @@ They answer without Gradio's queue, so that a hundred open pages cost little.
 
 import contextlib
 import csv
-import gzip
 import io
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
-from peft_studio.access.rights import Right, may, sees
+from peft_studio.access.rights import Right
 from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import RunNotFoundError
@@ -27,25 +22,24 @@ from peft_studio.experiments.forecast import told_forecast
 from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
+from peft_studio.jobs.run_list import RunList, plain
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Access
-from peft_studio.ui.ask import ask_routes
+from peft_studio.ui.answers.ask import ask_routes
 from peft_studio.ui.details import run_details, settings_of
-from peft_studio.ui.http import Handler, as_response, endpoint
+from peft_studio.ui.http import Handler, endpoint, file_name, safe_cell, told
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.inside import inside_routes
 from peft_studio.ui.lab.routes import experiment_routes
 from peft_studio.ui.methods import library
 from peft_studio.ui.room import room_routes
-from peft_studio.ui.shell import STATIC, STATIC_VERSION
+from peft_studio.ui.room.question import RoomQuestion
+from peft_studio.ui.shell import static_routes
 from peft_studio.ui.storage import storage_routes
-from peft_studio.ui.told import file_name, safe_cell, told
 from peft_studio.ui.visitor import visitor_routes
-from peft_studio.ui.words import dictionary
 
 MAX_CURVES = 64
 MAX_COMPARED = 200  # runs whose settings are asked for at once
-_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 CSV_FIELDS = (
     "id", "title", "method", "model", "task", "status", "learning_rate", "step", "trainable_params", "total_params",
     "trainable_share", "adapter_bytes", "peak_memory_bytes", "seconds", "steps_per_second", "tokens_per_second",
@@ -55,27 +49,26 @@ CSV_FIELDS = (
 
 def all_routes(manager: JobManager) -> list[BaseRoute]:
     """Everything below ``/studio``."""
+    question = RoomQuestion(manager) if manager.settings.access is Access.CLASS else None
     return [
         *hub_routes(manager.fetcher, manager.share.check_kept),
         *storage_routes(manager),
         *visitor_routes(manager),
-        *room_routes(manager),
+        *room_routes(manager, question),
         *inside_routes(manager),
         *ask_routes(manager),
         *experiment_routes(Lab(manager)),
-        *routes(manager),
+        *routes(manager, question),
     ]
 
 
-def routes(manager: JobManager) -> list[BaseRoute]:
+def routes(manager: JobManager, question: RoomQuestion | None = None) -> list[BaseRoute]:
     """The routes of runs and their queue, and static files; the more special ones are put before them."""
-    api = _Api(manager)
+    api = _Api(manager, question)
     runs = [_route(manager, "/studio/runs/{run_id}", action) for action in actions_on("run").values()]
     queue = [_route(manager, "/studio/queue", action) for action in actions_on("queue").values()]
     return [
-        endpoint("/studio/static/plotly.min.js", plotly_file),
-        endpoint("/studio/static/{version}/words/{language}.json", words_file),
-        endpoint("/studio/static/{version}/{name}", static_file),
+        *static_routes(),
         endpoint("/studio/runs.json", api.runs),
         endpoint("/studio/queue.json", api.queue),
         endpoint("/studio/metrics.json", api.metrics),
@@ -114,16 +107,23 @@ def _no_action(allowed: Iterable[str]) -> Handler:
 class _Api:
     """The handlers; they run in Starlette's thread pool."""
 
-    def __init__(self, manager: JobManager) -> None:
+    def __init__(self, manager: JobManager, question: RoomQuestion | None) -> None:
         self._manager = manager
+        self._question = question
         self._list = RunList(manager.library.all, manager.settings.access)
 
     def runs(self, request: Request) -> object:
-        """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`."""
+        """Every run, newest first, without its config; with ``?since=``, what changed: see `RunList.since`.
+
+        That, whether the queue stands still and a student's question are one answer: pages ask for it all the time.
+        """
         self._manager.belongings.visited(asker().id)
         since = request.query_params.get("since")
         if since is not None:
-            return self._list.since(count(since))
+            told = {**self._list.since(count(since)), "paused": self._manager.queue.state().paused}
+            if self._question is not None and asker().role is Role.VISITOR:
+                told["question"] = self._question.part(asker().id)
+            return told
         return [plain(info, self._manager.settings.access) for info in self._manager.library.list()]
 
     def queue(self, _request: Request) -> object:
@@ -194,77 +194,6 @@ def count(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
-class RunList:
-    """Numbers the changes of the list. Thread-safe.
-
-    Args:
-        read: Gives every run, newest first.
-        access: Who uses the app; each is told of what they may see.
-    """
-
-    def __init__(self, read: Callable[[], list[RunInfo]], access: Access = Access.PRIVATE) -> None:
-        self._read = read
-        self._access = access
-        self._lock = threading.Lock()
-        self._first = self._version = int(time.time() * 1000)  # so that a restarted app knows no number of an old page
-        self._seen: dict[str, tuple[RunInfo, int]] = {}
-        self._order: list[str] = []
-        self._order_version = self._version
-
-    def since(self, version: int) -> dict[str, Any]:
-        """What changed after a version.
-
-        Args:
-            version: ``v`` of the last answer; any other number for everything.
-
-        Returns:
-            ``{"v", "runs": [changed ones, without their config], "ids": every id, newest first, or None when neither
-            order nor number of the runs changed}``.
-        """
-        with self._lock:
-            self._update()
-            known = version if self._first < version <= self._version else -1
-            changed = [info for info, at in self._seen.values() if at > known]
-            # Which runs a link shows changes without the runs.
-            order = self._order if self._order_version > known or asker().links else None
-            seen, version = self._seen, self._version
-        if asker().role is not Role.OWNER:
-            changed = [info for info in changed if sees(self._access, info.id, info.owner)]
-            order = order and [run for run in order if sees(self._access, run, seen[run][0].owner)]
-        return {"v": version, "runs": [plain(info, self._access) for info in changed], "ids": order}
-
-    def _update(self) -> None:
-        infos, following = self._read(), self._version + 1
-        seen = {}
-        for info in infos:
-            before = self._seen.get(info.id)
-            same = before is not None and (before[0] is info or before[0] == info)
-            seen[info.id] = before if before is not None and same else (info, following)
-        order = [info.id for info in infos]
-        if order != self._order or self._version == self._first:
-            self._order, self._order_version = order, following
-            self._version = following
-        elif any(at == following for _, at in seen.values()):
-            self._version = following
-        self._seen = seen
-
-
-def plain(info: RunInfo, access: Access = Access.PRIVATE) -> dict[str, Any]:
-    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to.
-
-    ``rights`` has what else they may: to change it, to take it away, and to show it to others by a link.
-    """
-    shown = {key: value for key, value in info.to_dict().items() if key != "config"}
-    visitor, rights = asker(), {name: action.right for name, action in actions_on("run").items()}
-    has = [right.name.lower() for right in (Right.CHANGE, Right.TAKE) if may(access, visitor, right, info.owner)]
-    shared = access in (Access.CLASS, Access.PUBLIC) and "take" in has
-    shown["rights"] = [*has, "share"] if shared else has
-    if visitor.role is not Role.OWNER:
-        allowed = [name for name in info.actions if may(access, visitor, rights[name], info.owner)]
-        shown["actions"] = tuple(allowed)
-    return shown
-
-
 def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:
     """Header and rows, in the order of the runs; a value that is not known is an empty cell."""
     metrics = sorted({name for info in infos for name in info.metrics})
@@ -274,37 +203,3 @@ def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:
         values = [getattr(info, name) for name in CSV_FIELDS]
         values += [info.metrics.get(name) for name in metrics] + [info.tokenizers.get(name) for name in scored]
         yield list(map(safe_cell, values))
-
-
-def static_file(request: Request) -> Response:
-    """A script of ours, by an address that changes with it."""
-    path = STATIC / request.path_params["name"]
-    if path.parent != STATIC or path.suffix != ".js" or not path.is_file():
-        return PlainTextResponse("Not found", 404)
-    # A page of an earlier version may ask with its own address for what is newer now.
-    fresh = request.path_params["version"] == STATIC_VERSION
-    return FileResponse(path, media_type="text/javascript", headers=_FOREVER if fresh else None)
-
-
-def words_file(request: Request) -> Response:
-    """The page's dictionary of a language; empty for English and for what is none."""
-    answer = as_response(dictionary(request.path_params["language"]))
-    if request.path_params["version"] == STATIC_VERSION:
-        answer.headers.update(_FOREVER)
-    return answer
-
-
-def plotly_file(_request: Request) -> Response:
-    """plotly.js out of the installed ``plotly`` package."""
-    return Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", **_FOREVER})
-
-
-@lru_cache(maxsize=1)
-def _plotly() -> bytes:
-    import importlib.util
-
-    spec = importlib.util.find_spec("plotly")  # found, not imported: only a file of it is needed
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("The plotly package is not installed.")
-    path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
-    return gzip.compress(path.read_bytes(), 6)

@@ -1,19 +1,27 @@
 """The frame around the tabs: theme, scripts, header, and islands: places that our own scripts draw."""
 
+import gzip
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute
 
-from peft_studio.ui.words import LOCALES
+from peft_studio.ui.http import as_response, endpoint
+from peft_studio.ui.words import LOCALES, dictionary
 
 STATIC = Path(__file__).parent / "static"
+_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 _SHEETS = "tokens gradio parts controls form costs data preview chart runs generate details compare learn"
 _SHEETS += " experiments"
 _SHEETS += " inside"
 _SHEETS += " glossary"
 _SHEETS += " ask"
+_SHEETS += " room"
 STYLES = tuple(STATIC / f"{name}.css" for name in _SHEETS.split())  # the later ones have the last word
 
 
@@ -98,3 +106,46 @@ def make_theme() -> gr.themes.Base:
         button_large_radius="10px", button_large_text_size="14px", button_large_padding="10px 14px",
         button_border_width="1px",
     )  # fmt: skip
+
+
+def static_routes() -> list[BaseRoute]:
+    """Our scripts, their words in other languages, and plotly.js."""
+    return [
+        endpoint("/studio/static/plotly.min.js", plotly_file),
+        endpoint("/studio/static/{version}/words/{language}.json", words_file),
+        endpoint("/studio/static/{version}/{name}", static_file),
+    ]
+
+
+def static_file(request: Request) -> Response:
+    """A script of ours, by an address that changes with it."""
+    path = STATIC / request.path_params["name"]
+    if path.parent != STATIC or path.suffix != ".js" or not path.is_file():
+        return PlainTextResponse("Not found", 404)
+    # A page of an earlier version may ask with its own address for what is newer now.
+    fresh = request.path_params["version"] == STATIC_VERSION
+    return FileResponse(path, media_type="text/javascript", headers=_FOREVER if fresh else None)
+
+
+def words_file(request: Request) -> Response:
+    """The page's dictionary of a language; empty for English and for what is none."""
+    answer = as_response(dictionary(request.path_params["language"]))
+    if request.path_params["version"] == STATIC_VERSION:
+        answer.headers.update(_FOREVER)
+    return answer
+
+
+def plotly_file(_request: Request) -> Response:
+    """plotly.js out of the installed ``plotly`` package."""
+    return Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", **_FOREVER})
+
+
+@lru_cache(maxsize=1)
+def _plotly() -> bytes:
+    import importlib.util
+
+    spec = importlib.util.find_spec("plotly")  # found, not imported: only a file of it is needed
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("The plotly package is not installed.")
+    path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    return gzip.compress(path.read_bytes(), 6)

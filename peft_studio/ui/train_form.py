@@ -9,7 +9,7 @@ from peft_studio.config.presets import list_presets
 from peft_studio.config.run_config import parse_config, recommended_rate
 from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TaskConfig, TrainingConfig
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
-from peft_studio.methods import METHODS
+from peft_studio.methods import METHODS, Method
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import CUSTOM, TASKS
 from peft_studio.ui.data import DataPanel
@@ -22,6 +22,23 @@ LSG_SETTINGS = tuple(name for name in ModelConfig.model_fields if name.startswit
 MORE_SETTINGS = tuple(name for name in TrainingConfig.model_fields if name not in MAIN_SETTINGS)
 OWN_DATA = ("Your own data", CUSTOM)
 ON_A_NODE = [("Automatic: what the run was given", AUTO), ("GPU", CUDA), ("All GPUs of the run", ALL), ("CPU", CPU)]
+
+
+MAIN_PARAMS = 3
+"""Parameters of a method that are shown at once; the others are folded, unless that would fold a single one."""
+
+
+def _method_controls(method: Method) -> dict[str, Any]:
+    """Controls of a method's parameters, by name: the first few, and the others below a fold."""
+    names = [name for name in method.params.model_fields if name != "name"]
+    shown = names if len(names) <= MAIN_PARAMS + 1 else names[:MAIN_PARAMS]
+    with gr.Column(elem_classes="ps-params"):
+        items = controls(method.params, shown)
+    if folded := names[len(shown) :]:
+        fold = gr.Accordion(f"More of {method.title}", open=False, elem_classes="ps-more")
+        with fold, gr.Column(elem_classes="ps-params"):
+            items |= controls(method.params, folded)
+    return items
 
 
 def _preset_or_none(name: object) -> object:
@@ -54,22 +71,22 @@ class TrainForm:
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
         self.task = gr.Dropdown(tasks, value=next(iter(TASKS)), label="Task", elem_id="task", filterable=False)
         self.data = DataPanel(home)
-        self.picker = MethodPicker("method", "Method", "method")
+        self.picker = MethodPicker("method", "Method", "method", fold_filters=True)
         self.method = self.picker.chosen
         self.summary = gr.Markdown(summary(DEFAULT_METHOD), elem_classes="ps-hint", elem_id="method-summary")
-        self._settings()
 
-    def _settings(self) -> None:
-        """Controls of the methods and of the training."""
+    def draw_settings(self) -> None:
+        """Controls of the methods and of the training, where the page has a place for them."""
         for name, method in METHODS.items():
-            fields = [field for field in method.params.model_fields if field != "name"]
-            with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="ps-params") as group:
-                self.params[name] = controls(method.params, fields)
+            with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="ps-method") as group:
+                self.params[name] = _method_controls(method)
             self.groups[name] = group
         with gr.Column(elem_classes="ps-params ps-basics"):
             rate = recommended_rate(DEFAULT_METHOD, DEFAULT_MODEL)
             self.training = {
-                name: control(name, TrainingConfig.model_fields[name], rate if name == "learning_rate" else None)
+                name: control(
+                    name, TrainingConfig.model_fields[name], rate if name == "learning_rate" else None, slider=False
+                )
                 for name in MAIN_SETTINGS
             }
             several = len(self._places) > 2  # more than the CPU

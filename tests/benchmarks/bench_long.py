@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from peft_studio.jobs.manager import JobManager
+from peft_studio.jobs.run_list import RunList
 from peft_studio.settings import Settings
-from peft_studio.ui.routes import RunList
 from tests.benchmarks.bench_jobs import fill, milliseconds
 from tests.benchmarks.bench_startup import BROWSER_ARGS, cpu_seconds, running_app
 

@@ -154,7 +154,7 @@ def test_details_open_under_their_run_with_its_settings(page: Page, app: App, ru
     under = page.locator(f"#compare tr[data-run='{runs[1]}'] + .ps-under")
     expect(under).to_contain_text("Learning rate")
     expect(under.locator(".ps-settings .differs").first).to_be_visible()  # beside the other chosen run
-    page.locator("#compare th button", has_text="BLEU").click()
+    page.locator("#compare .ps-compared > thead button", has_text="BLEU").click()
     expect(under).to_contain_text("Learning rate")  # it moves with its run
     under.get_by_role("button", name="Close the details").click()
     expect(page.locator("#compare .ps-under")).to_have_count(0)

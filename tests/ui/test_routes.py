@@ -11,9 +11,9 @@ from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.events import EventWriter
 from peft_studio.runs.paths import RunPaths
+from peft_studio.ui.http import file_name, safe_cell
 from peft_studio.ui.routes import routes
 from peft_studio.ui.shell import SCRIPTS
-from peft_studio.ui.told import file_name, safe_cell
 
 HOST = "http://testserver"
 

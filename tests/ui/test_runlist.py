@@ -8,9 +8,9 @@ import pytest
 
 from peft_studio.config.run_config import parse_config
 from peft_studio.jobs.manager import JobManager
+from peft_studio.jobs.run_list import RunList, plain
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Settings, prepare_home
-from peft_studio.ui.routes import RunList, plain
 
 
 @pytest.fixture

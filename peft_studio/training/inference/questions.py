@@ -3,6 +3,7 @@
 {"op": "tokens", "runs": [...], "prompt": text, "text": text}      -> see token_table.token_table
 {"op": "strength", "run": id, "strength": number, "prompt": text}  -> see Questions.strength
 {"op": "check_merge", "run": id}                                   -> see merge_check.check_merge
+{"op": "mix", "runs": [...], "weights": [...], "way": name, "density": share, "folder": path} -> see mix.mix_adapters
 """
 
 import math
@@ -27,6 +28,7 @@ from peft_studio.training.formats.rows import Batch
 from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
 from peft_studio.training.inference.generate import Column, exclusive, prompt_tokens
 from peft_studio.training.inference.merge_check import check_merge
+from peft_studio.training.inference.mix import MOST_WEIGHT, Ingredient, mix_adapters
 from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, ModelPool, columns_of, common_variant
 from peft_studio.training.inference.strength import MOST, Dial, what_is_scaled
 from peft_studio.training.inference.token_table import token_table
@@ -104,7 +106,7 @@ class Questions:
     @property
     def operations(self) -> dict[str, Operation]:
         """What the engine can be asked, by name."""
-        return {"tokens": self.tokens, "strength": self.strength, "check_merge": self.check_merge}
+        return {"tokens": self.tokens, "strength": self.strength, "check_merge": self.check_merge, "mix": self.mix}
 
     def tokens(self, request: Request) -> Iterator[dict[str, Any]]:
         """A text, token by token, as the base model and adapters see it.
@@ -155,6 +157,30 @@ class Questions:
         run, adapter = resolve(self._store.config(run_id)), self._store.paths(run_id).adapter
         with self._heavy, exclusive([chosen.columns[1][1]]):
             yield check_merge(run, adapter, chosen.columns[1][1], chosen.columns[0][1], self._cache)
+
+    def mix(self, request: Request) -> Iterator[dict[str, Any]]:
+        """Writes a mix of adapters into a folder.
+
+        Raises:
+            ConfigError: The runs do not go together, or a weight is missing.
+        """
+        chosen = chosen_columns(self._store, self._pool, request)
+        runs, weights = [name for name, _ in chosen.columns[1:]], request.get("weights")
+        if not isinstance(weights, list) or len(weights) != len(runs):
+            raise ConfigError(f"There are {len(runs)} runs, and as many weights are needed.", "weights")
+        parts = [
+            Ingredient(
+                run,
+                resolve(self._store.config(run)).method,
+                self._store.paths(run).adapter,
+                _number(weight, "weights", -MOST_WEIGHT, MOST_WEIGHT),
+            )
+            for run, weight in zip(runs, weights, strict=True)
+        ]
+        density = _number(request.get("density", 1), "density", 0, 1)
+        base, _ = self._pool.base(chosen.model, chosen.variant)
+        with self._heavy:
+            yield mix_adapters(base, parts, str(request.get("way")), density, Path(str(request.get("folder"))))
 
     def _rows(self, run_id: str, run: ResolvedRun, chosen: Chosen) -> list[Batch]:
         model = chosen.columns[1][1]

@@ -17,8 +17,7 @@ from peft_studio.access.rights import Right
 from peft_studio.errors import ConfigError
 from peft_studio.experiments.exports import export
 from peft_studio.experiments.lab import Lab
-from peft_studio.ui.http import endpoint
-from peft_studio.ui.told import told_json
+from peft_studio.ui.http import endpoint, told_json
 
 MOST_BYTES = 200_000
 """Of a plan: 64 cells with whole configs have a third of that."""

@@ -1,31 +1,47 @@
 """One question put to all of a class: a preset with one setting whose values are dealt out to the students."""
 
-import csv
-import io
-import json
 import threading
+from collections import Counter
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import BaseRoute
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from peft_studio.access.rights import Right
-from peft_studio.access.room import Room
-from peft_studio.access.visitors import Role, asker
+from peft_studio.access.room import Student
 from peft_studio.config.presets import list_presets, parse_preset
-from peft_studio.errors import ConfigError, InvalidStateError, shown
+from peft_studio.errors import ConfigError, InvalidStateError, did_you_mean, shown
 from peft_studio.files import atomic_write, read_json
 from peft_studio.jobs.manager import JobManager
-from peft_studio.ui.http import endpoint
-from peft_studio.ui.room.screen import QUESTION, room_of
-from peft_studio.ui.told import safe_cell
+from peft_studio.runs.reader import RunInfo
 
 MOST_VALUES = 12
+BEST = "eval/best"
+"""The metric that a question is answered by unless the teacher chooses another: the lowest validation loss."""
+
+
+class Asked(BaseModel):
+    """A question.
+
+    Attributes:
+        preset: What everybody trains.
+        setting: What differs, by its dotted path.
+        values: Of the setting, as text.
+        words: What the teacher asks; plain text, perhaps none.
+        dealt: Each student's value, by the student's id.
+        runs: Each student's run.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    preset: str
+    setting: str
+    values: list[str]
+    words: str = ""
+    dealt: dict[str, str] = {}
+    runs: dict[str, str] = {}
 
 
 class RoomQuestion:
-    """The question of a class; kept in ``question.json``.
+    """The question of a class; kept in ``question.json``. Thread-safe.
 
     Args:
         manager: Starts the runs.
@@ -35,39 +51,46 @@ class RoomQuestion:
         self._manager = manager
         self._path = manager.settings.home / "question.json"
         self._lock = threading.Lock()
-        self._kept: dict[str, Any] = read_json(self._path) or {}
+        self._starting: set[str] = set()
+        try:
+            self._asked: Asked | None = Asked.model_validate(read_json(self._path) or {})
+        except ValidationError:  # nothing is asked, or the file is damaged
+            self._asked = None
 
-    def ask(self, preset: str, setting: str, values: list[str]) -> None:
+    def ask(self, preset: str, setting: str, values: list[str], words: str = "") -> None:
         """Puts a question; its answers begin anew.
 
         Raises:
             StudioError: No such preset or setting, or a value is not allowed.
         """
+        if preset not in list_presets():
+            known = did_you_mean(preset, list_presets())
+            raise ConfigError(f"There is no preset {shown(preset)}. {known}", "preset")
         values = list(dict.fromkeys(value.strip() for value in values if value.strip()))
         if not 2 <= len(values) <= MOST_VALUES:
             raise ConfigError(f"A question has 2 to {MOST_VALUES} values, not {len(values)}.", "values")
         for value in values:
             parse_preset(preset, [f"{setting}={value}"])
         with self._lock:
-            self._keep({"preset": preset, "setting": setting, "values": values, "dealt": {}, "runs": {}})
+            self._keep(Asked(preset=preset, setting=setting, values=values, words=" ".join(words.split())[:300]))
 
     def close(self) -> None:
         """Takes the question back; runs stay."""
         with self._lock:
-            self._keep({})
+            self._keep(None)
 
-    def part(self, who: str) -> dict[str, object] | None:
+    def part(self, who: str) -> dict[str, str] | None:
         """The question with a student's value, the one that fewest have; None when nothing is asked."""
         with self._lock:
-            if not self._kept:
+            asked = self._asked
+            if asked is None:
                 return None
-            dealt, values = self._kept["dealt"], self._kept["values"]
-            if who not in dealt:
-                counts = list(dealt.values())
-                dealt[who] = min(values, key=counts.count)
-                self._keep(self._kept)
-            told = {name: self._kept[name] for name in ("preset", "setting")}
-            return {**told, "value": dealt[who], "run": self._kept["runs"].get(who, "")}
+            if who not in asked.dealt:
+                counts = Counter(asked.dealt.values())
+                asked.dealt[who] = min(asked.values, key=lambda value: counts[value])
+                self._keep(asked)
+            told = {"preset": asked.preset, "setting": asked.setting, "words": asked.words}
+            return {**told, "value": asked.dealt[who], "run": asked.runs.get(who, "")}
 
     def start(self, who: str) -> str:
         """Starts a student's run, once; returns its id.
@@ -76,92 +99,50 @@ class RoomQuestion:
             StudioError: Nothing is asked, it was started before, or it cannot be started.
         """
         part = self.part(who)
-        if part is None:
-            raise InvalidStateError("No question is put to the room now.")
-        config = parse_preset(str(part["preset"]), [f"{part['setting']}={part['value']}"])
         with self._lock:
-            if who in self._kept.get("runs", {}):
+            asked = self._asked
+            if part is None or asked is None:
+                raise InvalidStateError("No question is put to the room now.")
+            if who in asked.runs or who in self._starting:
                 raise InvalidStateError("Your run was started already; it is in Runs.")
-            run = self._manager.submit(config, f"{part['setting']} = {part['value']}"[:60])
-            self._kept["runs"][who] = run
-            self._keep(self._kept)
+            self._starting.add(who)
+        try:  # without the lock: everybody's page asks for its part meanwhile
+            config = parse_preset(asked.preset, [f"{asked.setting}={part['value']}"])
+            run = self._manager.submit(config, f"{asked.setting} = {part['value']}"[:60])
+            with self._lock:
+                asked.runs[who] = run
+                if asked is self._asked:
+                    self._keep(asked)
+        finally:
+            with self._lock:
+                self._starting.discard(who)
         return run
 
-    def answers(self, room: Room) -> dict[str, object] | None:
-        """The question with everybody's value and figures; None when nothing is asked."""
+    def answers(self, students: list[Student], infos: dict[str, RunInfo]) -> dict[str, Any] | None:
+        """The question with everybody's value and figures; None when nothing is asked.
+
+        Args:
+            students: Who is in the room.
+            infos: The runs, by their ids.
+        """
         with self._lock:
-            kept = json.loads(json.dumps(self._kept))
-        if not kept:
+            asked = self._asked.model_copy(deep=True) if self._asked else None
+        if asked is None:
             return None
-        infos = {info.id: info for info in self._manager.library.list()}
-        rows = []
-        for one in room.students():
-            info = infos.get(kept["runs"].get(one.id, ""))
-            rows.append({
-                "name": one.name, "value": kept["dealt"].get(one.id, ""), "status": info.status if info else "",
-                "best_eval_loss": info.best_eval_loss if info else None,
-            })  # fmt: skip
-        return {**{name: kept[name] for name in ("preset", "setting", "values")}, "answers": rows}
+        rows = [_answer(one, asked.dealt.get(one.id, ""), infos.get(asked.runs.get(one.id, ""))) for one in students]
+        told = {"preset": asked.preset, "setting": asked.setting, "values": asked.values, "words": asked.words}
+        return {**told, "answers": rows}
 
-    def _keep(self, kept: dict[str, Any]) -> None:
-        self._kept = kept
-        atomic_write(self._path, json.dumps(kept, ensure_ascii=False))
+    def _keep(self, asked: Asked | None) -> None:
+        self._asked = asked
+        atomic_write(self._path, asked.model_dump_json() if asked else "{}")
 
 
-def question_routes(manager: JobManager) -> list[BaseRoute]:
-    """Routes by which a question is put, answered and taken along."""
-    question = RoomQuestion(manager)
-
-    def page(request: Request) -> object:
-        room_of(request)
-        return HTMLResponse(QUESTION)
-
-    def part(request: Request) -> object:
-        room_of(request)
-        told = question.part(asker().id) if asker().role is Role.VISITOR else None
-        return {"question": told, "paused": manager.queue.state().paused}
-
-    def start(request: Request) -> object:
-        room_of(request)
-        if asker().role is not Role.VISITOR:
-            raise InvalidStateError("The question is put to students.")
-        return {"run": question.start(asker().id)}
-
-    def answers(request: Request) -> object:
-        return {"presets": list_presets(), "question": question.answers(room_of(request))}
-
-    def ask(request: Request) -> object:
-        room_of(request)
-        given = request.query_params
-        preset = given.get("preset", "")
-        if preset not in list_presets():
-            raise ConfigError(f"There is no preset {shown(preset)}.", "preset")
-        question.ask(preset, given.get("setting", ""), given.get("values", "").split(","))
-        return {"asked": preset}
-
-    def close(request: Request) -> object:
-        room_of(request)
-        question.close()
-        return {"closed": True}
-
-    def table(request: Request) -> object:
-        told = question.answers(room_of(request)) or {"answers": []}
-        names = request.query_params.get("names") != "0"
-        out = io.StringIO()
-        fields = [*(["name"] if names else []), "value", "status", "best_eval_loss"]
-        rows: Any = told["answers"]
-        writer = csv.writer(out)
-        writer.writerow(fields)
-        writer.writerows([safe_cell(row[field]) for field in fields] for row in rows)
-        return Response("\ufeff" + out.getvalue(), media_type="text/csv",
-                        headers={"Content-Disposition": 'attachment; filename="answers.csv"'})  # fmt: skip
-
-    return [
-        endpoint("/studio/question", page),
-        endpoint("/studio/question.json", part),
-        endpoint("/studio/question/start", start, "POST", Right.TRAIN),
-        endpoint("/studio/room/answers.json", answers, right=Right.RUN_APP),
-        endpoint("/studio/room/answers.csv", table, right=Right.RUN_APP),
-        endpoint("/studio/room/ask", ask, "POST", Right.RUN_APP),
-        endpoint("/studio/room/close", close, "POST", Right.RUN_APP),
-    ]
+def _answer(student: Student, value: str, info: RunInfo | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": student.name, "value": value, "status": "", "step": 0, "max_steps": None}
+    if info is None:
+        return {**row, "metrics": {}}
+    metrics = {name: score for name, score in info.metrics.items() if name.startswith("test/")}
+    if info.best_eval_loss is not None:
+        metrics[BEST] = info.best_eval_loss
+    return {**row, "status": info.status, "step": info.step, "max_steps": info.max_steps, "metrics": metrics}

@@ -1,6 +1,7 @@
 // What can be asked about answers that stand side by side: each tool opens below them.
 
 import { askMerge } from "./ask_merge.js";
+import { askMix } from "./ask_mix.js";
 import { askStrength } from "./ask_strength.js";
 import { askTokens } from "./ask_tokens.js";
 import { el } from "./dom.js";
@@ -16,6 +17,7 @@ const TOOLS = [
   ["Token by token", askTokens, "How likely each token of a text is to every model, and how far they are apart."],
   ["Strength", askStrength, "The same adapter weaker or stronger: its answer and its loss follow."],
   ["Merge", askMerge, "The adapter in the weights themselves: does it say the same, how fast, how large?"],
+  ["Mix", askMix, "Two or more of these adapters as a new one."],
 ];
 
 /**
@@ -34,7 +36,8 @@ export function askTools(asked) {
     return node;
   };
   const [tokens, ...others] = TOOLS;
-  const usable = [...(asked.texts.length ? [tokens] : []), ...(asked.adapters.length ? others : [])];
+  const usable = [...(asked.texts.length ? [tokens] : []), ...(asked.adapters.length ? others : [])]
+    .filter(([, make]) => make !== askMix || asked.adapters.length > 1);
   return el("section", { class: "ps-card ps-ask", "aria-label": "Ask more about these answers" },
     el("h2", {}, "Ask more"), ...usable.map(tool));
 }

@@ -136,3 +136,4 @@ function drawReferences(root, { references, label }) {
 }
 
 valueIsland("references", drawReferences);
+valueIsland("note", (root, { text }) => root.replaceChildren(...(text ? [el("p", { class: "ps-hint" }, text)] : [])));

@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { el, remembered, svg } from "./dom.js";
 import { emit, on } from "./events.js";
 import { island } from "./islands.js";
+import { skipLink } from "./keyboard.js";
 import { languageNow, setLanguage } from "./words.js";
 
 const theme = remembered("localStorage", "studioTheme");
@@ -53,10 +54,9 @@ island("header", (root, { props }) => {
     el("h1", {}, "PEFT Studio"),
     el("p", {}, "Train small adapters, watch them learn, compare what they say."));
   const where = el("span", { class: "ps-where" }, `${cores} cores`);
-  ask("studio/me.json").then(({ home, name, role, access }) => {
+  ask("studio/me.json").then(({ home, name }) => {
     if (home) where.title = `Runs and caches are in ${home}`;
     where.textContent = [`${cores} cores`, home && `data in ${home}`, name].filter(Boolean).join(" · ");
-    if (access === "class" && role !== "visitor") where.after(el("a", { href: "studio/room" }, "The room"));
   });
-  root.append(el("header", { class: "ps-head" }, logo(), title, where, languageButton(), toggle));
+  root.append(el("header", { class: "ps-head" }, skipLink(), logo(), title, where, languageButton(), toggle));
 });

@@ -200,6 +200,7 @@ export function changeMap(matrices) {
     el("details", { class: "ps-insidetable" }, el("summary", {}, "The same as a table"), behind));
   const update = (next) => {
     now = next;
+    tell(HINT);
     draw();
   };
   return { card, update };

@@ -3,6 +3,7 @@
 import "./words.js";
 import "./header.js";
 import "./bridge.js";
+import "./figures.js";
 import "./costs.js";
 import "./preview.js";
 import "./data.js";
@@ -18,6 +19,8 @@ import "./experiments.js";
 import "./glossary_card.js";
 import "./library.js";
 import "./inside.js";
+import "./room.js";
+import "./room_student.js";
 import { pointsDrawn } from "./chart.js";
 import { generationStopped } from "./generate.js";
 import { loadPlotly } from "./plot.js";
@@ -30,6 +33,9 @@ window.studio = Object.freeze({
   },
   get queue() {
     return store.queue;
+  },
+  get selected() {
+    return [...store.selected];
   },
   generationStopped,
   loadPlotly,

@@ -19,12 +19,15 @@ const ENDED = new Set(["finished", "stopped", "failed"]);
 const HURRIED_PAUSE = 300;
 const ACTIVE_PAUSE = 1000;
 const IDLE_PAUSE = 4000;
+const CLASS_PAUSE = 2000; // a student's page: the teacher's question or pause may come
 
 export const store = {
   /** @type {Run[]} Newest first. */
   runs: [],
   /** @type {?{paused: boolean, starts: Object, takes: Object, left: Object}} Null until it is known; see Python. */
   queue: null,
+  /** @type {?Object} A student's part of a question; null when none is asked, undefined for others. */
+  question: undefined,
   /** @type {Set<string>} Ids; kept in the page's address. */
   selected: new Set(),
   /** Changes whenever a run has changed. */
@@ -88,6 +91,8 @@ function dropDeleted(present) {
 /** Asks for what changed since the last time, so that a list of thousands costs little. */
 async function fetchRuns() {
   const delta = await fetchJSON(`studio/runs.json?since=${store.version}`);
+  store.queue = { ...store.queue, paused: delta.paused };
+  store.question = delta.question;
   if (delta.v === store.version) return;
   store.version = delta.v;
   for (const run of delta.runs) {
@@ -102,9 +107,9 @@ async function fetchRuns() {
   dropDeleted(present);
 }
 
-/** Asks whether the queue stands still, when that can have changed or matters. */
-async function fetchQueue() {
-  const matters = !store.queue || store.queue.paused || store.runs.some((run) =>
+/** Asks what is foretold of the queue, when that matters. */
+async function fetchForecast() {
+  const matters = store.runs.some((run) =>
     run.status === "queued" || (isActive(run.status) && run.eta_seconds == null));
   if (matters) store.queue = await fetchJSON("studio/queue.json");
 }
@@ -115,7 +120,7 @@ export async function poll() {
   if (document.visibilityState === "visible") {
     try {
       await fetchRuns();
-      await fetchQueue();
+      await fetchForecast();
       emit("runs", store.runs);
       document.body.dataset.offline = "";
     } catch {
@@ -124,7 +129,8 @@ export async function poll() {
   }
   clearTimeout(timer);
   const active = store.runs.some((run) => isActive(run.status));
-  timer = setTimeout(poll, Date.now() < hurryUntil ? HURRIED_PAUSE : active ? ACTIVE_PAUSE : IDLE_PAUSE);
+  const quiet = store.question === undefined ? IDLE_PAUSE : CLASS_PAUSE;
+  timer = setTimeout(poll, Date.now() < hurryUntil ? HURRIED_PAUSE : active ? ACTIVE_PAUSE : quiet);
 }
 
 /**

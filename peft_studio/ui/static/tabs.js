@@ -6,6 +6,8 @@ import { sentenceCase } from "./text.js";
 import { t } from "./words.js";
 
 const FIRST = "train"; // goes without saying
+const LATE = "room"; // is there once the app has seen that a teacher asks
+const PATIENCE = 15_000; // milliseconds that it may take
 const PANEL = "tab-"; // before a tab's id, in the id of what it shows
 
 let now = ""; // what the address says
@@ -25,6 +27,10 @@ export function show(id) {
   const button = buttonOf(id || FIRST);
   if (button) {
     button.click();
+    return;
+  }
+  if (id === LATE && performance.now() < PATIENCE) {
+    setTimeout(() => now === id && show(id), 100);
     return;
   }
   toast(`There is no tab called ${id}.`);

@@ -1,6 +1,7 @@
-"""Questions about answers: token by token, at another strength, merged. The engine computes, scripts draw."""
+"""Questions about answers: token by token, at another strength, merged. The engine computes, the page draws."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -8,6 +9,9 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from peft_studio.access.rights import Right
+from peft_studio.access.visitors import asker
+from peft_studio.archives.mixed_run import keep_mix
+from peft_studio.config.run_config import parse_config
 from peft_studio.errors import ConfigError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.ui.http import Handler, endpoint, read_object
@@ -49,6 +53,28 @@ class Asking:
         self._look([run_id], MERGE_TOKENS)
         return self._manager.engine.inspect(run_id, "check_merge")
 
+    def mix(self, runs: Sequence[str], weights: Sequence[object], way: str, density: object, name: str) -> str:
+        """Keeps a mix of adapters as a run of whoever asks; see ``training.inference.mix``. Returns its id."""
+        if not 2 <= len(runs) <= MOST_RUNS:
+            raise ConfigError(f"{len(runs)} adapters are chosen; a mix takes 2 to {MOST_RUNS}.", "runs")
+        if len(weights) != len(runs) or any(type(weight) not in (int, float) for weight in weights):
+            raise ConfigError(f"There are {len(runs)} runs; as many numbers are needed as weights.", "weights")
+        manager, infos = self._manager, [seen(self._manager, run_id, Right.TAKE) for run_id in runs]
+        config = parse_config(infos[0].config)
+        manager.keep_house()
+        manager.share.check_new(config)
+        given = {"runs": list(runs), "weights": list(weights), "way": way, "density": density}
+
+        def write(folder: Path) -> dict[str, Any]:
+            return {**manager.engine.inspect("", "mix", folder=str(folder), **given), "way": way}
+
+        titles = [info.name or info.title for info in infos]
+        parts = zip(runs, titles, weights, strict=True)
+        mixed = [{"run": run, "name": title, "weight": weight} for run, title, weight in parts]
+        return keep_mix(
+            manager.store, config, name[:100] or f"Mix of {' and '.join(titles)}", asker().id, mixed, write
+        )
+
     def _look(self, runs: Sequence[str], tokens: int) -> None:
         for run_id in runs:
             seen(self._manager, run_id)
@@ -69,8 +95,15 @@ def ask_routes(manager: JobManager) -> list[BaseRoute]:
     def merge(given: dict[str, Any]) -> object:
         return asking.merge(_text(given, "run"))
 
+    def mix(given: dict[str, Any]) -> object:
+        weights, way = given.get("weights"), _text(given, "way")
+        if not isinstance(weights, list):
+            raise ConfigError("weights is to be a list of numbers.", "weights")
+        return {"run": asking.mix(_runs(given), weights, way, given.get("density", 1), _text(given, "name"))}
+
     works = {"tokens": tokens, "strength": strength, "merge": merge}
-    return [endpoint(f"/studio/ask/{name}", _of_body(work), "POST", Right.ASK) for name, work in works.items()]
+    routes = [endpoint(f"/studio/ask/{name}", _of_body(work), "POST", Right.ASK) for name, work in works.items()]
+    return [*routes, endpoint("/studio/ask/mix", _of_body(mix), "POST", Right.TRAIN)]
 
 
 def _of_body(work: Callable[[dict[str, Any]], object]) -> Handler:
@@ -126,4 +159,15 @@ def ask_tools(manager: JobManager) -> list[Callable[..., Any]]:
         """
         return asking.merge(run_id)
 
-    return [look_at_tokens, ask_at_strength, check_merge]
+    def mix_adapters(runs: list[str], weights: list[float], way: str = "linear", density: float = 1.0) -> str:
+        """Mix the adapters of runs into a new one, by PEFT's add_weighted_adapter; returns the id of its run.
+
+        Args:
+            runs: Ids of two to five finished runs on one base model, of LoRA's kind or (IA)3.
+            weights: The weight of each.
+            way: One of linear, cat, svd, ties, dare_linear, dare_ties.
+            density: Share of numbers that ties and the dare ways keep.
+        """
+        return asking.mix(runs, weights, way, density, "")
+
+    return [look_at_tokens, ask_at_strength, check_merge, mix_adapters]
