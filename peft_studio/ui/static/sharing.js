@@ -16,11 +16,7 @@ const WHO = {
 function addressOf({ share, runs }) {
   const page = new URL("./", document.baseURI);
   page.searchParams.set("share", share);
-<<<<<<< HEAD
-  page.searchParams.set("runs", [...runs].join(","));
-=======
   if (runs.length) page.searchParams.set("runs", runs.join());
->>>>>>> wt-ask
   return page.href.replaceAll("%2C", ",");
 }
 
