@@ -150,12 +150,12 @@ class Questions:
         batches = self._rows(run_id, run, chosen)
         wanted = {"at": strength, **({"base": 0.0, "adapter": 1.0} if request.get("ends") else {})}
         with exclusive([model]):
-            dials = {name: Dial(model, base, value) for name, value in wanted.items()}  # type: ignore[arg-type]
+            dials = {name: Dial(model, base, value) for name, value in wanted.items()}
             found = {
                 name: {"text": dial.answer(chosen.form, prompt, limit), "loss": _loss(dial, chosen.form, batches)}
                 for name, dial in dials.items()
             }
-            scaled = what_is_scaled(run.method, model)  # type: ignore[arg-type]
+            scaled = what_is_scaled(run.method, model)
         yield {**found, "strength": strength, "scaled": scaled, "rows": LOSS_ROWS}
 
     def check_merge(self, request: Request) -> Iterator[dict[str, Any]]:
