@@ -53,7 +53,8 @@ island("sharing", (root) => {
   const make = linkButton("Share the selected runs", null, () => share(chosen()));
   const note = el("span", { class: "sub" });
   const list = el("div", { class: "ps-storage" });
-  const card = el("section", { class: "ps-card", hidden: true }, cardHead("Shared by link", note, spacer(), make), list);
+  const head = cardHead("Shared by link", note, spacer(), make);
+  const card = el("section", { class: "ps-card", hidden: true }, head, list);
   root.append(card);
 
   function line(link) {
