@@ -17,7 +17,7 @@ class PatientProtocol(AutoHTTPProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Begins to wait for a request."""
         super().connection_made(transport)
         self._wait()

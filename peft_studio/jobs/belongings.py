@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from peft_studio.archives.run_archive import pack_run
 from peft_studio.errors import InvalidStateError, LimitError, RunNotFoundError, StorageError
@@ -103,7 +104,7 @@ class Belongings:
         listed: dict[str, list[str]] = {"runs": [], "files": [], "left_out": []}
         try:
             yield b""
-            with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+            with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
                 for info in self.runs(owner):
                     with tempfile.NamedTemporaryFile(dir=self._settings.cache_dir, suffix=".zip") as packed:
                         try:

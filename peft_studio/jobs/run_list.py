@@ -47,8 +47,10 @@ class RunList:
             order = self._order if self._order_version > known or asker().links else None
             seen, version = self._seen, self._version
         if asker().role is not Role.OWNER:
-            changed = [info for info in changed if sees(self._access, info.id, info.owner)]
-            order = order and [run for run in order if sees(self._access, run, seen[run][0].owner)]
+            shown = asker().shown
+            by_owner = {owner: sees(self._access, "", owner) for owner in {info.owner for info, _ in seen.values()}}
+            changed = [info for info in changed if by_owner[info.owner] or info.id in shown]
+            order = order and [run for run in order if by_owner[seen[run][0].owner] or run in shown]
         return {"v": version, "runs": [plain(info, self._access) for info in changed], "ids": order}
 
     def _update(self) -> None:

@@ -60,7 +60,7 @@ def test_a_link_shows_a_run_until_it_is_taken_back(people: tuple[Page, Page], ru
     assert owner.evaluate("navigator.clipboard.readText()") == link and "share=" in link
     open_tab(guest, "Runs")
     expect(guest.locator("#runs")).to_contain_text("No runs yet")
-    open_app(guest, link)
+    guest.goto(link)
     line = guest.locator(f".ps-run[data-run='{run}']")
     expect(line).to_be_visible()  # on the Runs tab, which opens by itself
     expect(line).to_contain_text("Somebody else's, read-only")

@@ -18,7 +18,7 @@ const LIMITS = {
   most_minutes: ["Minutes that one run may take", ""],
 };
 
-const amount = (value, unit) => [value < 10 && value % 1 ? decimal(value, 1) : integer(Math.round(value)), unit]
+const amount = (value, unit) => [unit && value < 10 && value % 1 ? decimal(value, 1) : integer(Math.round(value)), unit]
   .filter(Boolean).join(" ");
 
 function line({ name, used, limit }) {

@@ -136,7 +136,8 @@ function buttons(run, title, opened) {
         class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip`, title: CONTENTS,
       }, "Export"),
     has("take") && run.adapter_bytes > 0 && asking("Export more", `More ways to export ${title}`, askExport),
-    has("change") && !isActive(run.status) && sureButton("Delete", `Delete ${title}`, "Really delete?", () => remove(run)));
+    has("change") && !isActive(run.status)
+      && sureButton("Delete", `Delete ${title}`, "Really delete?", () => remove(run)));
 }
 
 /**

@@ -37,11 +37,15 @@ const namesOf = (runs) => runs.map((id) => (runOf(id) ? titleOf(runOf(id)) : id)
 /** Whose runs may be shown here, among those that are selected. */
 const chosen = () => [...store.selected].filter((id) => runOf(id)?.rights.includes("share"));
 
-/** Opens the runs for whoever comes by a link. */
+/** Opens the runs for whoever comes by a link, once Gradio has drawn its tabs. */
 function showRuns() {
-  if (new URLSearchParams(location.search).has("share")) {
-    document.querySelector("#tabs [role=tab][data-tab-id=runs]")?.click();
-  }
+  const look = setInterval(() => {
+    const tab = document.querySelector("#tabs [role=tab][data-tab-id=runs]");
+    if (!tab) return;
+    clearInterval(look);
+    tab.click();
+  }, 100);
+  setTimeout(() => clearInterval(look), 60_000);
 }
 
 island("sharing", (root) => {
@@ -49,7 +53,8 @@ island("sharing", (root) => {
   const make = linkButton("Share the selected runs", null, () => share(chosen()));
   const note = el("span", { class: "sub" });
   const list = el("div", { class: "ps-storage" });
-  const card = el("section", { class: "ps-card", hidden: true }, cardHead("Shared by link", note, spacer(), make), list);
+  const head = cardHead("Shared by link", note, spacer(), make);
+  const card = el("section", { class: "ps-card", hidden: true }, head, list);
   root.append(card);
 
   function line(link) {
@@ -106,5 +111,6 @@ island("sharing", (root) => {
     on("selection", draw);
     on("runs", () => links.length || draw());
   });
-  showRuns();
 });
+
+if (new URLSearchParams(location.search).has("share")) showRuns();
