@@ -65,6 +65,7 @@ FUNCTIONS: Mapping[str, Right] = {
     "ask.ask_tools.look_at_tokens": Right.ASK,
     "ask.ask_tools.ask_at_strength": Right.ASK,
     "ask.ask_tools.check_merge": Right.ASK,
+    "ask.ask_tools.look_at_step": Right.ASK,
     "ask.ask_tools.mix_adapters": Right.TRAIN,
     "api.endpoint.function": Right.LOOK,
     "tools.experiment_tools.list_experiments": Right.LOOK,

@@ -64,8 +64,8 @@ class TrainForm:
         self.preset.preprocess = _preset_or_none
         models = [(f"{card.title} · {card.params / 1e6:.1f} M", name) for name, card in MODELS.items()]
         self.model = gr.Dropdown(
-            models, value=DEFAULT_MODEL, label="Base model", allow_custom_value=True, elem_id="model",
-            info="Or type a local folder or a Hub id, and press Enter.",
+            models, value=DEFAULT_MODEL, label="Base model, or a folder or Hub id that you type",
+            allow_custom_value=True, elem_id="model",
         )  # fmt: skip
         self.hub = island("hubmodels", elem_id="hub-models", event="pick")
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
@@ -98,7 +98,10 @@ class TrainForm:
             self.attention = control("attention", ModelConfig.model_fields["attention"])
             with gr.Column(visible=False, elem_id="lsg-settings", elem_classes="ps-params") as self.lsg_group:
                 self.lsg = controls(ModelConfig, LSG_SETTINGS)
-        self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
+        self.name = gr.Textbox(
+            label="Name of the run", show_label=False, placeholder="Name of the run, optional", max_lines=1,
+            elem_id="run-name",
+        )  # fmt: skip
 
     def _resources(self) -> dict[str, Any]:
         """Controls of where a run trains; what a cluster's node is asked for is shown only with a cluster."""

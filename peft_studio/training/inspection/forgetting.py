@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DOCUMENTS = 24
 MOST_TOKENS = 128  # of a document
 LEAST_TOKENS = 8
-OWN, LIBRARY = "held-out documents of its pre-training", "Python's reference documentation"
+OWN, LIBRARY = "pre-training", "documentation"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class GeneralText:
     """Texts that a model is asked to go on with.
 
     Attributes:
-        source: Where they are from, for people.
+        source: Where they are from: held-out documents of its ``pre-training``, or Python's ``documentation``.
         texts: In a fixed order.
     """
 

@@ -111,9 +111,9 @@ const fact = (name, ...parts) => el("div", {}, el("dt", {}, name), el("dd", {}, 
 
 function amplified({ directions, change, projected, factor, own, random }) {
   return fact("Amplification",
-    `${number(factor)} in ${integer(directions)} directions: the change has norm ${change.toPrecision(3)} there, the `
-    + `weight ${projected.toPrecision(3)}; its own strongest directions ${own.toPrecision(3)}, `
-    + `random ones ${random.toPrecision(3)}.`);
+    `${number(factor)} in ${integer(directions)} directions: the change has norm ${change.toPrecision(3)} there, `,
+    `the weight ${projected.toPrecision(3)}. `,
+    `In its own strongest directions the weight has ${own.toPrecision(3)}, in random ones ${random.toPrecision(3)}.`);
 }
 
 /** All that is known of one weight. */
@@ -123,16 +123,16 @@ function detail(one, row, close) {
   return el("section", { class: "ps-insidedetail", tabindex: "-1", "aria-label": title },
     el("h3", {}, title, " ", linkButton("Close", `Close ${title}`, close)),
     el("p", { class: "ps-note" },
-      `Rank ${integer(one.rank)}, but ${number(one.effective_rank)} directions used; `
-      + `${share(one.relative)} of the weight's norm.`),
+      `The change has rank ${integer(one.rank)}, but uses ${number(one.effective_rank)} directions, `,
+      `with ${share(one.relative)} of the weight's norm.`),
     spectrum(one.values),
     el("dl", {},
       one.amplification && amplified(one.amplification),
-      intruders && fact("Intruder dimensions", `${intruders.count} of ${intruders.of}; largest cosines: `
-        + `${intruders.cosines.map((value) => value.toFixed(2)).join(", ")}`),
+      intruders && fact("Intruder dimensions", `${intruders.count} of ${intruders.of}; largest cosines: `,
+        `${intruders.cosines.map((value) => value.toFixed(2)).join(", ")}`),
       overlap && fact("Overlap with the other run",
-        `${number(overlap.similarity)} between ${overlap.ours} and ${overlap.theirs} directions; `
-        + `random ones ${number(overlap.random)}`)));
+        `It is ${number(overlap.similarity)} between ${overlap.ours} and ${overlap.theirs} directions, `,
+        `and ${number(overlap.random)} between random ones.`)));
 }
 
 /**

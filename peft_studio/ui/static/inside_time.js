@@ -9,6 +9,10 @@ const HEIGHT = 90;
 const MOST_BYTES = 4e6; // of an adapter of which snapshots are kept: `runs.snapshots` in Python
 const NONE = "This run kept no snapshots of its adapter while it trained, so only its end can be looked at.";
 const LARGE = "No snapshots are kept of adapters above 4 MB, so only the end can be looked at.";
+const SOURCES = {
+  "pre-training": "held-out documents of its pre-training",
+  documentation: "Python's reference documentation",
+};
 const SVG = "http://www.w3.org/2000/svg";
 
 function svg(tag, attributes, ...children) {
@@ -167,8 +171,8 @@ function curveOf(run, { points, tokens, source }) {
   const placed = points.map(({ step, loss }) => [step ?? run.saved_step ?? run.step, loss]);
   const base = points[0].loss;
   const last = points[points.length - 1].loss;
-  const words = `From ${decimal(base)} before to ${decimal(last)} after training, `
-    + `on ${integer(tokens)} tokens of ${source}.`;
+  const words = [`From ${decimal(base)} before to ${decimal(last)} after training, `,
+    `on ${integer(tokens)} tokens of `, SOURCES[source], "."];
   const rows = points.map(({ step, loss }) => el("tr", {},
     el("th", { scope: "row" }, step == null ? "saved adapter" : step ? `step ${integer(step)}` : "base model"),
     el("td", {}, decimal(loss)), el("td", {}, step === 0 ? "" : `${loss >= base ? "+" : ""}${decimal(loss - base)}`)));
@@ -177,7 +181,7 @@ function curveOf(run, { points, tokens, source }) {
   const curve = smallCurve(placed, placed, "Loss on general text over the steps");
   curve.mark(placed[placed.length - 1][0]);
   return [
-    el("p", { class: "ps-insidetext" }, words),
+    el("p", { class: "ps-insidetext" }, ...words),
     el("div", { class: "ps-timebody" }, curve.node),
     el("details", { class: "ps-insidetable" }, el("summary", {}, "The same as a table"),
       scrollBox("Loss on general text", table)),
@@ -191,8 +195,9 @@ function surgeryOf({ points, metric, rows }) {
     el("td", {}, decimal(point.score, 1)), el("td", {}, decimal(point.loss)), el("td", {}, decimal(point.forgetting))));
   const tell = (at) => {
     const { strength, score, loss, forgetting } = points[at];
-    said.textContent = `Intruders at ${decimal(strength, 2)} of their strength: ${metric} ${decimal(score, 1)}, `
-      + `validation loss ${decimal(loss)}${forgetting == null ? "" : `, loss on general text ${decimal(forgetting)}`}.`;
+    const general = forgetting == null ? [] : [`, loss on general text ${decimal(forgetting)}`];
+    said.replaceChildren(`Intruders at ${decimal(strength, 2)} of their strength: ${metric} ${decimal(score, 1)}, `,
+      `validation loss ${decimal(loss)}`, ...general, ".");
     body.forEach((row, number) => row.classList.toggle("now", number === at));
   };
   const slider = el("input", {
