@@ -202,8 +202,9 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
     values.update({key: value for key, value in overrides.items() if value is not None})
     if env.get("SPACE_ID") or not is_loopback(str(values.get("host", "127.0.0.1"))):
         values.setdefault("access", Access.PUBLIC)
-    if "home" in values:
-        values["home"] = _folder(str(values["home"]))
+    for name in ("home", "class_list"):
+        if name in values:
+            values[name] = _folder(str(values[name]), name)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
@@ -220,11 +221,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _folder(name: str) -> Path:
+def _folder(path: str, name: str) -> Path:
     try:
-        return Path(name).expanduser().resolve()
+        return Path(path).expanduser().resolve()
     except (ValueError, RuntimeError, OSError) as exc:  # a zero byte, nobody's home, links in a circle
-        raise ConfigError(f"{_ENV['home']} = {shown(name)} cannot be the name of a folder.", "home") from exc
+        what = "a folder" if name == "home" else "a file"
+        raise ConfigError(f"{_ENV[name]} = {shown(path)} cannot be the name of {what}.", name) from exc
 
 
 _OURS = (

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from peft_studio.config.sampling import Sampling
-from peft_studio.config.sections import ModelConfig, ResourcesConfig, TrainingConfig
+from peft_studio.config.sections import ModelConfig, ResourcesConfig, TaskConfig, TrainingConfig
 from peft_studio.experiments.cost import Costs
 from peft_studio.experiments.ready import ready_list
 from peft_studio.methods import METHODS
@@ -131,8 +131,8 @@ def of_registry() -> Iterator[str]:
     """What the entries of tasks and methods say, beside their names."""
     for form in (Sampling, ModelConfig, ResourcesConfig, TrainingConfig, *(each.params for each in METHODS.values())):
         yield from of_fields(form)
-    for task in TASKS.values():
-        yield task.title
+    rows = TaskConfig.model_fields["train_rows"]
+    yield from (str(rows.title), str(rows.description), *(task.title for task in TASKS.values()))
     for ready in ready_list(Costs([], 1)):
         yield from (ready["title"], ready["says"], ready["plan"]["question"])
     for method in METHODS.values():

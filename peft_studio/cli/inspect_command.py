@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from peft_studio.cli.printing import Add, print_json, print_table
@@ -50,7 +51,8 @@ def _number(value: float | None) -> str:
 
 
 def _matrices(view: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    rows = [("module", "change", "relative", "rank", "effective rank", "amplified", "intruders", "overlap")]
+    head = ("module", "change", "relative", "rank", "effective rank", "amplified", "intruders", "overlap")
+    rows: list[tuple[str, ...]] = [head]
     for one in view:
         if one["change"] and "rank" in one:
             factor, shared, strange = one["amplification"], one["overlap"], one["intruders"]
@@ -99,7 +101,7 @@ def _bottlenecks(view: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [("module", *keys), *((one["name"], *(_number(one[key]) for key in keys)) for one in view)]
 
 
-_TABLES = {
+_TABLES: dict[str, Callable[[Any], list[tuple[str, ...]]]] = {
     "matrices": _matrices, "vectors": _vectors, "prompt": _prompt, "attention": _attention, "scales": _scales,
     "biases": _biases, "bottlenecks": _bottlenecks,
 }  # fmt: skip

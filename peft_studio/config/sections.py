@@ -82,8 +82,8 @@ class TaskConfig(Section):
         next(iter(TASKS)), description="Name of a built-in task, or custom for your own files."
     )
     train_rows: int = Field(
-        0, ge=0, le=10_000_000,
-        description="Training rows: the first of a fixed mix, so that fewer are always among more; 0 takes all.",
+        0, ge=0, le=10_000_000, title="Training rows",
+        description="How many: the first of a fixed mix, so that fewer are always among more; 0 takes all.",
     )  # fmt: skip
     kind: Literal["generation", "classification"] | None = Field(
         None, description="Answer with text, or choose a label; guessed from the target column when not given."

@@ -57,10 +57,12 @@ class CellFacts:
     Attributes:
         trainable: Parameters; None where nobody has counted.
         tokens_per_row: Of its data.
+        parameters: Of its base model, where that is not in the catalogue.
     """
 
     trainable: int | None = None
     tokens_per_row: int = TOKENS_PER_ROW
+    parameters: int | None = None
 
 
 class Costs:
@@ -92,9 +94,7 @@ class Costs:
 
     def pace(self, config: RunConfig, facts: CellFacts) -> Pace:
         """Seconds per row of runs alike: of the same model and task, and of the same method where there are some."""
-        alike = [info for info in self._done if (info.model, info.task) == (config.model.id, config.task.id)]
-        name, usual = config.method.name, self._usual(config, facts)
-        same = ([info for info in alike if name == info.method] or alike)[:LATEST]
+        usual, same = self._usual(config, facts), self.alike(config)
         train = [found for info in same if (found := _train_seconds(info))]
         if not train:
             return usual
@@ -103,6 +103,11 @@ class Costs:
         start = START * min(SLOWEST, max(1.0, each / self._by_sizes(config, facts)))
         read = [found for info in same if (found := _read_seconds(info, start))]
         return Pace(each, statistics.median(read) if read else each / TRAIN_ROWS, start)
+
+    def alike(self, config: RunConfig) -> list[RunInfo]:
+        """The latest runs of the same model and task, and of the same method where there are some."""
+        alike = [info for info in self._done if (info.model, info.task) == (config.model.id, config.task.id)]
+        return ([info for info in alike if config.method.name == info.method] or alike)[:LATEST]
 
     def _usual(self, config: RunConfig, facts: CellFacts) -> Pace:
         """By sizes alone, and by the speed of runs of other models or tasks where there are some."""
@@ -118,7 +123,7 @@ class Costs:
 
     def _by_sizes(self, config: RunConfig, facts: CellFacts) -> float:
         """Seconds per row of training on a machine of usual speed with nothing else to do."""
-        parameters = known_params(config.model.id) or USUAL_PARAMETERS
+        parameters = facts.parameters or known_params(config.model.id) or USUAL_PARAMETERS
         return PER_TOKEN * parameters * facts.tokens_per_row / (FLOPS * self._threads)
 
 

@@ -103,7 +103,7 @@ class Belongings:
         listed: dict[str, list[str]] = {"runs": [], "files": [], "left_out": []}
         try:
             yield b""
-            with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
+            with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
                 for info in self.runs(owner):
                     with tempfile.NamedTemporaryFile(dir=self._settings.cache_dir, suffix=".zip") as packed:
                         try:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft_studio.errors import DataError, ModelError, shown
+from peft_studio.errors import DataError, ModelError, StorageError, shown
+from peft_studio.files import remove
 
 _TICKET = re.compile(r"(upload|dataset):(\w[\w.-]{0,199})/(\w[\w.-]{0,199})")
 _PLACES = {"upload": "uploads", "dataset": "datasets"}
@@ -48,6 +49,27 @@ def use_home(home: Path | None, public: bool) -> None:
     _policy.public = public
 
 
+def stand_in_empty_folder(cache: Path) -> None:
+    """Has this process, and all that it starts, work in an empty folder, where no name of the Hub is a folder's.
+
+    Libraries that take ``owner/name`` look for such a folder below the working directory first.
+
+    Args:
+        cache: The cache folder of the home.
+
+    Raises:
+        StorageError: The folder cannot be made.
+    """
+    folder = cache / "empty"
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            remove(folder)  # it is for nothing to be in it
+        folder.mkdir(mode=0o500, parents=True, exist_ok=True)
+        os.chdir(folder)
+    except OSError as exc:
+        raise StorageError(f"{folder} cannot be used as working directory: {exc.strerror or exc}.") from exc
+
+
 def asked_by(asker: Callable[[], str | None]) -> None:
     """Has uploads belong to whoever brought them; called by the web process.
 
@@ -55,6 +77,11 @@ def asked_by(asker: Callable[[], str | None]) -> None:
         asker: Gives the visitor's id; None for the app's owner and for those who may see everything.
     """
     _policy.asker = asker
+
+
+def who_asks() -> str | None:
+    """Id of the visitor who asks; None for the app's owner, and in processes that serve no page."""
+    return _policy.asker()
 
 
 def home_of_tickets() -> Path | None:

@@ -242,10 +242,8 @@ def attach(
     return wrapped
 
 
-def load_adapter(
-    base: "PreTrainedModel", folder: Path, beside: "PeftModel | None" = None, name: str = "default"
-) -> "PeftModel":
-    """Loads a saved adapter onto a base model, for inference; or, under a name, beside what a model has already.
+def load_adapter(base: "PreTrainedModel", folder: Path, beside: "PeftModel | None" = None) -> "PeftModel":
+    """Loads a saved adapter onto a base model, for inference; or, under a new name, beside those that a model has.
 
     Raises:
         ModelError: The folder does not hold an adapter for this model.
@@ -261,7 +259,7 @@ def load_adapter(
             refuse_oversized(folder, base)
             if beside is None:
                 return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
-            beside.load_adapter(str(folder), name, low_cpu_mem_usage=False)
+            beside.load_adapter(str(folder), f"beside{len(beside.peft_config)}", low_cpu_mem_usage=False)
             return beside.eval()
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc

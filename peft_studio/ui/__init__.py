@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from peft_studio.access.bodies import MIB, BodyLimits
 from peft_studio.access.entrance import Entrance
 from peft_studio.access.gate import Gate, SignedIn
+from peft_studio.access.patience import bound_header_time
 from peft_studio.access.room import Room
 from peft_studio.access.shares import Shares
 from peft_studio.errors import StorageError
@@ -121,6 +122,7 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
     demo._queue.sleep_when_free = 0.02
     demo._queue.progress_update_sleep_when_free = 0.1
+    bound_header_time()
     demo.launch(
         server_name=settings.host, server_port=settings.port,
         app_kwargs=app_parts(manager, entrance),

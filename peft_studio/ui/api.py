@@ -13,7 +13,7 @@ from peft_studio.runs.reader import RunInfo
 from peft_studio.ui.answers.ask import ask_tools
 from peft_studio.ui.context import Studio, guard_api
 from peft_studio.ui.inside import inside_tools
-from peft_studio.ui.lab import experiment_tools
+from peft_studio.ui.lab.tools import experiment_tools
 from peft_studio.ui.tools import library_tools, run_tools
 
 

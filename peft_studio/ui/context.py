@@ -65,13 +65,14 @@ FUNCTIONS: Mapping[str, Right] = {
     "ask.ask_tools.look_at_tokens": Right.ASK,
     "ask.ask_tools.ask_at_strength": Right.ASK,
     "ask.ask_tools.check_merge": Right.ASK,
+    "ask.ask_tools.look_at_step": Right.ASK,
     "ask.ask_tools.mix_adapters": Right.TRAIN,
     "api.endpoint.function": Right.LOOK,
-    "lab.experiment_tools.list_experiments": Right.LOOK,
-    "lab.experiment_tools.get_experiment": Right.LOOK,
-    "lab.experiment_tools.experiment_cost": Right.ASK,
-    "lab.experiment_tools.start_experiment": Right.TRAIN,
-    "lab.experiment_tools.stop_experiment": Right.CHANGE,
+    "tools.experiment_tools.list_experiments": Right.LOOK,
+    "tools.experiment_tools.get_experiment": Right.LOOK,
+    "tools.experiment_tools.experiment_cost": Right.ASK,
+    "tools.experiment_tools.start_experiment": Right.TRAIN,
+    "tools.experiment_tools.stop_experiment": Right.CHANGE,
 }
 """What each function of the page needs, by module and name; what it is not here for, is the owner's only. What belongs
 to somebody, and what an action needs, is asked for where it is done: `RunLibrary.paths`, `Action.do`."""

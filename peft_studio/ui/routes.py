@@ -30,7 +30,7 @@ from peft_studio.ui.details import run_details, settings_of
 from peft_studio.ui.http import Handler, endpoint, file_name, safe_cell, told
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.inside import inside_routes
-from peft_studio.ui.lab import experiment_routes
+from peft_studio.ui.lab.routes import experiment_routes
 from peft_studio.ui.methods import library
 from peft_studio.ui.room import room_routes
 from peft_studio.ui.room.question import RoomQuestion

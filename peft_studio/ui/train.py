@@ -11,7 +11,8 @@ from peft_studio.config.presets import load_preset
 from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import parse_config, parse_task
 from peft_studio.errors import StudioError
-from peft_studio.jobs.expected_time import ExpectedTime, expected_run, wait_for_start
+from peft_studio.experiments.cost import CellFacts, Costs
+from peft_studio.experiments.expected_time import ExpectedTime, expected_run, wait_for_start
 from peft_studio.jobs.manager import JobManager
 from peft_studio.tasks import CUSTOM
 from peft_studio.ui.context import QUIET, Studio, guard
@@ -72,8 +73,10 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     def costs_of(run: ResolvedRun) -> dict[str, Any]:
         config = run.config.model_dump(mode="json")
         answer, own = studio.manager.engine.estimate(config), run.config.task.id == CUSTOM
-        told = {} if own and studio.settings.public else {"config": config}  # it names the server's path of an upload
-        time = expected_time(studio.manager, run, answer).to_dict()
+        told: dict[str, Any] = (
+            {} if own and studio.settings.public else {"config": config}
+        )  # it names the server's path of an upload
+        told["time"] = expected_time(studio.manager, run, answer).to_dict()
         return {
             "method": run.method.title,
             "batch_size": run.config.training.batch_size,
@@ -103,10 +106,11 @@ def expected_time(manager: JobManager, run: ResolvedRun, estimate: Mapping[str, 
         estimate: The engine's, of the run.
     """
     settings, infos = manager.settings, manager.library.all()
+    costs = Costs(infos, settings.threads)
+    facts = CellFacts(tokens_per_row=estimate["tokens_per_row"], parameters=estimate["base_params"])
     rows = len(run.task.load("train")) if run.config.training.epochs else 0
-    size = int(estimate["tokens_per_row"]), int(estimate["base_params"])
-    found = expected_run(run.config, *size, rows, infos, settings.threads)
-    wait = wait_for_start(infos, settings.max_running, settings.threads) if settings.executor != "ray" else 0.0
+    found = expected_run(run.config, facts, rows, infos, costs)
+    wait = wait_for_start(infos, settings.max_running, costs) if settings.executor != "ray" else 0.0
     return replace(found, wait=wait, paused=manager.queue.state().paused)
 
 

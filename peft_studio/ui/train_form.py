@@ -7,7 +7,7 @@ import gradio as gr
 
 from peft_studio.config.presets import list_presets
 from peft_studio.config.run_config import parse_config, recommended_rate
-from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig
+from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TaskConfig, TrainingConfig
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
 from peft_studio.methods import METHODS, Method
 from peft_studio.models.catalog import MODELS
@@ -64,8 +64,8 @@ class TrainForm:
         self.preset.preprocess = _preset_or_none
         models = [(f"{card.title} · {card.params / 1e6:.1f} M", name) for name, card in MODELS.items()]
         self.model = gr.Dropdown(
-            models, value=DEFAULT_MODEL, label="Base model", allow_custom_value=True, elem_id="model",
-            info="Or type a local folder or a Hub id, and press Enter.",
+            models, value=DEFAULT_MODEL, label="Base model, or a folder or Hub id that you type",
+            allow_custom_value=True, elem_id="model",
         )  # fmt: skip
         self.hub = island("hubmodels", elem_id="hub-models", event="pick")
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
@@ -93,11 +93,15 @@ class TrainForm:
             self.resources = self._resources() if several else {}
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))
+            self.rows = controls(TaskConfig, ("train_rows",))
             self.resources = self.resources or self._resources()
             self.attention = control("attention", ModelConfig.model_fields["attention"])
             with gr.Column(visible=False, elem_id="lsg-settings", elem_classes="ps-params") as self.lsg_group:
                 self.lsg = controls(ModelConfig, LSG_SETTINGS)
-        self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
+        self.name = gr.Textbox(
+            label="Name of the run", show_label=False, placeholder="Name of the run, optional", max_lines=1,
+            elem_id="run-name",
+        )  # fmt: skip
 
     def _resources(self) -> dict[str, Any]:
         """Controls of where a run trains; what a cluster's node is asked for is shown only with a cluster."""
@@ -116,7 +120,7 @@ class TrainForm:
     def inputs(self) -> list[Any]:
         """Every control that makes up a config, and the run's name."""
         every = [self.model, self.attention, *self.lsg.values(), self.task, self.method, *self.training.values()]
-        every += [*self.resources.values(), self.name, *self.data.inputs()]
+        every += [*self.resources.values(), *self.rows.values(), self.name, *self.data.inputs()]
         return every + [item for group in self.params.values() for item in group.values()]
 
     def config(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -126,7 +130,10 @@ class TrainForm:
         training = {key: values[item] for key, item in self.training.items()}
         return {
             "model": self._model(values),
-            "task": self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]},
+            "task": {
+                **(self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]}),
+                **read_values(TaskConfig, {key: values[item] for key, item in self.rows.items()}),
+            },
             "method": {"name": name, **read_values(METHODS[name].params, held)},
             "training": read_values(TrainingConfig, training),
             "resources": read_values(ResourcesConfig, {key: values[item] for key, item in self.resources.items()}),
@@ -178,7 +185,8 @@ class TrainForm:
         updates[self.lsg_group] = gr.update(visible=config.model.attention == "lsg")
         updates |= self.picker.show(config.method.name) | self.data.show(config.task)
         method = self.params[config.method.name], config.method
-        for items, held in (method, (self.training, config.training), (self.resources, config.resources)):
+        sections = (self.training, config.training), (self.resources, config.resources), (self.rows, config.task)
+        for items, held in (method, *sections):
             fields = type(held).model_fields
             updates |= {item: show_value(fields[key], getattr(held, key)) for key, item in items.items()}
         offered = [value for _, value in self._places]  # a run of another machine may name what this one lacks

@@ -72,10 +72,9 @@ def mix_adapters(
     if way == "cat" and sum(ranks) > MOST_RANK:
         raise InvalidStateError(f"cat would have rank {sum(ranks)}; {MOST_RANK} is allowed. Use svd instead.")
     model = load_adapter(share_base(base), parts[0].folder)
-    names = ["default", *(f"other{number}" for number in range(1, len(parts)))]
-    for name, part in zip(names[1:], parts[1:], strict=True):
-        load_adapter(base, part.folder, beside=model, name=name)
-    _add_mix(model, names, [part.weight for part in parts], way, density)
+    for part in parts[1:]:
+        load_adapter(base, part.folder, beside=model)
+    _add_mix(model, list(model.peft_config), [part.weight for part in parts], way, density)
     _save(model, out)
     mixed: Any = model.peft_config["mixed"]
     numbers = sum(part.numel() for name, part in model.named_parameters() if ".mixed" in name)

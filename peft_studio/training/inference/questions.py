@@ -4,6 +4,7 @@
 {"op": "strength", "run": id, "strength": number, "prompt": text}  -> see Questions.strength
 {"op": "check_merge", "run": id}                                   -> see merge_check.check_merge
 {"op": "mix", "runs": [...], "weights": [...], "way": name, "density": share, "folder": path} -> see mix.mix_adapters
+{"op": "step", "run": id, "step": number}                          -> see training.one_step
 """
 
 import math
@@ -33,6 +34,7 @@ from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, Mod
 from peft_studio.training.inference.strength import MOST, Dial, what_is_scaled
 from peft_studio.training.inference.token_table import token_table
 from peft_studio.training.load import layout_of
+from peft_studio.training.one_step import one_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,7 +108,13 @@ class Questions:
     @property
     def operations(self) -> dict[str, Operation]:
         """What the engine can be asked, by name."""
-        return {"tokens": self.tokens, "strength": self.strength, "check_merge": self.check_merge, "mix": self.mix}
+        return {
+            "tokens": self.tokens,
+            "strength": self.strength,
+            "check_merge": self.check_merge,
+            "mix": self.mix,
+            "step": self.step,
+        }
 
     def tokens(self, request: Request) -> Iterator[dict[str, Any]]:
         """A text, token by token, as the base model and adapters see it.
@@ -142,12 +150,12 @@ class Questions:
         batches = self._rows(run_id, run, chosen)
         wanted = {"at": strength, **({"base": 0.0, "adapter": 1.0} if request.get("ends") else {})}
         with exclusive([model]):
-            dials = {name: Dial(model, base, value) for name, value in wanted.items()}  # type: ignore[arg-type]
+            dials = {name: Dial(model, base, value) for name, value in wanted.items()}
             found = {
                 name: {"text": dial.answer(chosen.form, prompt, limit), "loss": _loss(dial, chosen.form, batches)}
                 for name, dial in dials.items()
             }
-            scaled = what_is_scaled(run.method, model)  # type: ignore[arg-type]
+            scaled = what_is_scaled(run.method, model)
         yield {**found, "strength": strength, "scaled": scaled, "rows": LOSS_ROWS}
 
     def check_merge(self, request: Request) -> Iterator[dict[str, Any]]:
@@ -181,6 +189,14 @@ class Questions:
         base, _ = self._pool.base(chosen.model, chosen.variant)
         with self._heavy:
             yield mix_adapters(base, parts, str(request.get("way")), density, Path(str(request.get("folder"))))
+
+    def step(self, request: Request) -> Iterator[dict[str, Any]]:
+        """One of the first steps of a run, taken anew, under the microscope."""
+        run, number = resolve(self._store.config(str(request.get("run")))), request.get("step", 1)
+        if type(number) is not int:
+            raise ConfigError(f"step is {number!r}; a whole number is needed.", "step")
+        with self._heavy:
+            yield one_step(run, number)
 
     def _rows(self, run_id: str, run: ResolvedRun, chosen: Chosen) -> list[Batch]:
         model = chosen.columns[1][1]

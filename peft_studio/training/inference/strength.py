@@ -8,6 +8,7 @@ such a line.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ from peft_studio.methods import Method
 from peft_studio.tasks.base import Row
 from peft_studio.training import Model
 from peft_studio.training.formats.ends import end_ids
-from peft_studio.training.formats.formats import Format
+from peft_studio.training.formats.formats import Format, Labelling
 from peft_studio.training.formats.greedy import DECODING, is_encoder_decoder, pad_id, prompt_ids
 from peft_studio.training.formats.rows import Batch
 from peft_studio.training.formats.seam import completion_text
-from peft_studio.training.formats.target_logits import virtual_tokens
+from peft_studio.training.formats.target_logits import context_of, row_limit, virtual_tokens
 from peft_studio.training.inference.batched_adapters import adapted_layers
 
 if TYPE_CHECKING:
@@ -78,11 +79,20 @@ class Dial:
         """The greedy answer to a prompt; the label, of a classifier."""
         at_end = self._at_end()
         row = prompt if isinstance(prompt, Row) else Row(prompt, "")
-        if at_end is not None or not self._by_logits or form.classifies:
+        if isinstance(form, Labelling):
+            return self._label(form, row)
+        if at_end is not None or not self._by_logits:
             with self._scaled():
                 answers = form.answers(at_end or self._model, [row], max_new_tokens, lambda: False)
             return answers[0] if answers else ""
         return self._blended(form, row, max_new_tokens)
+
+    def _label(self, form: Labelling, row: Row) -> str:
+        limit = row_limit(1 << 20, context_of(self._model.config), virtual_tokens(self._model))
+        batch = form.inputs(form.encode([replace(row, target=form.labels[0])], limit).examples)
+        with torch.inference_mode():
+            logits, _ = self.logits(form, {name: part.to(self._model.device) for name, part in batch.items()})
+        return form.labels[int(logits.argmax())]
 
     def _at_end(self) -> "Model | None":
         """The model that this is at an end of the line; None between and beyond."""

@@ -48,7 +48,7 @@ def _form(info: RunInfo) -> object:
     return labels, {name: value for name, value in model.items() if name != "id"}
 
 
-class TestSets:
+class AskableRows:
     """Rows to ask: those of the built-in tasks, and of the own data of runs.
 
     Args:

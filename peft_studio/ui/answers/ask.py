@@ -19,8 +19,8 @@ from peft_studio.ui.tools import seen
 
 MOST_RUNS, MOST_CHARACTERS = 5, 8000
 """Adapters that stand beside the base model, and characters of a text that is looked at."""
-ANSWER_TOKENS, MERGE_TOKENS = 48, 432
-"""What an answer at a strength, and a look at a merge, count of what visitors may have generated."""
+ANSWER_TOKENS, MERGE_TOKENS, STEP_TOKENS = 48, 432, 1000
+"""What an answer at a strength, and a look at a merge and at a step, count of what visitors may have generated."""
 CHARACTERS_OF_A_TOKEN = 3
 
 
@@ -52,6 +52,11 @@ class Asking:
         """See ``training.inference.merge_check``."""
         self._look([run_id], MERGE_TOKENS)
         return self._manager.engine.inspect(run_id, "check_merge")
+
+    def step(self, run_id: str, number: object) -> dict[str, Any]:
+        """See ``training.one_step``."""
+        self._look([run_id], STEP_TOKENS)
+        return self._manager.engine.inspect(run_id, "step", step=number)
 
     def mix(self, runs: Sequence[str], weights: Sequence[object], way: str, density: object, name: str) -> str:
         """Keeps a mix of adapters as a run of whoever asks; see ``training.inference.mix``. Returns its id."""
@@ -95,13 +100,16 @@ def ask_routes(manager: JobManager) -> list[BaseRoute]:
     def merge(given: dict[str, Any]) -> object:
         return asking.merge(_text(given, "run"))
 
+    def step(given: dict[str, Any]) -> object:
+        return asking.step(_text(given, "run"), given.get("step", 1))
+
     def mix(given: dict[str, Any]) -> object:
         weights, way = given.get("weights"), _text(given, "way")
         if not isinstance(weights, list):
             raise ConfigError("weights is to be a list of numbers.", "weights")
         return {"run": asking.mix(_runs(given), weights, way, given.get("density", 1), _text(given, "name"))}
 
-    works = {"tokens": tokens, "strength": strength, "merge": merge}
+    works = {"tokens": tokens, "strength": strength, "merge": merge, "step": step}
     routes = [endpoint(f"/studio/ask/{name}", _of_body(work), "POST", Right.ASK) for name, work in works.items()]
     return [*routes, endpoint("/studio/ask/mix", _of_body(mix), "POST", Right.TRAIN)]
 
@@ -159,6 +167,15 @@ def ask_tools(manager: JobManager) -> list[Callable[..., Any]]:
         """
         return asking.merge(run_id)
 
+    def look_at_step(run_id: str, step: int = 1) -> dict[str, Any]:
+        """Take one of the first steps of a run anew: loss of each token before and after, gradients and updates.
+
+        Args:
+            run_id: Id of a run.
+            step: Which step, from 1 to 20.
+        """
+        return asking.step(run_id, step)
+
     def mix_adapters(runs: list[str], weights: list[float], way: str = "linear", density: float = 1.0) -> str:
         """Mix the adapters of runs into a new one, by PEFT's add_weighted_adapter; returns the id of its run.
 
@@ -170,4 +187,4 @@ def ask_tools(manager: JobManager) -> list[Callable[..., Any]]:
         """
         return asking.mix(runs, weights, way, density, "")
 
-    return [look_at_tokens, ask_at_strength, check_merge, mix_adapters]
+    return [look_at_tokens, ask_at_strength, check_merge, look_at_step, mix_adapters]

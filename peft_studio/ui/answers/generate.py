@@ -15,7 +15,7 @@ from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import TASKS, get_task
 from peft_studio.tasks.base import Row, Task
 from peft_studio.tasks.chats import as_transcript, question_of
-from peft_studio.ui.answers.adapter_choices import TestSets, adapters, offered, usable
+from peft_studio.ui.answers.adapter_choices import AskableRows, adapters, offered, usable
 from peft_studio.ui.context import QUIET, Studio, guard, guard_api
 from peft_studio.ui.form import controls, read_values
 from peft_studio.ui.hub_share import build as build_hub_share
@@ -81,7 +81,7 @@ def _reply(message: dict[str, Any], prompt: str, column: dict[str, Any]) -> dict
 
 def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
-    sets = TestSets(studio)
+    sets = AskableRows(studio)
     first = sets.row(next(iter(TASKS)), 1)
     with gr.Row(equal_height=False, elem_classes="ps-split"):
         with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
@@ -129,7 +129,11 @@ def build(studio: Studio) -> None:
 
 
 def _wire_adapters(
-    studio: Studio, sets: TestSets, chosen: gr.Dropdown, others: Any, shown: tuple[gr.Dropdown, gr.Number, gr.Textbox]
+    studio: Studio,
+    sets: AskableRows,
+    chosen: gr.Dropdown,
+    others: Any,
+    shown: tuple[gr.Dropdown, gr.Number, gr.Textbox],
 ) -> None:
     """Takes the runs over that are selected on the Runs tab, and offers only what goes with the chosen adapters."""
     task, number, prompt = shown
@@ -161,7 +165,7 @@ def _wire_adapters(
     chosen.change(fit, [chosen, task, number, prompt], [chosen, others, task], **quiet)
 
 
-def _row_picker(sets: TestSets, prompt: gr.Textbox) -> tuple[gr.Dropdown, gr.Number]:
+def _row_picker(sets: AskableRows, prompt: gr.Textbox) -> tuple[gr.Dropdown, gr.Number]:
     """Controls that put a row of a test set into the prompt and show its references."""
     first = next(iter(TASKS))
     with gr.Column(elem_classes="ps-card ps-rowpick"):

@@ -5,6 +5,7 @@ import { askMix } from "./ask_mix.js";
 import { askStrength } from "./ask_strength.js";
 import { askTokens } from "./ask_tokens.js";
 import { el } from "./dom.js";
+import { oneStep } from "./one_step.js";
 
 /**
  * @typedef {Object} Asked What the answers belong to.
@@ -18,6 +19,7 @@ const TOOLS = [
   ["Strength", askStrength, "The same adapter weaker or stronger: its answer and its loss follow."],
   ["Merge", askMerge, "The adapter in the weights themselves: does it say the same, how fast, how large?"],
   ["Mix", askMix, "Two or more of these adapters as a new one."],
+  ["One step", oneStep, "A training step of such a run, token by token: what carries loss, what moves, what it did."],
 ];
 
 /**

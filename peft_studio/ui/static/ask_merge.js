@@ -38,8 +38,8 @@ export function askMerge(asked) {
     const path = `studio/merged/${encodeURIComponent(run)}.zip`;
     const take = el("button", { type: "button", class: "ps-button", onclick: () => save(path, `merged-${run}.zip`) },
       "Download the merged model");
-    const same = `The merged model was read again by plain transformers; the largest difference of a logit from base `
-      + `and adapter side by side is ${found.max_difference.toExponential(1)}, which is rounding.`;
+    const off = found.max_difference.toExponential(1);
+    const same = `Read again by plain transformers, its largest difference of a logit is ${off}, which is rounding.`;
     body.replaceChildren(el("p", {}, same), tableOf(found), take);
   }
   const go = el("button", { type: "button", class: "ps-button primary", onclick: check }, "Merge and check");

@@ -25,7 +25,8 @@ export function askMix(asked) {
     type: "number", min: "-4", max: "4", step: "0.05", value: even, "aria-label": `Weight of ${title}`,
   });
   const weights = asked.adapters.map(weight);
-  const way = el("select", { "aria-label": "Way to mix" }, ...WAYS.map(([value, text]) => el("option", { value }, text)));
+  const ways = WAYS.map(([value, text]) => el("option", { value }, text));
+  const way = el("select", { "aria-label": "Way to mix" }, ...ways);
   const density = el("input", { type: "number", min: "0.05", max: "1", step: "0.05", value: "0.5" });
   const thin = el("label", { hidden: true }, "Density ", density);
   const name = el("input", { type: "text", maxlength: "100", placeholder: "named after its parts" });
@@ -47,11 +48,12 @@ export function askMix(asked) {
       return;
     }
     pollSoon();
-    said.replaceChildren(el("p", {}, "The mix is kept as the run ", el("code", {}, found.run),
-      ". Open this tab again to find it among the adapters."));
+    const kept = `Kept as the run ${found.run}. Open this tab again to find it among the adapters.`;
+    said.replaceChildren(el("p", {}, kept));
   }
   const go = el("button", { type: "button", class: "ps-button primary", onclick: mix }, "Mix");
-  const lines = asked.adapters.map(({ title }, at) => el("label", { class: "ps-mixline" }, weights[at], ` × ${title}`));
+  const line = ({ title }, at) => el("label", { class: "ps-mixline" }, weights[at], ` × ${title}`);
+  const lines = asked.adapters.map(line);
   return el("div", {}, ...lines, el("div", { class: "ps-askpick" }, el("label", {}, "Way ", way), thin,
     el("label", {}, "Name ", name), go), said);
 }

@@ -36,7 +36,8 @@ export function askStrength(asked) {
   const told = el("output", { class: "ps-strength" }, "1.00");
   const says = el("p", { class: "ps-note" });
   const wrong = el("div");
-  const [low, at, high] = [answer("0 · base model", "end"), answer("Strength 1.00", "at"), answer("1 · adapter", "end")];
+  const [low, high] = [answer("0 · base model", "end"), answer("1 · adapter", "end")];
+  const at = answer("Strength 1.00", "at");
   let ends = "";
   let due = 0;
   let busy = false;

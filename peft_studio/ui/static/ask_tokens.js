@@ -16,8 +16,9 @@ function readout(found, titles, place) {
       el("span", { class: "sum" }, percent(share)),
       el("span", { class: "more" }, `rank ${column.rank[place]} · KL ${decimal(column.kl[place])} nats · ${others}`));
   };
-  return [el("p", { class: "ps-note" }, "Token ", el("code", {}, seen(found.tokens[place].text)),
-    ` (${place + 1} of ${found.tokens.length})`), ...found.columns.map(line)];
+  const head = el("span", {}, `Token ${place + 1} of ${found.tokens.length}`);
+  return [el("p", { class: "ps-note" }, head, ": ", el("code", {}, seen(found.tokens[place].text))),
+    ...found.columns.map(line)];
 }
 
 function tableOf(found, titles) {
@@ -65,11 +66,12 @@ function draw(body, found, titles) {
   const show = (place) => said.replaceChildren(...readout(found, titles, place));
   const parting = found.columns.slice(1).map((column, at) => {
     const place = column.likeliest.findIndex(([best], n) => best[0] !== found.columns[0].likeliest[n][0][0]);
-    const words = place < 0 ? "would choose the same tokens as the base model"
-      : `would first choose another token than the base model at ${place + 1}: `
-        + `${seen(column.likeliest[place][0][0])} instead of ${seen(found.columns[0].likeliest[place][0][0])}`;
-    return el("li", {}, el("b", {}, titles[at + 1]), ` ${words}. Mean KL `
-      + `${decimal(column.kl.reduce((sum, kl) => sum + kl, 0) / column.kl.length)} nats.`);
+    const mean = decimal(column.kl.reduce((sum, kl) => sum + kl, 0) / column.kl.length);
+    const best = ({ likeliest }) => seen(likeliest[place][0][0]);
+    const [own, other] = place < 0 ? [] : [column, found.columns[0]].map(best);
+    const words = place < 0 ? `would choose the same tokens as the base model; mean KL ${mean} nats`
+      : `parts at token ${place + 1}, would write ${own} instead of ${other}; mean KL ${mean} nats`;
+    return el("li", {}, el("b", {}, titles[at + 1]), " ", el("span", {}, words));
   });
   body.replaceChildren(
     el("p", { class: "ps-note" }, "Bars below the tokens: the largest KL(adapter ‖ base) there."),

@@ -1,5 +1,6 @@
 // Live loss curves of the selected runs. Zoom and hidden curves outlive every update.
 
+import { linkCopier } from "./address.js";
 import { oneAtATime } from "./api.js";
 import { drawAtWork } from "./at_work.js";
 import { colourOf, dashOf, inkOf } from "./colours.js";
@@ -69,7 +70,8 @@ function controls() {
     spacer(),
     el("label", { class: "ps-smooth" }, word("smoothing", "Smoothing"), smooth),
     el("span", { class: "ps-seg", role: "group", "aria-label": "Horizontal axis" }, ...axes),
-    el("span", { class: "ps-seg" }, log));
+    el("span", { class: "ps-seg" }, log),
+    linkCopier("Copy a link to these curves"));
   const update = () => {
     smooth.value = view.smooth;
     log.setAttribute("aria-pressed", String(view.log));

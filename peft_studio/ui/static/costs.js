@@ -1,6 +1,6 @@
 // What a run would cost: the memory beside full fine-tuning's, and the map of the model's parameters.
 
-import { cardHead, el, problem, spacer } from "./dom.js";
+import { cardHead, el, problem } from "./dom.js";
 import { emit, on } from "./events.js";
 import { bytes } from "./format.js";
 import { island, valueIsland } from "./islands.js";
@@ -24,14 +24,14 @@ function memoryCard(data) {
       withLibraries = !withLibraries;
       const card = memoryCard(data);
       toggle.closest(".ps-ledger").replaceWith(card);
-      card.querySelector("button").focus();
+      card.querySelector(".ps-link").focus();
     },
   }, withLibraries ? "Without libraries" : `Libraries: ${bytes(memory.runtime)} more`);
   return el("div", { class: "ps-card ps-ledger" },
-    cardHead("Memory while training", el("span", { class: "sub", title: ours.precision.why }, sub), spacer(), toggle),
+    cardHead("Memory while training", el("span", { class: "sub", title: ours.precision.why }, sub)),
     ledgerBar(ours.method, mine, most),
     ledgerBar("Full", all, most),
-    ledgerKeys(mine, all));
+    el("div", { class: "ps-memfoot" }, ledgerKeys(mine, all), toggle));
 }
 
 const waiting = (text) => el("div", { class: "ps-card ps-wait" }, text);

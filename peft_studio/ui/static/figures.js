@@ -2,7 +2,7 @@
 
 import { bar, el } from "./dom.js";
 import { on } from "./events.js";
-import { bytes, duration, integer, percent } from "./format.js";
+import { bytes, count, duration, integer, percent } from "./format.js";
 import { island } from "./islands.js";
 import { ownMemory } from "./memory.js";
 
@@ -21,21 +21,18 @@ function figure(title, value = NOT_KNOWN, note = "", share = 0, more = note) {
 const besideFull = (title, format, ours, full) =>
   figure(title, format(ours), `full: ${format(full)}`, ours / full, `full fine-tuning: ${format(full)}`);
 
-/** What the time of a run is known from, and when it would start. */
-function timeNote({ basis, runs, wait, paused }) {
+/** When a run would start, else what its time is known from. */
+function timeNote({ runs, wait, paused }) {
   if (paused) return "the queue stands still";
-  if (wait > 0) return `starts in about ${duration(wait)}`;
-  return basis === "measured" ? `measured on ${runs} run${runs === 1 ? "" : "s"} here` : "a rough estimate";
+  if (wait > 0) return `starts in about ${duration(Math.round(wait))}`;
+  return runs ? `by ${count(runs, "run")} made here` : "a rough estimate";
 }
 
-const TIME_HINTS = {
-  measured: "The whole run: loading, steps, evaluations and answers, by what runs like it took on this machine.",
-  estimate: "The whole run: loading, steps, evaluations and answers. No run like it was made on this machine yet.",
-};
+const WHOLE_RUN = "The whole run: loading, steps, evaluations and answers.";
 
 function timeFigure(time) {
   if (!time) return figure(TITLES[4]);
-  return figure(TITLES[4], duration(Math.max(10, time.seconds)), timeNote(time), 0, TIME_HINTS[time.basis]);
+  return figure(TITLES[4], duration(Math.max(10, time.seconds)), timeNote(time), 0, WHOLE_RUN);
 }
 
 /** @param {?Object} data An estimate; without one the places are there, and empty. */

@@ -6,7 +6,6 @@ import { on } from "./events.js";
 import { integer } from "./format.js";
 import { island } from "./islands.js";
 import { runOf, store, titleOf } from "./run_store.js";
-import { addressSelecting } from "./text.js";
 
 const WHO = {
   class: "Whoever in this class opens a link sees its runs, and can change nothing.",
@@ -17,7 +16,8 @@ const WHO = {
 function addressOf({ share, runs }) {
   const page = new URL("./", document.baseURI);
   page.searchParams.set("share", share);
-  return addressSelecting(page.href, runs);
+  if (runs.length) page.searchParams.set("runs", runs.join());
+  return page.href.replaceAll("%2C", ",");
 }
 
 /** Puts an address where it can be pasted from; pages of plain HTTP may not, so there the field is selected. */
@@ -60,7 +60,7 @@ island("sharing", (root) => {
     const back = () => change(`studio/unshare?share=${encodeURIComponent(link.share)}`);
     return el("div", { class: "line", "data-share": link.share },
       el("div", { class: "name" }, el("b", {}, names), el("span", {}, field)),
-      el("span", { class: "size" }, `runs: ${integer(link.runs.length)}`),
+      el("span", { class: "size" }, integer(link.runs.length)),
       el("span", { class: "acts" },
         linkButton("Copy", `Copy the link that shows ${names}`, () => copy(field)),
         sureButton("Take back", `Take back the link that shows ${names}`, "Really?", back)));
