@@ -44,12 +44,13 @@ export function smallCurve(line, dots, label) {
   const { x, y } = scales(all.map(([step]) => step), all.map(([, loss]) => loss));
   const path = line.map(([step, loss], at) => `${at ? "L" : "M"}${x(step).toFixed(1)} ${y(loss).toFixed(1)}`).join("");
   const now = svg("line", { class: "now", y1: 0, y2: HEIGHT, x1: 0, x2: 0 });
+  const dotAt = ([step, loss]) => svg("path", { class: "dot", d: `M${x(step)} ${y(loss)}h0` });
   const losses = all.map(([, loss]) => loss);
   const bounds = [Math.max(...losses), Math.min(...losses)].map((loss) => el("span", {}, decimal(loss, 2)));
   const drawing = svg("svg", {
     class: "ps-smallcurve", viewBox: `-6 0 ${WIDTH + 12} ${HEIGHT}`, role: "img", "aria-label": label,
     preserveAspectRatio: "none",
-  }, svg("path", { d: path }), ...dots.map(([step, loss]) => svg("path", { class: "dot", d: `M${x(step)} ${y(loss)}h0` })), now);
+  }, svg("path", { d: path }), ...dots.map(dotAt), now);
   const mark = (step) => {
     for (const end of ["x1", "x2"]) now.setAttribute(end, x(step));
   };
