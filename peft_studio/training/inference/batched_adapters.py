@@ -134,7 +134,7 @@ class MixedLayer(nn.Module):
         own = [self._part(value, row) for value in args]
         return self._alone[row](*own, **{name: self._part(value, row) for name, value in kwargs.items()})
 
-    def _part(self, value: Any, row: int) -> Any:
+    def _part(self, value: object, row: int) -> Any:
         """The part of an argument that belongs to a row: ``(B * n, ...)`` -> ``(n, ...)``; others as they are."""
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] % self._count or not len(value):
             return value
