@@ -111,7 +111,7 @@ class MixedLayer(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("plain"), name)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Tensor, **kwargs: object) -> Any:
         """``(B, ...)`` or, where a model flattens it, ``(B * T, ...)`` -> the same with the layer's output."""
         if len(self._alone) == self._count:
             return torch.cat([self._ask(row, args, kwargs) for row in range(self._count)])
