@@ -111,7 +111,7 @@ class MixedLayer(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("plain"), name)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: Tensor, **kwargs: object) -> Any:
         """``(B, ...)`` or, where a model flattens it, ``(B * T, ...)`` -> the same with the layer's output."""
         if len(self._alone) == self._count:
             return torch.cat([self._ask(row, args, kwargs) for row in range(self._count)])
@@ -134,7 +134,7 @@ class MixedLayer(nn.Module):
         own = [self._part(value, row) for value in args]
         return self._alone[row](*own, **{name: self._part(value, row) for name, value in kwargs.items()})
 
-    def _part(self, value: Any, row: int) -> Any:
+    def _part(self, value: object, row: int) -> Any:
         """The part of an argument that belongs to a row: ``(B * n, ...)`` -> ``(n, ...)``; others as they are."""
         if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] % self._count or not len(value):
             return value

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +151,7 @@ def scaled_layers(model: "PeftModel", strength: float) -> Iterator[None]:
 
 
 def _scale(
-    strength: float, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], adapted: Tensor
+    strength: float, layer: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], adapted: Tensor
 ) -> Tensor:
     parts = [part for part in layer.modules() if hasattr(part, "_disable_adapters") and not part._disable_adapters]
     for part in parts:

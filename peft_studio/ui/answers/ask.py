@@ -95,7 +95,7 @@ def ask_routes(manager: JobManager) -> list[BaseRoute]:
 
     def strength(given: dict[str, Any]) -> object:
         value = given.get("strength")
-        return asking.strength(_text(given, "run"), _text(given, "prompt"), value, given.get("ends") is True)  # type: ignore[arg-type]  # the engine checks it
+        return asking.strength(_text(given, "run"), _text(given, "prompt"), value, given.get("ends") is True)
 
     def merge(given: dict[str, Any]) -> object:
         return asking.merge(_text(given, "run"))

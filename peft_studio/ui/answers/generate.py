@@ -132,7 +132,7 @@ def _wire_adapters(
     studio: Studio,
     sets: AskableRows,
     chosen: gr.Dropdown,
-    others: Any,
+    others: gr.HTML,
     shown: tuple[gr.Dropdown, gr.Number, gr.Textbox],
 ) -> None:
     """Takes the runs over that are selected on the Runs tab, and offers only what goes with the chosen adapters."""

@@ -10,8 +10,10 @@ from transformers import AutoModelForCausalLM
 
 from peft_studio.errors import ConfigError, InvalidStateError
 from peft_studio.methods import get_method
+from peft_studio.training.adapter_files import save_adapter
 from peft_studio.training.inference.mix import WAYS, Ingredient, mix_adapters
 from peft_studio.training.inference.model_pool import ModelPool
+from peft_studio.training.load import attach, load_base
 
 
 def parts_of(saved: dict[str, Path], *pairs: tuple[str, float]) -> list[Ingredient]:
@@ -63,7 +65,6 @@ def test_ia3_by_linear_only(pool: ModelPool, tiny_model: Path, saved: dict[str, 
     ("pairs", "way", "words"),
     [
         ([("lora", 1.0), ("houlsby", 1.0)], "linear", "only, and houlsby is of"),
-        ([("lora", 1.0), ("dora", 1.0)], "linear", "beside LoRA's matrices"),
         ([("lora", 1.0), ("ia3", 1.0)], "linear", "one kind only"),
         ([("lora", 1.0), ("pissa", 1.0)], "linear", "The ranks differ"),
     ],
@@ -74,6 +75,16 @@ def test_what_peft_cannot_mix_is_said(
     base, _ = pool.base(str(tiny_model))
     with pytest.raises(InvalidStateError, match=words):
         mix_adapters(base, parts_of(saved, *pairs), way, 1, tmp_path / "no")
+
+
+def test_dora_is_not_mixed(pool: ModelPool, tiny_model: Path, saved: dict[str, Path], tmp_path: Path) -> None:
+    method = get_method("lora")
+    save_adapter(
+        attach(load_base(str(tiny_model))[0], method, method.params(name="lora", dora=True)), tmp_path / "dora"
+    )
+    parts = [*parts_of(saved, ("lora", 1.0)), Ingredient("other", method, tmp_path / "dora", 1.0)]
+    with pytest.raises(InvalidStateError, match="beside LoRA's matrices"):
+        mix_adapters(pool.base(str(tiny_model))[0], parts, "cat", 1, tmp_path / "no")
 
 
 @pytest.mark.parametrize(("weight", "way", "density"), [(9.0, "cat", 1), (1.0, "stir", 1), (1.0, "ties", 0)])
