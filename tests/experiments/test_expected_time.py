@@ -42,7 +42,7 @@ def test_base_answers_count_until_they_are_known() -> None:
 
 
 def test_epochs_decide_the_steps() -> None:
-    twice = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"epochs": 2.0})})
+    twice = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"epochs": 2})})
     once, costs = CONFIG.training.batch_size * 100, Costs([run()], 2)
     steps = twice.training.steps_for(once)
     assert steps == 200
