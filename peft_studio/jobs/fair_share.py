@@ -86,7 +86,9 @@ class FairShare:
         """
         if is_bound(asker()):
             mine, everybody = self._belongings.kept([asker().id])
-            self.budgets.check_kept(mine + more, everybody + more)
+            near = self._belongings.kept(self.budgets.together(asker()))[0]
+            self.budgets.check_kept(mine + more, everybody + more, near + more)
+            self.budgets.note_origin(asker())
 
     def _check_goes_on(self) -> None:
         """In a paused room nobody's click is to vanish in a queue that stands still."""
