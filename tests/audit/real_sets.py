@@ -85,7 +85,7 @@ def train(page: Page, app: App, files: dict[str, Path], steps: int) -> dict[str,
     box = page.locator("#field-max_steps").locator("input, textarea")
     box.fill(str(steps))
     box.press("Tab")
-    expect(page.locator("#estimate .ps-stats")).to_be_visible(timeout=60_000)
+    expect(page.locator("#estimate .ps-mapcard")).to_be_visible(timeout=60_000)
     page.wait_for_function("document.querySelector('#estimate').dataset.ready === '1'")
     page.click("#train-button")
     end = time.monotonic() + SECONDS

@@ -57,7 +57,7 @@ def test_own_data_is_kept_guessed_and_previewed(page: Page, app: App, table: Pat
     expect(page.locator("#data-facts")).to_contain_text("Left out: 1 with an empty input")
     (kept,) = (app.home / "uploads").rglob("*.csv")
     expect(page.locator("#data-train_file").locator("input, textarea")).to_have_value(str(kept))
-    expect(page.locator("#estimate .ps-stats")).to_be_visible()
+    expect(page.locator("#estimate .ps-mapcard")).to_be_visible()
     look(page)
     expect(page.locator(".ps-tokenrow").first).to_contain_text("<img src=x onerror=alert(1)>")
     assert page.locator(".ps-tokenrow img").count() == 0
@@ -97,7 +97,7 @@ def test_a_run_on_own_data_can_be_done_again(page: Page, app: App, table: Path) 
     expect(page.locator("#data-train_file").locator("input, textarea")).to_have_value(str(table))
     expect(page.locator("#data-target_column input")).to_have_value("answer")
     expect(page.locator("#data-template textarea")).to_have_value("Q: {question}")
-    expect(page.locator("#estimate .ps-stats")).to_be_visible()
+    expect(page.locator("#estimate .ps-mapcard")).to_be_visible()
 
 
 def test_search_finds_methods_and_keeps_the_chosen_one(page: Page) -> None:

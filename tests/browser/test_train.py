@@ -94,9 +94,9 @@ def test_first_loss_does_not_wait_for_the_list_of_runs(page: Page) -> None:
 def test_form_works_by_keyboard(page: Page) -> None:
     before = trainable(page)
     page.locator("#method input[type=radio]").first.focus()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")  # past LoRA+, which has as many parameters as LoRA
-    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#method label.selected")).to_have_text("LoRA+")  # it has as many parameters as LoRA
+    page.keyboard.press("ArrowDown")
     wait_for_count(page, before)
     cell = page.locator(".ps-map button").first
     cell.focus()

@@ -70,6 +70,7 @@ def test_where_a_run_trains_comes_and_goes(
     devices: Devices, on_cluster: bool, tmp_path: Path, blocks: gr.Blocks
 ) -> None:
     form = TrainForm(tmp_path, devices, on_cluster)
+    form.draw_settings()
     data = {"method": {"name": "lora"}, "training": {}, "resources": {"device": "cpu", "cpus": 0.5, "gpus": None}}
     values = {item: item.value for item in form.inputs()}
     assert form.config(values)["resources"] == {"device": "auto"}

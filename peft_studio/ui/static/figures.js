@@ -56,3 +56,6 @@ island("figures", (root) => {
     if (!data?.error) row.replaceChildren(...tiles(data && !data.hint ? data : null));
   });
 });
+
+// Whoever starts a run wants to see its curve.
+on("submitted", () => document.querySelector("#train-chart")?.scrollIntoView({ block: "nearest" }));

@@ -7,8 +7,8 @@ const GROUPS = [
   ["[role=tablist]", "[role=tab]", "[aria-selected=true]"],
   [".ps-readyrow", "button", "button"],
 ];
-const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
-const STOPS = "input:not([type=hidden]), button, select, textarea, summary, a[href], [tabindex='0']";
+const STEPS = { Tab: 0, ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+const STOPS = "[tabindex='0'], input:not([type=hidden]), button, select, textarea, summary, a[href]";
 const names = new WeakMap(); // of radio buttons, by their field
 let named = 0;
 
@@ -34,7 +34,7 @@ function prepare() {
     document.querySelectorAll(group).forEach((one) => oneStop(one, parts, chosen));
   }
   // A list of options is gone once it is left, and a slider says what the field beside it says.
-  document.querySelectorAll("ul.options, .ps-form .slider_input_container input").forEach((one) => {
+  document.querySelectorAll(".ps-form .slider_input_container input, ul.options").forEach((one) => {
     one.tabIndex = -1;
   });
 }
@@ -53,8 +53,9 @@ function goOn(event) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Tab" || event.key in STEPS) prepare();
-  if (event.key in STEPS && event.target instanceof Element) goOn(event);
+  if (!(event.key in STEPS)) return;
+  prepare();
+  if (STEPS[event.key] && event.target instanceof Element) goOn(event);
 }, true);
 
 /** Leads past the page's head to the first control of the tab that is open. */
