@@ -37,6 +37,17 @@ export function marksOf(id) {
   };
 }
 
+/**
+ * What the cells of an experiment are told by: each has a colour of its own as long as there are any.
+ * @param {number} index Its place in the table.
+ * @returns {{colour: string, dash: string, symbol: string}} The colour as a CSS variable.
+ */
+export const marksAt = (index) => ({
+  colour: COLOURS[index % COLOURS.length],
+  dash: DASHES[(index + Math.floor(index / COLOURS.length)) % DASHES.length],
+  symbol: SYMBOLS[index % SYMBOLS.length],
+});
+
 /** A run's colour for CSS. */
 export const colourOf = (id) => `var(${marksOf(id).colour})`;
 

@@ -82,7 +82,8 @@ function progressOf({ runs, seconds, state, why }) {
 
 function wordsOf(answer) {
   const [first, ...rest] = answer.words;
-  const waiting = answer.computing ? "The intervals are being computed." : "No answer yet: it needs two cells with runs.";
+  const waiting = answer.computing
+    ? "The intervals are being computed." : "No answer yet: it needs two cells with runs.";
   return el("div", { class: "ps-verdict", "aria-live": "polite" },
     first ? el("p", { class: "first" }, first) : el("p", { class: "ps-note" }, waiting),
     rest.length > 0 && el("ul", {}, ...rest.slice(0, 12).map((text) => el("li", {}, text))),

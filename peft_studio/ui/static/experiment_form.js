@@ -33,7 +33,8 @@ function fieldsOf(config) {
   const found = [];
   for (const section of ["method", "training", "model", "task"]) {
     for (const [key, value] of Object.entries(config[section] || {})) {
-      if (value !== null && typeof value !== "object" && key !== "name" && key !== "id") found.push(`${section}.${key}`);
+      const isPlain = value !== null && typeof value !== "object";
+      if (isPlain && key !== "name" && key !== "id") found.push(`${section}.${key}`);
     }
   }
   return found;
@@ -102,7 +103,8 @@ function cellLine({ name, trainable_params: size, off_by: off, sizable }, equal)
 
 function costParts(found, equal) {
   if (found.error) return [problem(found.error, { role: "alert" })];
-  return [el("p", { class: "ps-cost" }, found.words), ...found.problems.map((text) => problem(text, { class: "ps-problem mild" })),
+  return [el("p", { class: "ps-cost" }, found.words),
+    ...found.problems.map((text) => problem(text, { class: "ps-problem mild" })),
     el("details", { class: "ps-figures" }, el("summary", {}, "What each of them trains"),
       el("ul", {}, ...found.cells.map((cell) => cellLine(cell, equal))))];
 }
@@ -159,12 +161,14 @@ export function ownQuestion(start) {
     el("div", { class: "ps-rules", role: "group", "aria-label": "Rules of fairness" },
       rule("Same rows in the same order", "Always: every run reads the same rows, and is measured on the same ones.",
         el("input", { type: "checkbox", checked: true, disabled: true })),
-      rule("Own learning rate for each", "Short runs find it on validation rows first; test rows play no part.", form.own),
+      rule("Own learning rate for each",
+        "Short runs find it on validation rows first; test rows play no part.", form.own),
       rule("Equal number of trainable parameters", "Rank, width or prefix length are chosen to come near it; 0 is off.",
         form.equal),
       rule("Runs of each", "With other seeds; their spread says what is a tie.", form.seeds)),
     cost, go);
-  const fold = el("details", { class: "ps-card ps-ownfold" }, el("summary", {}, cardHead("Ask your own question")), body);
+  const fold = el("details", { class: "ps-card ps-ownfold" },
+    el("summary", {}, cardHead("Ask your own question")), body);
 
   function changed() {
     showFields(form, rows);
@@ -189,7 +193,8 @@ export function ownQuestion(start) {
   function take(told) {
     config = told;
     fillFields(form, config);
-    base.textContent = `Settings as on the Train tab: task ${config.task.id}, model ${config.model?.id || "as the task has it"}, `
+    const model = config.model?.id || "as the task has it";
+    base.textContent = `Settings as on the Train tab: task ${config.task.id}, model ${model}, `
       + `method ${config.method.name}. What is varied takes their place.`;
     changed();
   }

@@ -1,25 +1,19 @@
 // The plots of an experiment's answer, each with its table and its words.
 
+import { marksAt } from "./colours.js";
 import { el, scrollBox, tableHead, token } from "./dom.js";
 import { decimal } from "./format.js";
 import { fitWhenShown, loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
 import { plotText } from "./text.js";
 
-const DASHES = ["solid", "dash", "dashdot", "longdash", "dot"];
-const SYMBOLS = ["circle", "square", "triangle-up", "triangle-down", "pentagon", "star", "hexagon"];
-const COLOURS = 7; // of `tokens.css`
-
 /**
- * What a cell is told by: colour and marker by its place in the table, and a dash once the colours are used up.
- * @param {number} index
+ * What a cell is told by, in the theme as it is now.
+ * @param {number} index Its place in the table.
  * @returns {{css: string, ink: string, dash: string, symbol: string}}
  */
 export function markOf(index) {
-  const name = `--ps-run-${index % COLOURS}`;
-  return {
-    css: `var(${name})`, ink: token(name), symbol: SYMBOLS[index % SYMBOLS.length],
-    dash: DASHES[(index + Math.floor(index / COLOURS)) % DASHES.length],
-  };
+  const { colour, dash, symbol } = marksAt(index);
+  return { css: `var(${colour})`, ink: token(colour), dash, symbol };
 }
 
 /**
@@ -45,9 +39,11 @@ export function plotCard(title, ...tools) {
   return { card, show };
 }
 
-const cells = (texts) => el("tr", {}, el("th", { scope: "row" }, texts[0]), ...texts.slice(1).map((x) => el("td", {}, x)));
+const cells = ([name, ...others]) =>
+  el("tr", {}, el("th", { scope: "row" }, name), ...others.map((text) => el("td", {}, text)));
 
-const tableOf = (heads, rows) => el("table", { class: "ps-table" }, tableHead(heads), el("tbody", {}, ...rows.map(cells)));
+const tableOf = (heads, rows) =>
+  el("table", { class: "ps-table" }, tableHead(heads), el("tbody", {}, ...rows.map(cells)));
 
 /** A number with as many decimals as a metric has. */
 export const figure = (metric, value) => decimal(value, metric.startsWith("test/") ? 1 : 3);
@@ -125,7 +121,8 @@ export function intervalsOf(answer, metric) {
     await Plotly.react(plot, traces, layout, PLOT_CONFIG);
   };
   const told = rows.map((row) => `${row.name} ${figure(answer.metric, row.mean)}`).join(", ");
-  const behind = rows.map((row) => [row.name, ...["mean", "low", "high"].map((key) => figure(answer.metric, row[key]))]);
+  const behind = rows.map((row) =>
+    [row.name, ...["mean", "low", "high"].map((key) => figure(answer.metric, row[key]))]);
   if (base != null) behind.push(["Base model", figure(answer.metric, base), "", ""]);
   return [draw, `${metric}: ${told}.`, tableOf(["Of", metric, "From", "To"], behind)];
 }
