@@ -43,7 +43,7 @@ class Asking:
         self._look(runs, (len(text) // CHARACTERS_OF_A_TOKEN + 1) * (1 + len(runs)))
         return self._manager.engine.inspect("", "tokens", runs=list(runs), prompt=prompt, text=text)
 
-    def strength(self, run_id: str, prompt: str, strength: float, ends: bool) -> dict[str, Any]:
+    def strength(self, run_id: str, prompt: str, strength: object, ends: bool) -> dict[str, Any]:
         """See ``training.inference.questions.Questions.strength``."""
         self._look([run_id], ANSWER_TOKENS * (3 if ends else 1))
         return self._manager.engine.inspect(run_id, "strength", prompt=prompt, strength=strength, ends=ends)
