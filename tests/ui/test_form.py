@@ -73,10 +73,11 @@ def test_where_a_run_trains_comes_and_goes(
     form.draw_settings()
     data = {"method": {"name": "lora"}, "training": {}, "resources": {"device": "cpu", "cpus": 0.5, "gpus": None}}
     values = {item: item.value for item in form.inputs()}
-    assert form.config(values)["resources"] == {"device": "auto"}
+    kept = {"snapshots": ResourcesConfig().snapshots}
+    assert form.config(values)["resources"] == {"device": "auto", **kept}
     updates = form.show(data)
     values |= {item: update for item, update in updates.items() if not isinstance(update, dict)}
-    assert form.config(values)["resources"] == {"device": "cpu", "cpus": 0.5}
+    assert form.config(values)["resources"] == {"device": "cpu", "cpus": 0.5, **kept}
     assert parse_config(form.config(values)).resources == parse_config(data).resources
     assert form.resources["cpus"].visible is on_cluster
     foreign = form.show(data | {"resources": {"device": "cuda:7"}})
