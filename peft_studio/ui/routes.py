@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from peft_studio.access.doors import OPEN
 from peft_studio.access.rights import Right
 from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
@@ -72,8 +73,8 @@ def routes(manager: JobManager, question: RoomQuestion | None = None) -> list[Ba
     queue = [_route(manager, "/studio/queue", action) for action in actions_on("queue").values()]
     return [
         endpoint("/studio/static/plotly.min.js", plotly_file),
-        endpoint("/studio/static/{version}/words/{language}.json", words_file),
-        endpoint("/studio/static/{version}/{name}", static_file),
+        endpoint("/studio/static/{version}/words/{language}.json", words_file, right=OPEN),
+        endpoint("/studio/static/{version}/{name}", static_file, right=OPEN),
         endpoint("/studio/runs.json", api.runs),
         endpoint("/studio/queue.json", api.queue),
         endpoint("/studio/metrics.json", api.metrics),
