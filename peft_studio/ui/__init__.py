@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from peft_studio.access.bodies import MIB, BodyLimits
 from peft_studio.access.entrance import Entrance
 from peft_studio.access.gate import Gate, SignedIn
+from peft_studio.access.kept_page import KeptPage
 from peft_studio.access.patience import bound_header_time
 from peft_studio.access.room import Room
 from peft_studio.access.shares import Shares
@@ -92,8 +93,8 @@ def app_parts(manager: JobManager, entrance: Entrance) -> dict[str, Any]:
             )
         yield
 
-    signed_in = Middleware(SignedIn, settings=settings)
-    return {"routes": all_routes(manager), "middleware": [signed_in], "lifespan": gated}
+    inner = [Middleware(SignedIn, settings=settings), Middleware(KeptPage)]
+    return {"routes": all_routes(manager), "middleware": inner, "lifespan": gated}
 
 
 def _keep_house(manager: JobManager, shares: Shares) -> None:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from peft_studio.access.doors import OPEN
 from peft_studio.ui.http import as_response, endpoint
 from peft_studio.ui.words import LOCALES, dictionary
 
@@ -112,8 +113,8 @@ def static_routes() -> list[BaseRoute]:
     """Our scripts, their words in other languages, and plotly.js."""
     return [
         endpoint("/studio/static/plotly.min.js", plotly_file),
-        endpoint("/studio/static/{version}/words/{language}.json", words_file),
-        endpoint("/studio/static/{version}/{name}", static_file),
+        endpoint("/studio/static/{version}/words/{language}.json", words_file, right=OPEN),
+        endpoint("/studio/static/{version}/{name}", static_file, right=OPEN),
     ]
 
 

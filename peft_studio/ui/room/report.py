@@ -68,7 +68,7 @@ def report(question: dict[str, Any], metric: str, names: bool, language: str) ->
         f"{time.strftime('%Y-%m-%d %H:%M')}</p>",
         _plot(groups, f"{question['setting']}: {words.get(title_of(metric), title_of(metric))}"),
         f"<h2>{say(title_of(metric))}</h2>",
-        _table([say(text) for text in ("Value", "Answers", "Lowest", "Median", "Highest")],
+        _table([say(text) for text in ("Its value", "Answers", "Lowest", "Median", "Highest")],
                [[value, str(len(found)), *_spread(found)] for value, found in groups]),
         f"<h2>{say('Everybody')}</h2>",
         _everybody(question, metric, names, say),
@@ -92,7 +92,7 @@ def _everybody(question: dict[str, Any], metric: str, names: bool, say: Callable
             "–" if score is None else f"{score:.4g}",
         ]
         rows.append([row["name"] if names else str(number), *figures])
-    return _table([say(text) for text in ("Name", "Value", "Status", "Step", title_of(metric))], rows)
+    return _table([say(text) for text in ("Name", "Its value", "Status", "Step", title_of(metric))], rows)
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

@@ -14,7 +14,7 @@ const HERE = 60; // seconds since somebody's page last asked
 function ago(seen) {
   const seconds = Date.now() / 1000 - seen;
   if (!seen) return "not since the start";
-  return seconds < HERE ? "here" : `${Math.round(seconds / 60)} min ago`;
+  return seconds < HERE ? "here now" : `${Math.round(seconds / 60)} min ago`;
 }
 
 /** The room's code and picture, or why students cannot come in. */

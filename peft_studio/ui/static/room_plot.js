@@ -65,7 +65,7 @@ function tableOf(question, metric) {
     el("td", {}, one.value || "–"),
     el("td", {}, one.status || "–"),
     el("td", {}, decimal(one.metrics[metric], 4) || "–")));
-  const heads = ["Name", "Value", "Status", titleOfMetric(metric)];
+  const heads = ["Name", "Its value", "Status", titleOfMetric(metric)];
   return el("table", { class: "ps-table" }, tableHead(heads), el("tbody", {}, ...rows));
 }
 
