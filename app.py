@@ -13,7 +13,7 @@ os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe proxies by itsel
 
 from peft_studio.errors import StorageError, StudioError
 from peft_studio.files import write_privately
-from peft_studio.machine.path_policy import use_home
+from peft_studio.machine.path_policy import stand_in_empty_folder, use_home
 from peft_studio.settings import Access, Settings, load_settings
 from peft_studio.tasks.kept_rows import use_folder
 from peft_studio.tasks.reading.table_cache import read_elsewhere
@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from peft_studio.experiments.lab import Lab
         from peft_studio.jobs.manager import JobManager
 
+        if settings.public:
+            stand_in_empty_folder(settings.cache_dir)
         manager = JobManager(settings)
         manager.start()
         conductor = Conductor(Lab(manager))

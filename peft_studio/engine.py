@@ -11,6 +11,7 @@ stops the work. Models stay in memory between requests.
                                                                -> {"columns": [{"name", "text", "done", ...}]}, often
     {"op": "merge", "run": id, "folder": path}                 -> {"max_difference": number}, the model in the folder
     {"op": "inspect", ...}                                     -> and others: see training.inspection.inspector
+    {"op": "tokens", ...}                                      -> and others: see training.inference.questions
     any error                                                  -> {"error": see errors.StudioError.to_dict}
 """
 
@@ -26,7 +27,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import torch
@@ -45,14 +46,12 @@ from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.estimates.preview import encode_ahead, preview
 from peft_studio.training.formats.chats import asked
 from peft_studio.training.inference.classify import label_columns
-from peft_studio.training.inference.generate import Column, stream_columns
-from peft_studio.training.inference.model_pool import BaseVariant, LRUCache, ModelPool, columns_of, common_variant
+from peft_studio.training.inference.generate import stream_columns
+from peft_studio.training.inference.model_pool import LRUCache, ModelPool
+from peft_studio.training.inference.questions import Questions, chosen_columns
 from peft_studio.training.inspection.inspector import Inspector
 from peft_studio.training.merging import merge_adapter
 from peft_studio.training.quiet import be_quiet
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 MAX_REQUEST = 1 << 20  # bytes of a request line
 LONGEST_PAUSE = 2.0  # seconds that text waits for estimates at most
@@ -108,6 +107,7 @@ class Engine:
             "generate": self._generate,
             "merge": self._merge,
             **Inspector(self._store, self._pool).operations,
+            **Questions(self._store, self._pool, self._cache).operations,
         }
 
     def answer(self, request: object) -> Iterator[dict[str, Any]]:
@@ -156,34 +156,22 @@ class Engine:
 
     def _generate(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         sampling = parse_sampling(request.get("sampling") or {})
-        columns, tokenizer, variant, model, chats = self._columns(request)
+        chosen = chosen_columns(self._store, self._pool, request)
+        columns, tokenizer, labels = chosen.columns, chosen.tokenizer, chosen.variant.labels
         prompt = str(request.get("prompt") or "")
-        if variant.labels:
-            yield {"columns": label_columns(columns, tokenizer, prompt, variant.labels)}
+        if labels:
+            yield {"columns": label_columns(columns, tokenizer, prompt, labels)}
             return
-        groups = self._pool.groups(columns, model, variant)
-        question = asked(prompt, chats)
+        groups = self._pool.groups(columns, chosen.model, chosen.variant)
+        question = asked(prompt, chosen.chats)
         for states in stream_columns(columns, tokenizer, question, sampling, self._urgent.give_way, groups):
-            yield {"columns": states, "chat": chats}
+            yield {"columns": states, "chat": chosen.chats}
 
     def _merge(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         run = str(request.get("run"))
         resolved, adapter = resolve(self._store.config(run)), self._store.paths(run).adapter
         with self._merging:  # a merge holds two copies of a model
             yield {"max_difference": merge_adapter(resolved, adapter, Path(str(request.get("folder"))))}
-
-    def _columns(
-        self, request: Mapping[str, Any]
-    ) -> "tuple[list[Column], PreTrainedTokenizerBase, BaseVariant, str, bool]":
-        runs = [str(run) for run in request.get("runs") or []]
-        resolved = {run: resolve(self._store.config(run)) for run in runs}
-        bases = {run: each.config.model.id for run, each in resolved.items()}
-        variant = common_variant(list(resolved.values()))
-        model = str(request.get("model") or next(iter(bases.values()), DEFAULT_MODEL))
-        adapters = [(run, bases[run], self._store.paths(run).adapter) for run in runs]
-        columns = columns_of(self._pool, model, adapters, variant)
-        chats = any(each.task.chats for each in resolved.values())
-        return columns, self._pool.base(model, variant)[1], variant, model, chats
 
 
 def serve(engine: Engine, listener: socket.socket, wanted: Callable[[], bool]) -> None:

@@ -48,9 +48,10 @@ class Limits(BaseModel):
             does is stopped, and saves its adapter.
         most_generated: Tokens that a visitor has generated in a minute.
         all_generated: The same in all.
-        most_mb: Megabytes that a visitor's runs may take.
+        most_mb: Megabytes that a visitor's runs, uploads and fetched data may take together.
         all_mb: The same of all visitors.
         most_requests: Requests of a visitor in a minute; of one address, for whoever has no cookie yet.
+        most_idle_days: Days without a visit after which the things of a visitor are deleted.
     """
 
     most_queued: int | None = Field(None, ge=0)
@@ -63,6 +64,7 @@ class Limits(BaseModel):
     most_mb: float | None = Field(None, ge=0)
     all_mb: float | None = Field(None, ge=0)
     most_requests: int | None = Field(None, ge=0)
+    most_idle_days: float | None = Field(None, ge=0)
 
 
 class Settings(Limits):
@@ -168,6 +170,7 @@ DEFAULT_LIMITS: Mapping[Access, Mapping[str, float]] = {
     Access.PUBLIC: {
         "most_queued": 4, "all_queued": 100, "most_running": 1, "most_tokens": 20_000_000, "most_minutes": 30,
         "most_generated": 3000, "all_generated": 30_000, "most_mb": 500, "all_mb": 20_000, "most_requests": 900,
+        "most_idle_days": 14,
     },
     Access.DEMO: {"most_generated": 3000, "all_generated": 30_000, "most_requests": 900},
 }  # fmt: skip
@@ -199,8 +202,9 @@ def load_settings(env: Mapping[str, str], **overrides: object) -> Settings:
     values.update({key: value for key, value in overrides.items() if value is not None})
     if env.get("SPACE_ID") or not is_loopback(str(values.get("host", "127.0.0.1"))):
         values.setdefault("access", Access.PUBLIC)
-    if "home" in values:
-        values["home"] = _folder(str(values["home"]))
+    for name in ("home", "class_list"):
+        if name in values:
+            values[name] = _folder(str(values[name]), name)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:
@@ -217,14 +221,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _folder(name: str) -> Path:
+def _folder(path: str, name: str) -> Path:
     try:
-        return Path(name).expanduser().resolve()
+        return Path(path).expanduser().resolve()
     except (ValueError, RuntimeError, OSError) as exc:  # a zero byte, nobody's home, links in a circle
-        raise ConfigError(f"{_ENV['home']} = {shown(name)} cannot be the name of a folder.", "home") from exc
+        what = "a folder" if name == "home" else "a file"
+        raise ConfigError(f"{_ENV[name]} = {shown(path)} cannot be the name of {what}.", name) from exc
 
 
-_OURS = ("runs", "experiments", "cache", "uploads", "datasets", "queue.json", "app.lock", "ray-name")
+_OURS = (
+    "runs", "experiments", "cache", "uploads", "datasets", "queue.json", "app.lock", "ray-name", "visits.json",
+)  # fmt: skip
 """What a home folder holds; whatever else lies there is somebody's own."""
 
 

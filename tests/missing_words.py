@@ -15,7 +15,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from peft_studio.config.sampling import Sampling
-from peft_studio.config.sections import ModelConfig, ResourcesConfig, TrainingConfig
+from peft_studio.config.sections import ModelConfig, ResourcesConfig, TaskConfig, TrainingConfig
+from peft_studio.experiments.cost import Costs
+from peft_studio.experiments.ready import ready_list
 from peft_studio.methods import METHODS
 from peft_studio.methods.not_offered import NOT_OFFERED
 from peft_studio.tasks import TASKS
@@ -27,12 +29,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / "peft_studio"
 STATIC = PACKAGE / "ui" / "static"
 UNSEEN = (
     "cli", "pretraining", "training", "methods", "__main__.py", "worker.py", "engine.py", "warm.py", "settings.py",
-    "ui/words.py", "ui/theme.py", "ui/api.py", "models/opening.py", "archives/model_card.py",
+    "ui/words.py", "ui/shell.py", "ui/api.py", "models/opening.py", "archives/model_card.py",
     "archives/reproduce_script.py", "archives/reproduce_tokens.py", "tasks/reading/column_names.py",
     "tasks/reading/contents.py", "tasks/headlines.py", "tasks/headlines_events.py", "tasks/reviews.py",
     "tasks/small_world.py", "tasks/bistro.py", "tasks/bistro_plans.py", "tasks/docstrings.py", "tasks/defects.py",
+    "experiments/canvas.py", "experiments/charts.py", "experiments/report.py", "experiments/notebook.py",
+    "experiments/tables.py", "experiments/exports.py", "experiments/__main__.py", "experiments/outcome.py",
 )  # fmt: skip
-"""What speaks on a terminal, in a log or to programs; texts of methods are read from the registry instead."""
+"""What speaks on a terminal, in a log, in exported files or to programs; texts of methods are read from the registry
+instead."""
 GRADIO = ("Drop File Here", "- or -", "Click to Upload", "Error", "or")
 """Texts that Gradio itself shows."""
 STATES = (
@@ -126,8 +131,10 @@ def of_registry() -> Iterator[str]:
     """What the entries of tasks and methods say, beside their names."""
     for form in (Sampling, ModelConfig, ResourcesConfig, TrainingConfig, *(each.params for each in METHODS.values())):
         yield from of_fields(form)
-    for task in TASKS.values():
-        yield task.title
+    rows = TaskConfig.model_fields["train_rows"]
+    yield from (str(rows.title), str(rows.description), *(task.title for task in TASKS.values()))
+    for ready in ready_list(Costs([], 1)):
+        yield from (ready["title"], ready["says"], ready["plan"]["question"])
     for method in METHODS.values():
         yield from (method.summary, method.caveat, *method.not_for.values())
 

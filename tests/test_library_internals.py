@@ -25,6 +25,8 @@ INSIDES: dict[str, str] = {
     "gradio.EventData": "_data",
     "gradio.context.LocalContext": "request",
     "gradio.blocks.Blocks": "fns app",
+    "uvicorn.config": "HTTP_PROTOCOLS",
+    "uvicorn.protocols.http.h11_impl.RequestResponseCycle": "response_complete",
     "starlette.applications.Starlette": "middleware_stack",
     "gradio.Radio": "preprocess",
     "gradio.HTML": "html_template js_on_load head apply_default_css padding",

@@ -18,6 +18,9 @@ FLOPS_PER_TOKEN = 6
 """Of a parameter: two of the forward and four of the backward pass (Kaplan et al. 2020, arXiv:2001.08361, 2.1)."""
 USUAL_SPEED = 5e9  # floating-point operations a second and thread, before any run here has shown its own
 MOST_LOOKED_AT = 8  # runs whose speed is looked at
+PEOPLE_OF_AN_ADDRESS = 4
+"""A public app lets this many people's share go to one address: a new cookie is no new budget, and a household or a
+classroom behind one address is not one person."""
 
 
 @dataclass
@@ -35,7 +38,7 @@ class Bucket:
     """
 
     def __init__(self, a_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = a_minute
+        self.most = a_minute
         self._clock = clock
         self._lock = threading.Lock()
         self._levels: dict[str, _Level] = {}
@@ -47,7 +50,7 @@ class Bucket:
 
     def take(self, key: str, amount: float) -> None:
         """Takes what is used, even more than there is: then nothing is left for longer."""
-        if self._most:
+        if self.most:
             with self._lock:
                 self._level(key).left -= amount
 
@@ -56,17 +59,17 @@ class Bucket:
 
         More than a bucket holds is there when the bucket is full.
         """
-        if not self._most:
+        if not self.most:
             return 0.0
-        missing = min(amount, self._most) - self.left(key)
-        return max(0.0, missing * MINUTE / self._most)
+        missing = min(amount, self.most) - self.left(key)
+        return max(0.0, missing * MINUTE / self.most)
 
     def _level(self, key: str) -> _Level:
         now = self._clock()
         if key not in self._levels and len(self._levels) >= MOST_KNOWN:
             self._forget(now)
-        level = self._levels.setdefault(key, _Level(self._most, now))
-        level.left = min(self._most, level.left + (now - level.at) * self._most / MINUTE)
+        level = self._levels.setdefault(key, _Level(self.most, now))
+        level.left = min(self.most, level.left + (now - level.at) * self.most / MINUTE)
         level.at = now
         return level
 
@@ -94,6 +97,22 @@ class Budgets:
         self._requests = Bucket(settings.limit("most_requests"), clock)
         self._generated = Bucket(settings.limit("most_generated"), clock)
         self._all_generated = Bucket(settings.limit("all_generated"), clock)
+        self._of_address = Bucket(PEOPLE_OF_AN_ADDRESS * settings.limit("most_generated"), clock)
+        self._lock = threading.Lock()
+        self._neighbours: dict[str, dict[str, None]] = {}  # by network: ids, in the order in which they came
+
+    def together(self, visitor: Visitor) -> frozenset[str]:
+        """Ids of all who have brought or started something from where a visitor asks now, the visitor's among them."""
+        with self._lock:
+            return frozenset(self._neighbours.get(visitor.network, ())) | {visitor.id}
+
+    def note_origin(self, visitor: Visitor) -> None:
+        """Remembers from where somebody brings or starts something, for as long as the app runs."""
+        if visitor.network and is_bound(visitor):
+            with self._lock:
+                if len(self._neighbours) >= MOST_KNOWN and visitor.network not in self._neighbours:
+                    del self._neighbours[next(iter(self._neighbours))]
+                self._neighbours.setdefault(visitor.network, {})[visitor.id] = None
 
     def allow_request(self, visitor: Visitor | None, client_address: str) -> None:
         """Counts a request.
@@ -114,6 +133,13 @@ class Budgets:
             raise LimitError(f"Too many requests: {most:,.0f} a minute are allowed. {_again(seconds)}", seconds)
         self._requests.take(key, 1)
 
+    def used(self, visitor: Visitor) -> dict[str, float]:
+        """How much of this minute's requests and generated tokens somebody has used up, by the limits' names."""
+        buckets = {"most_requests": self._requests, "most_generated": self._generated}
+        return {
+            name: max(0.0, self._settings.limit(name) - bucket.left(visitor.id)) for name, bucket in buckets.items()
+        }
+
     def check_queue(self, infos: Iterable[RunInfo]) -> None:
         """Lets one more run into the queue.
 
@@ -126,11 +152,17 @@ class Budgets:
         if not is_bound(asker()):
             return
         waiting = [info.owner for info in infos if info.status == Status.QUEUED]
+        near = self.together(asker())
         mine, limit, whole = waiting.count(asker().id), self._settings.limit("most_queued"), len(waiting)
         if limit and mine >= limit:
             raise LimitError(
                 f"{mine} of your runs wait in the queue, and {limit:.0f} may. When one of them starts, there is room "
                 "for another; you can also stop one that waits.", MINUTE,
+            )  # fmt: skip
+        if limit and sum(owner in near for owner in waiting) >= PEOPLE_OF_AN_ADDRESS * limit:
+            raise LimitError(
+                f"{PEOPLE_OF_AN_ADDRESS * limit:.0f} runs that were started from your network wait in the queue, the "
+                "most that may. When one of them starts, there is room for another.", MINUTE,
             )  # fmt: skip
         limit = self._settings.limit("all_queued")
         if limit and whole >= limit:
@@ -180,23 +212,28 @@ class Budgets:
             return f"Ended after {in_words(limit)}, the most that a run may take here; its adapter was saved."
         return ""
 
-    def check_kept(self, mine: float, everybody: float) -> None:
+    def check_kept(self, mine: float, everybody: float, near: float = 0) -> None:
         """Lets something more be kept.
 
         Args:
             mine: Bytes that the asker's things take, with what is to come.
             everybody: The same of all visitors.
+            near: The same of all who have brought something from where the asker is.
 
         Raises:
             LimitError: It is too much.
         """
         if not is_bound(asker()):
             return
-        for taken, name, whose in ((mine, "most_mb", "Your"), (everybody, "all_mb", "All visitors'")):
-            limit = self._settings.limit(name)
+        for taken, name, whose, people in (
+            (mine, "most_mb", "Your", 1),
+            (near, "most_mb", "Your network's", PEOPLE_OF_AN_ADDRESS),
+            (everybody, "all_mb", "All visitors'", 1),
+        ):
+            limit = people * self._settings.limit(name)
             if limit and taken > limit * 1e6:
                 raise LimitError(
-                    f"{whose} runs take {taken / 1e6:,.0f} MB, and {limit:,.0f} MB may be "
+                    f"{whose} runs and data would take {taken / 1e6:,.0f} MB, and {limit:,.0f} MB may be "
                     "kept. Delete some of your runs to make room."
                 )
 
@@ -211,17 +248,22 @@ class Budgets:
         """
         if not is_bound(asker()):
             return
-        mine, whole = (self._generated, asker().id, "most_generated"), (self._all_generated, "", "all_generated")
-        for bucket, key, name in (mine, whole):
+        buckets = [(self._generated, asker().id, "most_generated"), (self._all_generated, "", "all_generated")]
+        if asker().network:
+            buckets.insert(1, (self._of_address, asker().network, "most_generated"))
+        for bucket, key, name in buckets:
             if seconds := bucket.wait(key, tokens):
-                whose = "you may have generated" if name == "most_generated" else "all visitors may have generated"
+                whose = "you may have generated" if key == asker().id else f"all {_OTHERS[name]} may have generated"
                 raise LimitError(
-                    f"This asks for up to {tokens:,} tokens; of the {self._settings.limit(name):,.0f} a minute that "
+                    f"This asks for up to {tokens:,} tokens; of the {bucket.most:,.0f} a minute that "
                     f"{whose}, {max(0, math.floor(bucket.left(key))):,} are left. {_again(seconds)}",
                     seconds,
                 )
-        for bucket, key, _name in (mine, whole):
+        for bucket, key, _name in buckets:
             bucket.take(key, tokens)
+
+
+_OTHERS = {"most_generated": "people of your network", "all_generated": "visitors"}
 
 
 def is_bound(visitor: Visitor) -> bool:

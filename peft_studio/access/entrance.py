@@ -122,6 +122,10 @@ class Entrance:
         """What stands in an address as ``share`` for a link."""
         return self.cookies.sign(link, _SHARE)
 
+    def link_of(self, share: str) -> str:
+        """The link of what stands in an address as ``share``; empty for what is none of ours."""
+        return self.cookies.signed(share, _SHARE) or ""
+
     def _by_key(self, key: str) -> Visitor:
         keeper = self._keeper(key)
         if keeper is not None:
@@ -150,8 +154,8 @@ class Entrance:
 
     def _opened(self, share: str, visitor: Visitor) -> Visitor:
         """A visitor who has opened one more link, or the same one."""
-        link = self.cookies.signed(share, _SHARE) if share else None
-        if link is None or link in visitor.links or self.shares.find(link) is None:
+        link = self.link_of(share) if share else ""
+        if not link or link in visitor.links or self.shares.find(link) is None:
             return visitor
         return replace(visitor, links=(*visitor.links, link)[-MOST_SHARES:])
 

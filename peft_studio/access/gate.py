@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from peft_studio.access.bodies import BodyLimits, BodyRefusedError, LimitedBody
 from peft_studio.access.doors import OPEN, door_of
 from peft_studio.access.entrance import Entrance, Entry
-from peft_studio.access.hosts import Network
+from peft_studio.access.hosts import Network, network_of
 from peft_studio.access.rights import Right, may
 from peft_studio.access.shares import Shares
 from peft_studio.access.visitors import Role, Visitor, asker, asking
 from peft_studio.errors import LimitError
-from peft_studio.settings import Settings
+from peft_studio.settings import Access, Settings
 
 _READS = ("GET", "HEAD")
 _SPACES = "https://huggingface.co https://*.hf.space"
@@ -89,8 +89,7 @@ class Gate:
             if refused is not None or entry.answer is not None:
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            self._enter(scope, peer, entry.visitor)
-            with asking(entry.visitor):
+            with asking(self._enter(scope, peer, entry.visitor)):
                 await self._app(scope, receive, send)
             return
         told = self._telling(send, entry.cookie if refused is None else "")
@@ -99,20 +98,23 @@ class Gate:
             answer.headers.setdefault("Cache-Control", "no-store")
             await answer(scope, receive, told)
             return
-        self._enter(scope, peer, entry.visitor)
-        with asking(entry.visitor):
+        with asking(self._enter(scope, peer, entry.visitor)):
             await self._pass(scope, receive, told)
 
-    def _enter(self, scope: Scope, peer: str, visitor: Visitor) -> None:
-        """Writes down who asks, and from where as far as our proxies tell."""
+    def _enter(self, scope: Scope, peer: str, visitor: Visitor) -> Visitor:
+        """Writes down who asks, and from where as far as our proxies tell; a class sits behind one address."""
+        headers = Headers(scope=scope)
+        client = self._network.client(peer, headers)
+        if self._settings.access is Access.PUBLIC:
+            visitor = replace(visitor, network=network_of(client))
         state = scope.setdefault("state", {})
         state.update(visitor=visitor, access=self._settings.access, entrance=self.entrance)
-        headers = Headers(scope=scope)
         if scope.get("client"):
-            scope["client"] = (self._network.client(peer, headers), scope["client"][1])
+            scope["client"] = (client, scope["client"][1])
         scheme = headers.get("x-forwarded-proto", "").split(",")[0].strip()
         if scheme in ("http", "https") and scope["type"] == "http" and self._network.trusts(peer):
             scope["scheme"] = scheme
+        return visitor
 
     def _refuse(self, request: HTTPConnection, peer: str, entry: Entry) -> Response | None:
         """Why a request goes no further, as an answer; None when it may."""

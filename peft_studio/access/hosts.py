@@ -18,6 +18,14 @@ _LOCAL_NAMES = ("localhost", "local", "internal", "lan", "test", "home.arpa")
 """Top-level names that no public server answers for (RFC 2606, 6761, 6762, 8375)."""
 
 
+def network_of(address: str) -> str:
+    """What of an address stays the same for whoever has it: all of an IPv4 one, the first half of an IPv6 one."""
+    found = _address(address)
+    if found is None:
+        return ""
+    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+
+
 class Network:
     """What an app believes of the names and addresses of a request.
 

@@ -94,6 +94,22 @@ class Shares:
                 self._write(kept)
             return count
 
+    def take_back(self, owner: str, link: str) -> int:
+        """Takes back one of an owner's links, by its id; returns how many that was."""
+        with self._lock:
+            found = self._shares.get(link)
+            if found is None or found.owner != owner:
+                return 0
+            self._write({key: one for key, one in self._shares.items() if key != link})
+            return 1
+
+    def forget(self, owner: str) -> None:
+        """Takes back all links of an owner."""
+        with self._lock:
+            kept = {key: one for key, one in self._shares.items() if one.owner != owner}
+            if len(kept) < len(self._shares):
+                self._write(kept)
+
     def _read(self) -> dict[str, Share]:
         found = read_json(self._path) or {}
         shares = {}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -26,6 +26,7 @@ class Visitor:
         name: As others may read it; plain text that they wrote.
         links: Ids of the links that they have opened, by which others show them runs.
         shown: Ids of the runs that these links show now.
+        network: From where they ask, as far as limits go by it: see `hosts.network_of`; empty where they do not.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Visitor:
     name: str = ""
     links: tuple[str, ...] = ()
     shown: frozenset[str] = frozenset()
+    network: str = field(default="", compare=False)
 
 
 OWNER = Visitor("", Role.OWNER)

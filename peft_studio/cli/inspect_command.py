@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from peft_studio.cli.printing import Add, print_json, print_table
@@ -12,6 +13,7 @@ def add_commands(add: Add) -> None:
     """Registers the command."""
     found = add("inspect", _inspect, "Say what a run's adapter did to its model.")
     found.add_argument("run", metavar="RUN_ID")
+    found.add_argument("--step", type=int, metavar="N", help="at a snapshot instead of at the end")
     found.add_argument("--other", default="", metavar="RUN_ID", help="tell how much both changed the same directions")
 
 
@@ -30,7 +32,8 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     be_quiet()
     torch.set_num_threads(settings.threads)
     inspector = Inspector(store, ModelPool())
-    found = next(inspector.inspect({"run": options.run, "other": options.other}))
+    request = {"run": options.run, "other": options.other, "step": options.step}
+    found = next(inspector.operations["inspect"](request))
     if options.json:
         print_json(found)
         return 0
@@ -48,7 +51,8 @@ def _number(value: float | None) -> str:
 
 
 def _matrices(view: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    rows = [("module", "change", "relative", "rank", "effective rank", "amplified", "intruders", "overlap")]
+    head = ("module", "change", "relative", "rank", "effective rank", "amplified", "intruders", "overlap")
+    rows: list[tuple[str, ...]] = [head]
     for one in view:
         if one["change"] and "rank" in one:
             factor, shared, strange = one["amplification"], one["overlap"], one["intruders"]
@@ -97,7 +101,7 @@ def _bottlenecks(view: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [("module", *keys), *((one["name"], *(_number(one[key]) for key in keys)) for one in view)]
 
 
-_TABLES = {
+_TABLES: dict[str, Callable[[Any], list[tuple[str, ...]]]] = {
     "matrices": _matrices, "vectors": _vectors, "prompt": _prompt, "attention": _attention, "scales": _scales,
     "biases": _biases, "bottlenecks": _bottlenecks,
 }  # fmt: skip

@@ -82,8 +82,8 @@ class TaskConfig(Section):
         next(iter(TASKS)), description="Name of a built-in task, or custom for your own files."
     )
     train_rows: int = Field(
-        0, ge=0, le=10_000_000,
-        description="Training rows: the first of a fixed mix, so that fewer are always among more; 0 takes all.",
+        0, ge=0, le=10_000_000, title="Training rows",
+        description="How many: the first of a fixed mix, so that fewer are always among more; 0 takes all.",
     )  # fmt: skip
     kind: Literal["generation", "classification"] | None = Field(
         None, description="Answer with text, or choose a label; guessed from the target column when not given."
@@ -162,6 +162,10 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, ge=0, le=1000, description="Gradient clipping by norm; 0 switches it off.")
     eval_every: int = Field(50, ge=1, le=1_000_000, description="Steps between validation losses.")
     eval_rows: int = Field(300, ge=1, le=100_000, description="Validation and test rows used at most.")
+    answers: bool = Field(
+        True, title="Answer the test rows",
+        description="At the end, as the base model does, too; without that a run has validation losses only.",
+    )  # fmt: skip
     early_stopping: int = Field(
         0, ge=0, le=1000,
         description="Evaluations without a better validation loss after which training ends with the best weights; "
@@ -226,3 +230,7 @@ class ResourcesConfig(Section):
     gpus: float | None = Field(
         None, ge=0, le=64, title="GPUs", description="On a Ray cluster, or a part; empty: the app's default."
     )
+    snapshots: int = Field(
+        12, ge=0, le=24,
+        description="Small adapters of earlier steps that are kept for the Inside tab, at evaluations; 0 keeps none.",
+    )  # fmt: skip

@@ -57,10 +57,12 @@ class CellFacts:
     Attributes:
         trainable: Parameters; None where nobody has counted.
         tokens_per_row: Of its data.
+        parameters: Of its base model, where that is not in the catalogue.
     """
 
     trainable: int | None = None
     tokens_per_row: int = TOKENS_PER_ROW
+    parameters: int | None = None
 
 
 class Costs:
@@ -92,9 +94,7 @@ class Costs:
 
     def pace(self, config: RunConfig, facts: CellFacts) -> Pace:
         """Seconds per row of runs alike: of the same model and task, and of the same method where there are some."""
-        alike = [info for info in self._done if (info.model, info.task) == (config.model.id, config.task.id)]
-        name, usual = config.method.name, self._usual(config, facts)
-        same = ([info for info in alike if name == info.method] or alike)[:LATEST]
+        usual, same = self._usual(config, facts), self.alike(config)
         train = [found for info in same if (found := _train_seconds(info))]
         if not train:
             return usual
@@ -103,6 +103,11 @@ class Costs:
         start = START * min(SLOWEST, max(1.0, each / self._by_sizes(config, facts)))
         read = [found for info in same if (found := _read_seconds(info, start))]
         return Pace(each, statistics.median(read) if read else each / TRAIN_ROWS, start)
+
+    def alike(self, config: RunConfig) -> list[RunInfo]:
+        """The latest runs of the same model and task, and of the same method where there are some."""
+        alike = [info for info in self._done if (info.model, info.task) == (config.model.id, config.task.id)]
+        return ([info for info in alike if config.method.name == info.method] or alike)[:LATEST]
 
     def _usual(self, config: RunConfig, facts: CellFacts) -> Pace:
         """By sizes alone, and by the speed of runs of other models or tasks where there are some."""
@@ -118,7 +123,7 @@ class Costs:
 
     def _by_sizes(self, config: RunConfig, facts: CellFacts) -> float:
         """Seconds per row of training on a machine of usual speed with nothing else to do."""
-        parameters = known_params(config.model.id) or USUAL_PARAMETERS
+        parameters = facts.parameters or known_params(config.model.id) or USUAL_PARAMETERS
         return PER_TOKEN * parameters * facts.tokens_per_row / (FLOPS * self._threads)
 
 
@@ -142,7 +147,8 @@ def _read_seconds(info: RunInfo, start: float) -> float | None:
 
 def _read_rows(training: Mapping[str, Any], steps: int, kind: str) -> float:
     rows, every = training.get("eval_rows") or 0, training.get("eval_every") or steps
-    return float(rows * (math.ceil(steps / every) + ANSWER_ROWS[kind]))
+    answers = ANSWER_ROWS[kind] if training.get("answers", True) else 0.0
+    return float(rows * (math.ceil(steps / every) + answers))
 
 
 @dataclass(frozen=True)
@@ -216,19 +222,22 @@ def told_costs(plan: ExperimentPlan, found: Sequence[CellCost]) -> dict[str, Any
     problems = []
     for one in found:
         if one.off_by is not None and abs(one.off_by) > NEAR:
-            more = "more" if one.off_by > 0 else "fewer"
-            why = "no size of it is nearer" if size_field(one.cell.config) else "it has no size that could be set"
-            problems.append(
-                f"{one.cell.name} trains {one.facts.trainable:,} parameters, {abs(one.off_by):.0%} {more} than asked "
-                f"for: {why}."
-            )
-    runs, short = plan.counted, plan.searching
-    searched = f" and {short} short ones" if short else ""
-    words = f"{runs} run{'' if runs == 1 else 's'}{searched}, about {in_words(seconds)} on this machine."
+            problems.append(_off(one, one.off_by))
+    runs, short, time = plan.counted, plan.searching, in_words(seconds)
+    words = f"{runs} runs, about {time} on this machine."
+    if short:
+        words = f"{runs} runs and {short} short ones, about {time} on this machine."
     return {
         "runs": runs, "search_runs": short, "seconds": round(seconds, 1), "cells": [one.to_dict() for one in found],
         "problems": problems, "words": words,
     }  # fmt: skip
+
+
+def _off(one: CellCost, off_by: float) -> str:
+    told = f"{off_by:+.0%}"
+    if size_field(one.cell.config):
+        return f"{one.cell.name}: {told} parameters beside what is asked for; no size of it is nearer."
+    return f"{one.cell.name}: {told} parameters beside what is asked for; it has no size that could be set."
 
 
 def in_words(seconds: float) -> str:

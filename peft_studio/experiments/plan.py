@@ -19,8 +19,6 @@ HALF_DECADES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """Powers of ten around the recommended rate that a search begins with."""
 ROUNDS = ((5, 6), (2, 2))
 """Of a search for a rate: how many rates train, and by what the run's steps are divided."""
-SEARCH_ROWS = 100
-"""Validation rows that decide about a rate, the same for all; as many test rows are answered, which decide nothing."""
 SEARCHED = tuple(rates for rates, _ in ROUNDS)
 
 
@@ -169,6 +167,11 @@ def cells_of(plan: ExperimentPlan) -> list[Cell]:
             config = parse_config(_with(plan.base, chosen))
         except ConfigError as exc:
             raise ConfigError(f"With {shown(name)}: {exc}", exc.path) from exc
+        if plan.metric.startswith("test/") and not config.training.answers:
+            raise ConfigError(
+                f"With {shown(name)}: {plan.metric} needs training.answers = true, which answers the test rows.",
+                "training.answers",
+            )
         cells.append(Cell(name, config, {key: told_value(key, value) for key, value in chosen.items()}))
     names = [cell.name for cell in cells]
     if len(set(names)) < len(names):
@@ -203,21 +206,24 @@ def _with(base: Mapping[str, Any], chosen: Mapping[str, object]) -> dict[str, An
     return config
 
 
-WORDS = {"train_rows": "{} rows", "learning_rate": "rate {}", "max_steps": "{} steps", "id": "{}"}
-"""How values are told of keys whose names do not say it; others are told as ``rank 8``."""
-
-
 def _named(place: str, value: object) -> str:
     if place != "method":
-        key = place.rpartition(".")[2]
-        if key == "train_rows" and value == 0:
-            return "all rows"
-        told = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-        return WORDS.get(key, key.replace("_", " ") + " {}").format(told)
+        return _named_value(place.rpartition(".")[2], value)
     if not isinstance(value, Mapping):
         return title_of(value)
     more = " ".join(f"{key.replace('_', ' ')} {told}" for key, told in value.items() if key != "name")
     return f"{title_of(value.get('name'))} {more}".strip()
+
+
+def _named_value(key: str, value: object) -> str:
+    told = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if key == "train_rows":
+        return f"{told} rows" if value else "all rows"
+    if key == "learning_rate":
+        return f"rate {told}"
+    if key == "max_steps":
+        return f"{told} steps"
+    return told if key == "id" else f"{key.replace('_', ' ')} {told}"
 
 
 def title_of(method: object) -> str:
@@ -264,11 +270,10 @@ def _capped(rate: float) -> float:
 
 
 def config_of(cell: Cell, part: RunPart) -> RunConfig:
-    """The config of a run. Those of a search are shorter, and look at fewer validation rows, only when they end."""
+    """The config of a run. Those of a search are shorter, look at validation rows at their end, and at no test row."""
     config = cell.config.model_dump(mode="json")
     training = config["training"] | {"learning_rate": part.rate, "seed": part.seed}
     if part.round is not None:
         steps = max(1, cell.config.training.max_steps // ROUNDS[part.round][1])
-        rows = min(SEARCH_ROWS, cell.config.training.eval_rows)
-        training |= {"max_steps": steps, "eval_every": steps, "epochs": 0, "eval_rows": rows, "early_stopping": 0}
+        training |= {"max_steps": steps, "eval_every": steps, "epochs": 0, "answers": False, "early_stopping": 0}
     return parse_config({**config, "training": training})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from peft_studio.experiments.verdict import CellFigures, Duel, unit_of, verb
+from peft_studio.experiments.verdict import CellFigures, Duel, unit_of
 
 MOST_WORDS = 16
 
@@ -39,15 +39,17 @@ def _leader(names: Sequence[str], pairs: dict[tuple[str, str], Duel]) -> list[st
     tied = [other for other, duel in met.items() if duel and duel.tie]
     if not compared:
         return []
-    if not tied:
-        alike = "all" if len(compared) == len(others) else "of those measured on the same rows all"
-        return [f"{first} {verb('beats', first)} {alike} {len(compared)} others."]
-    if len(tied) == len(compared) and len(tied) > 3:
-        return [f"{first} {verb('is', first)} ahead, but none of the others can be told apart from it."]
-    named = " and ".join([", ".join(tied[:-1]), tied[-1]] if len(tied) > 1 else tied)
     beaten = len(compared) - len(tied)
-    rest = f"; the other {'one is' if beaten == 1 else f'{beaten} are'} behind" if beaten else ""
-    return [f"{first} {verb('is', first)} ahead, but cannot be told apart from {named}{rest}."]
+    if not tied and len(compared) == len(others):
+        return [f"Best by more than chance: {first}."]
+    if not tied:
+        return [f"Best by more than chance of those measured on the same rows: {first}."]
+    if len(tied) == len(compared) and len(tied) > 3:
+        return [f"In front: {first}; but none of the others can be told apart from it."]
+    named = " and ".join([", ".join(tied[:-1]), tied[-1]] if len(tied) > 1 else tied)
+    if beaten:
+        return [f"In front: {first}, which cannot be told apart from {named}; the others are behind."]
+    return [f"In front: {first}, which cannot be told apart from {named}."]
 
 
 def base_words(mean: float | None, metric: str) -> list[str]:

@@ -122,12 +122,13 @@ def holes_of(experiment: Experiment, infos: Infos) -> list[str]:
         how = "deleted" if info is None else info.status.value if Status(info.status).is_final else ""
         if how not in ("", Status.FINISHED.value):
             lost[part.cell, how] += 1
-    words = {"deleted": "was deleted", "failed": "failed", "stopped": "was stopped"}
-    many = {"deleted": "were deleted", "failed": "failed", "stopped": "were stopped"}
-    return [
-        f"{count} run{'' if count == 1 else 's'} of {experiment.names[cell]} {(words if count == 1 else many)[how]}."
-        for (cell, how), count in sorted(lost.items())
-    ]
+    return [_hole(how, experiment.names[cell], count) for (cell, how), count in sorted(lost.items())]
+
+
+def _hole(how: str, name: str, count: int) -> str:
+    if how == "deleted":
+        return f"Deleted runs of {name}: {count}."
+    return f"Stopped runs of {name}: {count}." if how == Status.STOPPED.value else f"Failed runs of {name}: {count}."
 
 
 def holes(experiment: Experiment, infos: Infos) -> dict[RunPart, RunInfo | None]:

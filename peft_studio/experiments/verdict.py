@@ -82,7 +82,9 @@ class Duel:
         unit, digits = unit_of(metric)
         ends = sorted((self.low or 0, self.high or 0))
         gap, low, high = (f"{value:.{digits}f}" for value in (self.difference, *ends))
-        return f"{self.better} {verb('beats', self.better)} {self.worse} by {gap} {unit} [{low}, {high}]."
+        if is_many(self.better):
+            return f"{self.better} beat {self.worse} by {gap} {unit} [{low}, {high}]."
+        return f"{self.better} beats {self.worse} by {gap} {unit} [{low}, {high}]."
 
 
 def unit_of(metric: str) -> tuple[str, int]:
@@ -91,10 +93,9 @@ def unit_of(metric: str) -> tuple[str, int]:
     return unit, 3 if unit == "nats" else 1
 
 
-def verb(word: str, name: str) -> str:
-    """A verb as it stands behind a name: ``30 rows`` and ``adapters`` are many."""
-    many = name[-1:] == "s" and name[-2:-1].islower() and name[-2:-1] != "s"
-    return {"beats": "beat", "is": "are"}[word] if many else word
+def is_many(name: str) -> bool:
+    """Whether a name stands for several things, such as ``30 rows`` and ``Houlsby adapters``."""
+    return name[-1:] == "s" and name[-2:-1].islower() and name[-2:-1] != "s"
 
 
 def row_of(name: str, values: Sequence[float], failed: int = 0) -> CellFigures:

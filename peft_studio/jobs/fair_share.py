@@ -9,6 +9,7 @@ from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import EngineError, InvalidStateError, LimitError
 from peft_studio.files import atomic_write
 from peft_studio.jobs.admission import Estimate
+from peft_studio.jobs.belongings import Belongings
 from peft_studio.runs.housekeeping import Housekeeper
 from peft_studio.runs.index import RunIndex
 from peft_studio.runs.paths import RunPaths
@@ -26,16 +27,20 @@ class FairShare:
         settings: The limits.
         index: The runs.
         keeper: Knows what they take on the disk.
+        belongings: Knows what belongs to whom.
         estimate: Tells what a run costs.
 
     Attributes:
         budgets: What is used up, also by requests and answers.
     """
 
-    def __init__(self, settings: Settings, index: RunIndex, keeper: Housekeeper, estimate: Estimate) -> None:
+    def __init__(
+        self, settings: Settings, index: RunIndex, keeper: Housekeeper, belongings: Belongings, estimate: Estimate
+    ) -> None:
         self._settings = settings
         self._index = index
         self._keeper = keeper
+        self._belongings = belongings
         self._estimate = estimate
         self.budgets = Budgets(settings)
 
@@ -51,7 +56,7 @@ class FairShare:
         if is_bound(asker()):
             self._check_goes_on()
             self.budgets.check_queue(self._index.all())
-            self._check_kept()
+            self.check_kept()
             self._check_size(config, _steps(config))
 
     def check_longer(self, paths: RunPaths, info: RunInfo, more_steps: int = 0) -> None:
@@ -67,19 +72,28 @@ class FairShare:
         if reason := self.budgets.overran(info):
             raise LimitError(f"The run {info.id} cannot go on: it has had all the time that a run may take. {reason}")
         self.budgets.check_queue(self._index.all())
-        self._check_kept()
+        self.check_kept()
         self._check_size(read_config(paths.config), (info.max_steps or info.step) + more_steps)
+
+    def check_kept(self, more: float = 0) -> None:
+        """Lets something be kept.
+
+        Args:
+            more: Bytes that are to come.
+
+        Raises:
+            LimitError: Whoever asks, or all visitors, keep too much.
+        """
+        if is_bound(asker()):
+            mine, everybody = self._belongings.kept([asker().id])
+            near = self._belongings.kept(self.budgets.together(asker()))[0]
+            self.budgets.check_kept(mine + more, everybody + more, near + more)
+            self.budgets.note_origin(asker())
 
     def _check_goes_on(self) -> None:
         """In a paused room nobody's click is to vanish in a queue that stands still."""
         if self._settings.access is Access.CLASS and self._index.is_paused():
             raise InvalidStateError(PAUSED)
-
-    def _check_kept(self) -> None:
-        infos = self._index.all()
-        sizes = {run.id: run.total for run in self._keeper.measure(infos).runs}
-        mine = sum(sizes.get(info.id, 0) for info in infos if info.owner == asker().id)
-        self.budgets.check_kept(mine, sum(sizes.get(info.id, 0) for info in infos if info.owner))
 
     def _check_size(self, config: RunConfig, steps: int) -> None:
         """Tokens by the bounds of the config, and time by the estimate; without an engine the tokens decide."""

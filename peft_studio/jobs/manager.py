@@ -14,6 +14,7 @@ from peft_studio.config.run_config import RunConfig
 from peft_studio.errors import InvalidStateError, RunNotFoundError, StorageError
 from peft_studio.files import has_app, lock_home
 from peft_studio.jobs.admission import Admission, Estimate, Predictor
+from peft_studio.jobs.belongings import Belongings
 from peft_studio.jobs.controls import ask_to_pause, ask_to_stop, check_can_go_on, lengthen
 from peft_studio.jobs.executors.base import Executor
 from peft_studio.jobs.executors.choose import make_executor
@@ -66,6 +67,7 @@ class JobManager:
         queue: The order of queued runs. What it needs to know of them, `move` and `hold` know.
         store: The run folders.
         keeper: What runs take on the disk.
+        belongings: What belongs to whom.
         share: What visitors may have.
         trouble: Why nothing can be started in this home, in words; empty when all is well.
     """
@@ -89,8 +91,9 @@ class JobManager:
         self.library = RunLibrary(self.store, self._index, settings.access)
         self.keeper = Housekeeper(settings)
         self.engine = EngineClient(self._warm, settings.home, settings.threads, public=settings.public)
+        self.belongings = Belongings(settings, self.store, self._index, self.keeper)
         self.fetcher = Fetcher(settings.home, public=settings.public)
-        self.share = FairShare(settings, self._index, self.keeper, estimate or self.engine.estimate)
+        self.share = FairShare(settings, self._index, self.keeper, self.belongings, estimate or self.engine.estimate)
         admission = Admission(Predictor(estimate or self.engine.estimate), places=self.places)
         press = Press(self.executor, grace)
         self._scheduler = Scheduler(self._index, self.executor, self.queue, admission, press, settings, self.share)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from peft_studio.access.rights import may, sees
+from peft_studio.access.rights import Right, may, sees
 from peft_studio.access.visitors import Role, asker
 from peft_studio.jobs.actions import actions_on
 from peft_studio.runs.reader import RunInfo
@@ -68,9 +68,15 @@ class RunList:
 
 
 def plain(info: RunInfo, access: Access = Access.PRIVATE) -> dict[str, Any]:
-    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to."""
+    """A run as the page's list needs it: without its config, and with the actions that whoever asks has a right to.
+
+    ``rights`` has what else they may: to change it, to take it away, and to show it to others by a link.
+    """
     shown = {key: value for key, value in info.to_dict().items() if key != "config"}
     visitor, rights = asker(), {name: action.right for name, action in actions_on("run").items()}
+    has = [right.name.lower() for right in (Right.CHANGE, Right.TAKE) if may(access, visitor, right, info.owner)]
+    shared = access in (Access.CLASS, Access.PUBLIC) and "take" in has
+    shown["rights"] = [*has, "share"] if shared else has
     if visitor.role is not Role.OWNER:
         allowed = [name for name in info.actions if may(access, visitor, rights[name], info.owner)]
         shown["actions"] = tuple(allowed)

@@ -5,19 +5,25 @@ bring gets a *ticket*, ``upload:OWNER-CONTENT/rows.csv`` or ``dataset:NAME/train
 becomes a path again. What is refused is refused in the same words whether or not it is there.
 """
 
+import contextlib
 import hashlib
+import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft_studio.errors import DataError, ModelError, shown
+from peft_studio.errors import DataError, ModelError, StorageError, shown
+from peft_studio.files import remove
 
 _TICKET = re.compile(r"(upload|dataset):(\w[\w.-]{0,199})/(\w[\w.-]{0,199})")
 _PLACES = {"upload": "uploads", "dataset": "datasets"}
 _MODEL = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 _MARK = 16
+_OWNED = re.compile(r"^([0-9a-f]{16})-[0-9a-f]{16}$")
+_FETCHED = ".of-"
+"""How the files begin, in the folder of a fetched data set, that hold the marks of those who asked for it."""
 
 
 @dataclass
@@ -43,6 +49,27 @@ def use_home(home: Path | None, public: bool) -> None:
     _policy.public = public
 
 
+def stand_in_empty_folder(cache: Path) -> None:
+    """Has this process, and all that it starts, work in an empty folder, where no name of the Hub is a folder's.
+
+    Libraries that take ``owner/name`` look for such a folder below the working directory first.
+
+    Args:
+        cache: The cache folder of the home.
+
+    Raises:
+        StorageError: The folder cannot be made.
+    """
+    folder = cache / "empty"
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            remove(folder)  # it is for nothing to be in it
+        folder.mkdir(mode=0o500, parents=True, exist_ok=True)
+        os.chdir(folder)
+    except OSError as exc:
+        raise StorageError(f"{folder} cannot be used as working directory: {exc.strerror or exc}.") from exc
+
+
 def asked_by(asker: Callable[[], str | None]) -> None:
     """Has uploads belong to whoever brought them; called by the web process.
 
@@ -50,6 +77,11 @@ def asked_by(asker: Callable[[], str | None]) -> None:
         asker: Gives the visitor's id; None for the app's owner and for those who may see everything.
     """
     _policy.asker = asker
+
+
+def who_asks() -> str | None:
+    """Id of the visitor who asks; None for the app's owner, and in processes that serve no page."""
+    return _policy.asker()
 
 
 def home_of_tickets() -> Path | None:
@@ -65,6 +97,31 @@ def paths_are_named() -> bool:
 def owner_mark(visitor: str) -> str:
     """How the folders begin that hold a visitor's uploads."""
     return hashlib.sha256(f"owner {visitor}".encode()).hexdigest()[:_MARK]
+
+
+def mark_as_fetched(folder: Path, visitor: str) -> None:
+    """Writes down that somebody asked for a data set, which several may have done.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    (folder / f"{_FETCHED}{owner_mark(visitor)}").touch()
+
+
+def marked_folders(home: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Folders of data below a home that belong to somebody, with the marks of those whose they are."""
+    for kind in _PLACES.values():
+        with contextlib.suppress(OSError), os.scandir(home / kind) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                if kind == _PLACES["dataset"]:
+                    found = Path(entry.path).glob(f"{_FETCHED}*")
+                    marks = frozenset(path.name.removeprefix(_FETCHED) for path in found)
+                else:
+                    marks = frozenset(_OWNED.findall(entry.name))
+                if marks:
+                    yield Path(entry.path), marks
 
 
 def is_ticket(name: str) -> bool:

@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 
 from peft_studio.errors import DataError, HubOfflineError, InvalidStateError
 from peft_studio.files import search_path
+from peft_studio.machine.path_policy import mark_as_fetched
 
 MOST_AT_ONCE = 2
 MOST_SECONDS = 1800
@@ -44,6 +45,7 @@ class Fetch:
         said: What the command does now, or why it failed.
         task: The ``task`` section of a config that uses the files; empty until it is done.
         run_id: Id of the run that an adapter became; empty until it is done.
+        owners: Ids of those who asked for it.
         ended: When it ended, as ``time.monotonic`` counts.
     """
 
@@ -55,6 +57,7 @@ class Fetch:
     said: str = "Starting"
     task: dict[str, Any] = field(default_factory=dict)
     run_id: str = ""
+    owners: set[str] = field(default_factory=set)
     begun: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
@@ -82,13 +85,14 @@ class Fetcher:
         self._fetches: dict[str, Fetch] = {}
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
-    def start(self, data: str, config: str = "", kind: Kind = "data") -> Fetch:
+    def start(self, data: str, config: str = "", kind: Kind = "data", owner: str = "") -> Fetch:
         """Starts a fetch, or finds the one that is already on its way.
 
         Args:
             data: Hub id, name of the list, or a folder with data files.
             config: Which configuration of the data set.
             kind: What it is; an adapter's name is a Hub id.
+            owner: Id of whoever asks for it.
 
         Raises:
             DataError: The name cannot be that of a data set, or too many are on their way.
@@ -99,11 +103,12 @@ class Fetcher:
             running = [fetch for fetch in self._fetches.values() if fetch.state == "running"]
             for fetch in running:
                 if (fetch.data, fetch.config, fetch.kind) == (data, config, kind):
+                    fetch.owners.add(owner)
                     return fetch
             if len(running) >= MOST_AT_ONCE:
                 names = " and ".join(fetch.data for fetch in running)
                 raise DataError(f"{names} are still on their way; at most {MOST_AT_ONCE} at a time. Try again later.")
-            fetch = Fetch(uuid.uuid4().hex, data, config, kind)
+            fetch = Fetch(uuid.uuid4().hex, data, config, kind, owners={owner})
             self._remember(fetch)
         threading.Thread(target=self._follow, args=(fetch,), daemon=True, name="fetch").start()
         return fetch
@@ -162,6 +167,8 @@ class Fetcher:
             del self._processes[fetch.ticket]
             if told and fetch.state == "running":
                 fetch.task, fetch.run_id = told.get("task", {}), str(told.get("run_id", ""))
+                if self._public and fetch.task:
+                    _mark(fetch)
                 self._end(fetch, "done", "Ready")
             elif fetch.state == "running":
                 code = process.returncode
@@ -188,6 +195,13 @@ class Fetcher:
     def _end(fetch: Fetch, state: State, said: str) -> None:
         fetch.said, fetch.ended = said, time.monotonic()
         fetch.state = state  # last: a page that sees it may go on at once
+
+
+def _mark(fetch: Fetch) -> None:
+    """Writes down whose fetched files are, so that they are counted; a full disk is no reason to keep them back."""
+    with contextlib.suppress(OSError, KeyError):
+        for owner in fetch.owners:
+            mark_as_fetched(Path(fetch.task["train_file"]).parent, owner)
 
 
 def check_name(data: str, public: bool) -> None:

@@ -136,6 +136,14 @@ class Housekeeper:
         free = _free_bytes(settings.home)
         return DiskUse(runs, sum(run.total for run in runs), leftovers, others, free, quota, warn_at)
 
+    def sizes(self, infos: Iterable[RunInfo]) -> dict[str, int]:
+        """Bytes of these runs alone, by id; those that are over are measured once."""
+        with self._lock:
+            return {
+                info.id: self._run(RunPaths(self._settings.runs_dir / info.id), info.status.is_final).total
+                for info in infos
+            }
+
     def _run(self, paths: RunPaths, is_over: bool) -> RunDisk:
         """Files of a run that is over no longer grow, so that its folder's mtime tells whether anything changed."""
         changed = changed_at(str(paths.root))

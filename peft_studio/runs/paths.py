@@ -76,6 +76,11 @@ class RunPaths:
         return self.root / "adapter"
 
     @property
+    def snapshots(self) -> Path:
+        """Adapters of earlier steps, a folder for each; see `runs.snapshots`."""
+        return self.root / "snapshots"
+
+    @property
     def predictions(self) -> Path:
         """Test rows with the adapter's answers, one JSON object per line."""
         return self.root / "predictions.jsonl"

@@ -242,8 +242,8 @@ def attach(
     return wrapped
 
 
-def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
-    """Loads a saved adapter onto a base model, for inference.
+def load_adapter(base: "PreTrainedModel", folder: Path, beside: "PeftModel | None" = None) -> "PeftModel":
+    """Loads a saved adapter onto a base model, for inference; or, under a new name, beside those that a model has.
 
     Raises:
         ModelError: The folder does not hold an adapter for this model.
@@ -257,7 +257,10 @@ def load_adapter(base: "PreTrainedModel", folder: Path) -> "PeftModel":
         loading_report.refuse_foreign_adapter(folder, base, layout_of(base))
         with BUILDING, known_warnings():
             refuse_oversized(folder, base)
-            return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
+            if beside is None:
+                return PeftModel.from_pretrained(base, str(folder), low_cpu_mem_usage=False).eval()
+            beside.load_adapter(str(folder), f"beside{len(beside.peft_config)}", low_cpu_mem_usage=False)
+            return beside.eval()
     except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as exc:
         raise ModelError(f"The adapter in {folder} cannot be loaded: {' '.join(str(exc).split())[:400]}") from exc
 

@@ -23,6 +23,15 @@ PROBE = (2, 12)
 
 
 def merge_adapter(resolved: ResolvedRun, adapter: Path, folder: Path) -> float:
+    """Writes base and adapter as one model; see `write_merged`.
+
+    Returns:
+        The largest difference of a logit.
+    """
+    return write_merged(resolved, adapter, folder)[1]
+
+
+def write_merged(resolved: ResolvedRun, adapter: Path, folder: Path) -> "tuple[PreTrainedModel, float]":
     """Writes base and adapter as one model: weights in float32, configs and tokenizer.
 
     It is loaded again by plain transformers and compared with base and adapter side by side.
@@ -33,7 +42,7 @@ def merge_adapter(resolved: ResolvedRun, adapter: Path, folder: Path) -> float:
         folder: Where the model goes.
 
     Returns:
-        The largest difference of a logit.
+        The model as it was loaded again, and the largest difference of a logit.
 
     Raises:
         InvalidStateError: The method or this model cannot be merged; says why.
@@ -60,7 +69,7 @@ def merge_adapter(resolved: ResolvedRun, adapter: Path, folder: Path) -> float:
     difference = float((_answer(again) - expected).abs().max())
     if not difference <= MAX_DIFFERENCE * max(1.0, float(expected.abs().max())):
         raise InvalidStateError(f"The merged model is off by {difference:.2g}, which is no rounding. {instead}")
-    return difference
+    return again, difference
 
 
 def unloaded(model: "PeftModel") -> "PreTrainedModel":

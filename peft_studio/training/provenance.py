@@ -38,13 +38,14 @@ def fingerprint_rows(rows: Iterable[Row]) -> str:
 
 ELSEWHERE: dict[str, Any] = {
     "resources": True,
+    "training": {"answers"},
     "task": {
         "train_file", "validation_file", "test_file", "chat_column", "history_column", "system_column", "loss_on",
         "train_rows",
     },
 }  # fmt: skip
-"""Parts of a config that a checkpoint does not depend on: where a run is placed, where its rows lay, and how many they
-are and how they became chats, which the rows tell themselves."""
+"""Parts of a config that a checkpoint does not depend on: where a run is placed, what it does when it has trained,
+where its rows lay, and how many they are and how they became chats, which the rows tell themselves."""
 
 
 def fingerprint_settings(config: RunConfig) -> str:

@@ -31,6 +31,7 @@ from peft_studio.training.formats.formats import format_for
 from peft_studio.training.formats.greedy import room_for
 from peft_studio.training.formats.rows import dropped_notes, without_marks
 from peft_studio.training.formats.target_logits import context_of
+from peft_studio.training.inspection.snapshots import SnapshotTaker
 from peft_studio.training.load import layout_of, load_base
 from peft_studio.training.loop import TrainingLoop
 from peft_studio.training.outside_check import CHECK_ROWS, Question, saved_difference
@@ -70,7 +71,7 @@ def run(*, resolved: ResolvedRun, paths: RunPaths, emit: Emit, should_stop: Stop
     resumable = session.resumable
     if not (callback.stopped and resumable.request == "pause"):
         session.save(callback.step)
-        if not callback.stopped:
+        if resolved.config.training.answers and not callback.stopped:
             callback.stopped = not session.test()
     end = "finished" if not callback.stopped else "paused" if resumable.request == "pause" else "stopped"
     emit(end, step=callback.step, summary=_summary(callback, resumable.seconds()))
@@ -109,6 +110,7 @@ class _Session(RunData):
         steps = config.training.steps_for(len(rows))
         self.model = self.resumable.begin(base, self.identity, steps, lambda: self._fresh_base()[0], self._sample)
         self._trained = (0, 0, 0.0)  # steps, tokens, seconds
+        self._snapshots = SnapshotTaker(paths, config.resources.snapshots)
         self._tokenizers: dict[str, str] = {}
         self._best: tuple[int, float] | None = None  # step and validation loss of weights that were put back
 
@@ -127,7 +129,8 @@ class _Session(RunData):
         """Emits ``started`` with everything that identifies the run's figures."""
         trainable, total = count_parameters(self.model)
         train, validation = self.training_rows, self.validation_rows.encoded
-        tests = min(len(self.task.load("test")), self.config.training.eval_rows)
+        training = self.config.training
+        tests = min(len(self.task.load("test")), training.eval_rows) if training.answers else 0
         known = bool(self._base_figures(self.validation_rows.rows, max_length=self.max_length).load())
         self.emit(
             "started",
@@ -195,6 +198,8 @@ class _Session(RunData):
                 self.emit("eval", step=0, tokens=0, elapsed=0.0, metrics=base, rows=self.measured_on)
                 self.resumable.base_reported = True
             found = self._loss(self.model)
+            if found is not None:
+                self._snapshots.take(self.model, step)
         if found is None:
             return None
         metrics, seconds = found.metrics("eval"), round(elapsed, 4)

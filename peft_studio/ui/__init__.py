@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,18 +15,19 @@ from peft_studio.access.bodies import MIB, BodyLimits
 from peft_studio.access.entrance import Entrance
 from peft_studio.access.gate import Gate, SignedIn
 from peft_studio.access.kept_page import KeptPage
+from peft_studio.access.patience import bound_header_time
 from peft_studio.access.room import Room
 from peft_studio.access.shares import Shares
 from peft_studio.errors import StorageError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
 from peft_studio.tasks.tables import MAX_BYTES
-from peft_studio.ui import api, generate, inside, learn, room, train
+from peft_studio.ui import api, inside, learn, room, train
+from peft_studio.ui.answers import generate
 from peft_studio.ui.context import Studio, keep_rights
 from peft_studio.ui.routes import all_routes
-from peft_studio.ui.shell import HEAD, SCRIPTS, STYLES, island
+from peft_studio.ui.shell import HEAD, SCRIPTS, STYLES, island, make_theme
 from peft_studio.ui.storage import MAX_UPLOAD
-from peft_studio.ui.theme import make_theme
 from peft_studio.ui.uploads import clean_uploads, use_askers
 
 
@@ -39,9 +41,10 @@ def _islands(*kinds: tuple[str, str]) -> Callable[[Studio], None]:
     return build
 
 
+HOUSE_SECONDS = 3600.0  # between two looks after what nobody needs any more
 TABS = (
     ("Train", train.build),
-    ("Runs", _islands(("chart", "runs-chart"), ("runs", "runs"), ("storage", "storage"))),
+    ("Runs", _islands(("chart", "runs-chart"), *((name, name) for name in ("runs", "sharing", "mine", "storage")))),
     ("Compare", _islands(("compare", "compare"))),
     ("Experiments", _islands(("experiments", "experiments"))),
     ("Generate", generate.build),
@@ -94,6 +97,16 @@ def app_parts(manager: JobManager, entrance: Entrance) -> dict[str, Any]:
     return {"routes": all_routes(manager), "middleware": inner, "lifespan": gated}
 
 
+def _keep_house(manager: JobManager, shares: Shares) -> None:
+    """Removes every hour what nobody needs any more, for as long as the app runs."""
+    settings = manager.settings
+    while True:
+        for owner in manager.belongings.expire(manager.delete):
+            shares.forget(owner)
+        clean_uploads(settings.home, settings.runs_dir)
+        time.sleep(HOUSE_SECONDS)
+
+
 def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
     """Serves the page and returns; the server runs in a thread.
 
@@ -106,10 +119,11 @@ def launch(demo: gr.Blocks, manager: JobManager, settings: Settings) -> str:
     """
     a_class = Room(settings, f"{SCRIPTS}/words.js") if settings.access is Access.CLASS else None
     entrance = Entrance(settings, Shares(settings.home), a_class)
-    threading.Thread(target=clean_uploads, args=(settings.home, settings.runs_dir), daemon=True).start()
+    threading.Thread(target=_keep_house, args=(manager, entrance.shares), daemon=True, name="house").start()
     # Gradio's queue otherwise wakes a thousand times a second while nothing happens.
     demo._queue.sleep_when_free = 0.02
     demo._queue.progress_update_sleep_when_free = 0.1
+    bound_header_time()
     demo.launch(
         server_name=settings.host, server_port=settings.port,
         app_kwargs=app_parts(manager, entrance),

@@ -10,9 +10,10 @@ from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import ACTIONS, Action, Parameter
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.reader import RunInfo
+from peft_studio.ui.answers.ask import ask_tools
 from peft_studio.ui.context import Studio, guard_api
 from peft_studio.ui.inside import inside_tools
-from peft_studio.ui.lab import experiment_tools
+from peft_studio.ui.lab.tools import experiment_tools
 from peft_studio.ui.tools import library_tools, run_tools
 
 
@@ -23,6 +24,7 @@ def build(studio: Studio) -> None:
     experiments = experiment_tools(Lab(manager))
     functions: list[Callable[..., Any]] = [*library_tools(), *run_tools(manager), *made, *experiments]
     functions += inside_tools(manager)
+    functions += ask_tools(manager)
     for function in functions:
         gr.api(guard_api(function), api_name=function.__name__, queue=False)
 

@@ -14,7 +14,7 @@ from peft_studio.access.visitors import Visitor, asker, asking
 from peft_studio.errors import StudioError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.settings import Access, Settings
-from peft_studio.ui.told import told
+from peft_studio.ui.http import told
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 """Options of a listener that answers at once and is no named endpoint."""
@@ -38,7 +38,8 @@ FUNCTIONS: Mapping[str, Right] = {
     "generate._row_picker.show": Right.LOOK,
     "generate._row_picker.draw": Right.LOOK,
     "generate.build.stream_answers": Right.ASK,
-    "generate.build.<lambda>": Right.LOOK,
+    "generate._wire_adapters.carry": Right.LOOK,
+    "generate._wire_adapters.fit": Right.LOOK,
     "generate._api.generate": Right.ASK,
     "room.build.show_to_teacher": Right.LOOK,
     "learn.build.pick": Right.LOOK,
@@ -60,12 +61,18 @@ FUNCTIONS: Mapping[str, Right] = {
     "tools.run_tools.get_findings": Right.LOOK,
     "tools.run_tools.export_link": Right.LOOK,
     "inside.inside_tools.inspect_run": Right.ASK,
+    "inside.inside_tools.measure_forgetting": Right.ASK,
+    "ask.ask_tools.look_at_tokens": Right.ASK,
+    "ask.ask_tools.ask_at_strength": Right.ASK,
+    "ask.ask_tools.check_merge": Right.ASK,
+    "ask.ask_tools.look_at_step": Right.ASK,
+    "ask.ask_tools.mix_adapters": Right.TRAIN,
     "api.endpoint.function": Right.LOOK,
-    "lab.experiment_tools.list_experiments": Right.LOOK,
-    "lab.experiment_tools.get_experiment": Right.LOOK,
-    "lab.experiment_tools.experiment_cost": Right.ASK,
-    "lab.experiment_tools.start_experiment": Right.TRAIN,
-    "lab.experiment_tools.stop_experiment": Right.CHANGE,
+    "tools.experiment_tools.list_experiments": Right.LOOK,
+    "tools.experiment_tools.get_experiment": Right.LOOK,
+    "tools.experiment_tools.experiment_cost": Right.ASK,
+    "tools.experiment_tools.start_experiment": Right.TRAIN,
+    "tools.experiment_tools.stop_experiment": Right.CHANGE,
 }
 """What each function of the page needs, by module and name; what it is not here for, is the owner's only. What belongs
 to somebody, and what an action needs, is asked for where it is done: `RunLibrary.paths`, `Action.do`."""

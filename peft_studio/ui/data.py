@@ -16,7 +16,7 @@ from peft_studio.tasks.base import SPLITS
 from peft_studio.tasks.custom import load_rows, table_facts
 from peft_studio.ui.context import QUIET
 from peft_studio.ui.shell import island
-from peft_studio.ui.uploads import keep_upload
+from peft_studio.ui.uploads import MayKeep, keep_anything, keep_upload
 
 TYPES = [".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"]
 FILES = ("train_file", "validation_file", "test_file")
@@ -68,10 +68,15 @@ def _columns(task: dict[str, Any]) -> dict[str, Any]:
 
 
 class DataPanel:
-    """The panel's controls and how they become a config's ``task`` and back."""
+    """The panel's controls and how they become a config's ``task`` and back.
+
+    Attributes:
+        may_keep: Refuses a file that is more than whoever asks may keep.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self.may_keep: MayKeep = keep_anything
         self.paths: dict[str, Any] = {}
         self.drops: dict[str, Any] = {}
         self.columns: dict[str, Any] = {}
@@ -199,7 +204,7 @@ class DataPanel:
             return {self.facts: gr.skip()}
         updates: dict[Any, Any] = {self.drops[name]: None}
         try:
-            kept = named(keep_upload(Path(upload), self._home))
+            kept = named(keep_upload(Path(upload), self._home, self.may_keep))
         except StudioError as exc:
             return {**updates, self.facts: {"error": str(exc)}}
         updates[self.paths[name]] = kept

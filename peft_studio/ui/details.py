@@ -57,9 +57,10 @@ def settings_of(infos: Sequence[RunInfo]) -> dict[str, Any]:
 
     Returns:
         ``labels`` (the settings that any run has, in the form's order, by path such as ``training.seed``: what they
-        are called) and ``runs`` (for each id, values by path).
+        are called), ``says`` (what they are, in words) and ``runs`` (for each id, values by path).
     """
     labels: dict[str, str] = {}
+    says: dict[str, str] = {}
     values: dict[str, dict[str, Any]] = {}
     for info in infos:
         method = METHODS[info.method].params if info.method in METHODS else None
@@ -70,13 +71,12 @@ def settings_of(infos: Sequence[RunInfo]) -> dict[str, Any]:
             for name, value in entries:
                 path = f"{section}.{name}"
                 found[path] = METHODS[info.method].title if method and path == "method.name" else value
-                labels.setdefault(path, NAMES.get(path) or _label(name, SECTIONS.get(section, method)))
-    return {"labels": labels, "runs": values}
-
-
-def _label(name: str, section: type[BaseModel] | None) -> str:
-    known = section.model_fields.get(name) if section else None
-    return (known.title if known else None) or label(name)
+                model = SECTIONS.get(section, method)
+                known = model.model_fields.get(name) if model else None
+                labels.setdefault(path, NAMES.get(path) or (known.title if known else None) or label(name))
+                if known and known.description:
+                    says.setdefault(path, known.description)
+    return {"labels": labels, "says": says, "runs": values}
 
 
 def memory(info: RunInfo, paths: RunPaths) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ def kind_of(info: FieldInfo) -> Any:
     return kinds[0] if NoneType in get_args(info.annotation) and len(kinds) == 1 else info.annotation
 
 
-def control(name: str, info: FieldInfo, value: float | None = None, visible: bool = True) -> Any:
+def control(name: str, info: FieldInfo, value: float | None = None, visible: bool = True, slider: bool = True) -> Any:
     """The control for one field.
 
     Args:
@@ -50,6 +50,7 @@ def control(name: str, info: FieldInfo, value: float | None = None, visible: boo
         info: Its type, bounds and description.
         value: What it shows at first; the field's default when not given.
         visible: Whether it is shown; a hidden one keeps its value.
+        slider: Whether a bounded number may be one; else it is a field, which takes less room.
     """
     kind = kind_of(info)
     if value is None:
@@ -67,10 +68,10 @@ def control(name: str, info: FieldInfo, value: float | None = None, visible: boo
     if kind is bool:
         return gr.Checkbox(value=value, **common)
     limits = bounds(info)
-    if (kind is int or kind is float) and _fits_slider(kind is int, limits):
+    if slider and (kind is int or kind is float) and _fits_slider(kind is int, limits):
         fine = 0.01 if limits.high is not None and limits.high <= 1 else 0.05
         step = limits.step if kind is int else fine
-        return _as_sent(gr.Slider(limits.low, limits.high, value=value, step=step, **common))
+        return _as_sent(gr.Slider(limits.low, limits.high, value=value, step=step, buttons=[], **common))
     if kind is int:
         return _as_sent(gr.Number(value=value, precision=0, **common))
     if kind is str:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from peft_studio.access.rights import Right
+from peft_studio.access.visitors import asker
 from peft_studio.errors import HubOfflineError
 from peft_studio.machine.memory import memory_limit
 from peft_studio.machine.path_policy import named
@@ -108,12 +109,18 @@ def _with_tickets(fetch: Fetch) -> dict[str, Any]:
     return told
 
 
-def hub_routes(fetcher: Fetcher) -> list[BaseRoute]:
-    """All routes below ``/studio/hub``."""
+def hub_routes(fetcher: Fetcher, check_kept: Callable[[], None] = lambda: None) -> list[BaseRoute]:
+    """All routes below ``/studio/hub``.
+
+    Args:
+        fetcher: Brings data sets.
+        check_kept: Refuses them when whoever asks keeps too much.
+    """
 
     def start(request: Request) -> object:
+        check_kept()
         asked = request.query_params
-        return _with_tickets(fetcher.start(asked.get("id", ""), asked.get("config", "")))
+        return _with_tickets(fetcher.start(asked.get("id", ""), asked.get("config", ""), owner=asker().id))
 
     def state(request: Request) -> object:
         return _with_tickets(fetcher.get(request.path_params["ticket"]))

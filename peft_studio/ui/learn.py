@@ -12,8 +12,7 @@ from peft_studio.methods.base import NANO_PARAMS
 from peft_studio.models.catalog import find_card, known_params
 from peft_studio.ui.context import QUIET, Studio, guard
 from peft_studio.ui.form import show_number
-from peft_studio.ui.matrix import FAMILIES, TIERS, works_on
-from peft_studio.ui.methods import DEFAULT_METHOD, MethodPicker
+from peft_studio.ui.methods import DEFAULT_METHOD, FAMILIES, TIER_TITLES, MethodPicker, works_on
 from peft_studio.ui.shell import island
 
 INTRO = """### What is parameter-efficient fine-tuning?
@@ -52,7 +51,7 @@ $${method.formula}$$
 
 **Paper.** [{paper.title}]({paper.url}), {paper.authors}, {paper.year}.
 
-*{TIERS[method.tier]}.{tags}*
+*{TIER_TITLES[method.tier]}.{tags}*
 """
 
 
@@ -100,6 +99,7 @@ def build(studio: Studio) -> None:
                 tried = island("try", {"method": DEFAULT_METHOD}, elem_id="learn-try")
             drawing = island("figure", elem_id="learn-figure")
     table = island("library", elem_id="learn-library", event="pick")
+    island("glossary", elem_id="learn-glossary")
 
     def show(name: str) -> tuple[str, dict[str, Any]]:
         return page(get_method(name)), {"method": name}

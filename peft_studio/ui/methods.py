@@ -1,13 +1,86 @@
 """The method picker: tiles of the methods that fit a level, some words and some properties; the chosen one stays."""
 
+import json
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from peft_studio import methods
 from peft_studio.methods import METHODS, Method, get_method
+from peft_studio.methods.not_offered import NOT_OFFERED, NotOffered
 from peft_studio.ui.context import QUIET
-from peft_studio.ui.matrix import FAMILIES, works_on
+
+MATRIX = Path(methods.__file__).with_name("matrix.json")
+FAMILIES = {
+    "llama": ("Llama", "decoder"), "qwen3": ("Qwen3", "decoder"), "gpt2": ("GPT-2", "decoder"),
+    "gpt_neox": ("GPT-NeoX", "decoder"), "opt": ("OPT", "decoder"), "bert": ("BERT", "encoder"),
+    "roberta": ("RoBERTa", "encoder"), "distilbert": ("DistilBERT", "encoder"),
+    "modernbert": ("ModernBERT", "encoder"), "t5": ("T5", "encoder-decoder"), "bart": ("BART", "encoder-decoder"),
+}  # fmt: skip
+"""Titles and kinds of the architecture families that the tests go through."""
+TIER_TITLES = {"common": "Common", "more": "More", "research": "Research"}
+NO_PARAMETERS = "Models of this family usually have no such parameters."
+
+
+@lru_cache(maxsize=1)
+def outcomes() -> dict[str, dict[str, str]]:
+    """The tests' outcomes: method -> family -> "yes", "no" or "yes, not mergeable"."""
+    found: dict[str, dict[str, str]] = json.loads(MATRIX.read_text(encoding="utf-8"))
+    return found
+
+
+def works_on(name: str, family: str) -> bool:
+    """Whether a method can be put on a family; what was never tried counts as yes, and says so when it fails."""
+    return outcomes().get(name, {}).get(family) != "no"
+
+
+def reason(method: Method, family: str) -> str:
+    """Why a method cannot be put on a family."""
+    kind = FAMILIES[family][1]
+    if kind not in method.kinds:
+        return f"It does not fit a model that is an {kind}."
+    return method.not_for.get(family, NO_PARAMETERS)
+
+
+def cell(method: Method, family: str) -> dict[str, str]:
+    """One field of the table: ``mark`` and ``says``."""
+    outcome = outcomes().get(method.name, {}).get(family)
+    if outcome is None:
+        return {"mark": "unknown", "says": "not tried"}
+    if outcome == "no":
+        return {"mark": "no", "says": f"no: {reason(method, family)}"}
+    if not method.mergeable:
+        return {"mark": "stays", "says": "works; stays beside the base model, it cannot be merged"}
+    if outcome == "yes":
+        return {"mark": "yes", "says": "works, and merges into the base model"}
+    return {"mark": "stays", "says": "works; on this family it cannot be merged"}
+
+
+def _row(method: Method) -> dict[str, Any]:
+    return {"name": method.name, "title": method.title, "cells": [cell(method, family) for family in FAMILIES]}
+
+
+def _not_offered(entry: NotOffered) -> dict[str, Any]:
+    told = {name: getattr(entry, name) for name in ("name", "what", "why", "seen")}
+    return {**told, "instead": [{"name": name, "title": METHODS[name].title} for name in entry.instead]}
+
+
+@lru_cache(maxsize=1)
+def library() -> dict[str, Any]:
+    """The table and the list of what is not offered, as JSON values."""
+    return {
+        "families": [{"id": family, "title": title, "kind": kind} for family, (title, kind) in FAMILIES.items()],
+        "tiers": [
+            {"title": title, "methods": [_row(method) for method in METHODS.values() if method.tier == tier]}
+            for tier, title in TIER_TITLES.items()
+        ],
+        "notOffered": [_not_offered(entry) for entry in NOT_OFFERED],
+    }
+
 
 ALL, ANY = "all", ""
 """Methods of every level; every family of models."""
@@ -93,9 +166,12 @@ class MethodPicker:
         title: The label above them.
         tiles: Id of the tiles.
         by_family: Whether methods can be narrowed to those that fit a family of models.
+        fold_filters: Whether the filters are below a fold.
     """
 
-    def __init__(self, place: str, title: str, tiles: str, by_family: bool = False) -> None:
+    def __init__(
+        self, place: str, title: str, tiles: str, by_family: bool = False, fold_filters: bool = False
+    ) -> None:
         self.tier = gr.Radio(
             TIERS, value=FIRST_TIER, label=title, elem_id=f"{place}-tier", elem_classes="ps-choice ps-tiers"
         )
@@ -103,9 +179,12 @@ class MethodPicker:
             label="Search methods", show_label=False, placeholder="Search methods", max_lines=1,
             elem_id=f"{place}-search", elem_classes="ps-search",
         )  # fmt: skip
-        self.filters = gr.CheckboxGroup(
-            FILTERS, label="Only methods with", show_label=False, elem_id=f"{place}-filters", elem_classes="ps-filters"
-        )
+        fold = gr.Accordion("Only methods with", open=False, elem_classes="ps-more") if fold_filters else nullcontext()
+        with fold:
+            self.filters = gr.CheckboxGroup(
+                FILTERS, label="Only methods with", show_label=False, elem_id=f"{place}-filters",
+                elem_classes="ps-filters",
+            )  # fmt: skip
         self._wide_open: dict[Any, Any] = {self.query: "", self.filters: []}
         self._events = [self.tier.input, self.query.change, self.filters.input]  # a text's "input" misses Backspace
         if by_family:

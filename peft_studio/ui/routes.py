@@ -5,46 +5,41 @@ They answer without Gradio's queue, so that a hundred open pages cost little.
 
 import contextlib
 import csv
-import gzip
 import io
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
-from peft_studio.access.doors import OPEN
 from peft_studio.access.rights import Right
 from peft_studio.access.visitors import Role, asker
 from peft_studio.archives.adapter_archive import export_zip
 from peft_studio.errors import RunNotFoundError
+from peft_studio.experiments.forecast import told_forecast
 from peft_studio.experiments.lab import Lab
 from peft_studio.jobs.actions import Action, actions_on
 from peft_studio.jobs.manager import JobManager
 from peft_studio.jobs.run_list import RunList, plain
 from peft_studio.runs.reader import RunInfo
 from peft_studio.settings import Access
+from peft_studio.ui.answers.ask import ask_routes
 from peft_studio.ui.details import run_details, settings_of
-from peft_studio.ui.http import Handler, as_response, endpoint
+from peft_studio.ui.http import Handler, endpoint, file_name, safe_cell, told
 from peft_studio.ui.hub import hub_routes
 from peft_studio.ui.inside import inside_routes
-from peft_studio.ui.lab import experiment_routes
-from peft_studio.ui.matrix import library
+from peft_studio.ui.lab.routes import experiment_routes
+from peft_studio.ui.methods import library
 from peft_studio.ui.room import room_routes
 from peft_studio.ui.room.question import RoomQuestion
-from peft_studio.ui.shell import STATIC, STATIC_VERSION
+from peft_studio.ui.shell import static_routes
 from peft_studio.ui.storage import storage_routes
-from peft_studio.ui.told import file_name, safe_cell, told
 from peft_studio.ui.visitor import visitor_routes
-from peft_studio.ui.words import dictionary
 
 MAX_CURVES = 64
 MAX_COMPARED = 200  # runs whose settings are asked for at once
-_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 CSV_FIELDS = (
     "id", "title", "method", "model", "task", "status", "learning_rate", "step", "trainable_params", "total_params",
     "trainable_share", "adapter_bytes", "peak_memory_bytes", "seconds", "steps_per_second", "tokens_per_second",
@@ -56,11 +51,12 @@ def all_routes(manager: JobManager) -> list[BaseRoute]:
     """Everything below ``/studio``."""
     question = RoomQuestion(manager) if manager.settings.access is Access.CLASS else None
     return [
-        *hub_routes(manager.fetcher),
+        *hub_routes(manager.fetcher, manager.share.check_kept),
         *storage_routes(manager),
         *visitor_routes(manager),
         *room_routes(manager, question),
         *inside_routes(manager),
+        *ask_routes(manager),
         *experiment_routes(Lab(manager)),
         *routes(manager, question),
     ]
@@ -72,9 +68,7 @@ def routes(manager: JobManager, question: RoomQuestion | None = None) -> list[Ba
     runs = [_route(manager, "/studio/runs/{run_id}", action) for action in actions_on("run").values()]
     queue = [_route(manager, "/studio/queue", action) for action in actions_on("queue").values()]
     return [
-        endpoint("/studio/static/plotly.min.js", plotly_file),
-        endpoint("/studio/static/{version}/words/{language}.json", words_file, right=OPEN),
-        endpoint("/studio/static/{version}/{name}", static_file, right=OPEN),
+        *static_routes(),
         endpoint("/studio/runs.json", api.runs),
         endpoint("/studio/queue.json", api.queue),
         endpoint("/studio/metrics.json", api.metrics),
@@ -123,6 +117,7 @@ class _Api:
 
         That, whether the queue stands still and a student's question are one answer: pages ask for it all the time.
         """
+        self._manager.belongings.visited(asker().id)
         since = request.query_params.get("since")
         if since is not None:
             told = {**self._list.since(count(since)), "paused": self._manager.queue.state().paused}
@@ -132,8 +127,8 @@ class _Api:
         return [plain(info, self._manager.settings.access) for info in self._manager.library.list()]
 
     def queue(self, _request: Request) -> object:
-        """Whether the queue stands still; who waits in it is in the list of runs."""
-        return {"paused": self._manager.queue.state().paused}
+        """Whether the queue stands still, and what is foretold: `experiments.forecast`; who waits is in the list."""
+        return {"paused": self._manager.queue.state().paused, **told_forecast(self._manager)}
 
     def metrics(self, request: Request) -> object:
         """New points of several curves: ``?runs=id:since,id:since``; unknown runs are left out."""
@@ -208,37 +203,3 @@ def csv_rows(infos: Sequence[RunInfo]) -> Iterable[list[Any]]:
         values = [getattr(info, name) for name in CSV_FIELDS]
         values += [info.metrics.get(name) for name in metrics] + [info.tokenizers.get(name) for name in scored]
         yield list(map(safe_cell, values))
-
-
-def static_file(request: Request) -> Response:
-    """A script of ours, by an address that changes with it."""
-    path = STATIC / request.path_params["name"]
-    if path.parent != STATIC or path.suffix != ".js" or not path.is_file():
-        return PlainTextResponse("Not found", 404)
-    # A page of an earlier version may ask with its own address for what is newer now.
-    fresh = request.path_params["version"] == STATIC_VERSION
-    return FileResponse(path, media_type="text/javascript", headers=_FOREVER if fresh else None)
-
-
-def words_file(request: Request) -> Response:
-    """The page's dictionary of a language; empty for English and for what is none."""
-    answer = as_response(dictionary(request.path_params["language"]))
-    if request.path_params["version"] == STATIC_VERSION:
-        answer.headers.update(_FOREVER)
-    return answer
-
-
-def plotly_file(_request: Request) -> Response:
-    """plotly.js out of the installed ``plotly`` package."""
-    return Response(_plotly(), media_type="text/javascript", headers={"Content-Encoding": "gzip", **_FOREVER})
-
-
-@lru_cache(maxsize=1)
-def _plotly() -> bytes:
-    import importlib.util
-
-    spec = importlib.util.find_spec("plotly")  # found, not imported: only a file of it is needed
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("The plotly package is not installed.")
-    path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
-    return gzip.compress(path.read_bytes(), 6)

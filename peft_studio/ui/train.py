@@ -1,7 +1,8 @@
 """The Train tab: pick model, task, method and settings, see at once what that costs, start, and watch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,9 @@ from peft_studio.config.presets import load_preset
 from peft_studio.config.resolved_run import ResolvedRun, resolve
 from peft_studio.config.run_config import parse_config, parse_task
 from peft_studio.errors import StudioError
+from peft_studio.experiments.cost import CellFacts, Costs
+from peft_studio.experiments.expected_time import ExpectedTime, expected_run, wait_for_start
+from peft_studio.jobs.manager import JobManager
 from peft_studio.tasks import CUSTOM
 from peft_studio.ui.context import QUIET, Studio, guard
 from peft_studio.ui.methods import DEFAULT_METHOD
@@ -31,16 +35,22 @@ def with_changes(data: dict[str, Any], changes: object) -> dict[str, Any]:
 def build(studio: Studio) -> None:
     """Lays the tab out and wires it."""
     island("ready", elem_id="ready")
-    with gr.Row(equal_height=False, elem_classes="ps-split"):
-        with gr.Column(scale=4, min_width=300, elem_classes="ps-form"):
+    with gr.Row(equal_height=False, elem_classes="ps-train"):
+        with gr.Column(min_width=0, elem_classes="ps-form", elem_id="pick"):
             form = TrainForm(studio.settings.home, studio.manager.devices, studio.settings.executor == "ray")
-            with gr.Column(elem_classes="ps-go"):
-                island("warnings", elem_id="train-warnings")
+            form.data.may_keep = studio.manager.share.check_kept
+        with gr.Column(min_width=0, elem_classes="ps-side"):
+            # Between the pick and the settings, so that the Tab key comes from the one to "Train" without the other.
+            with gr.Row(elem_classes="ps-go"):
+                island("figures", elem_id="figures")
                 go = gr.Button("Train", variant="primary", elem_id="train-button")
-        with gr.Column(scale=9, min_width=320, elem_classes="ps-side"):
-            costs = island("estimate", elem_id="estimate")
-            tokens = island("preview", elem_id="preview-card", event="look")
+            island("warnings", elem_id="train-warnings")
+            with gr.Row(equal_height=False, elem_classes="ps-effect"):
+                with gr.Column(min_width=0, elem_classes="ps-form", elem_id="settings"):
+                    form.draw_settings()
+                costs = island("estimate", elem_id="estimate")
             island("chart", elem_id="train-chart", compact=True)
+            tokens = island("preview", elem_id="preview-card", event="look")
     submitted = island("submitted", elem_id="submitted")
     _wire_estimate(studio, form, costs)
     _wire_preview(studio, form, tokens)
@@ -63,8 +73,17 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     def costs_of(run: ResolvedRun) -> dict[str, Any]:
         config = run.config.model_dump(mode="json")
         answer, own = studio.manager.engine.estimate(config), run.config.task.id == CUSTOM
-        told = {} if own and studio.settings.public else {"config": config}  # it names the server's path of an upload
-        return {"method": run.method.title, "batch_size": run.config.training.batch_size, **told, **answer}
+        told: dict[str, Any] = (
+            {} if own and studio.settings.public else {"config": config}
+        )  # it names the server's path of an upload
+        told["time"] = expected_time(studio.manager, run, answer).to_dict()
+        return {
+            "method": run.method.title,
+            "batch_size": run.config.training.batch_size,
+            "time": time,
+            **told,
+            **answer,
+        }
 
     events = [item.change for item in form.inputs() if item is not form.name]
     gr.on(events, show_costs, set(form.inputs()), costs, trigger_mode="always_last", **QUIET)
@@ -76,6 +95,23 @@ def _wire_estimate(studio: Studio, form: TrainForm, costs: Any) -> None:
     form.data.kind.change(form.follow_kind, [*chosen, rate], rate, **QUIET)
     form.attention.input(lambda kind: gr.update(visible=kind == "lsg"), form.attention, form.lsg_group, **QUIET)
     form.task.input(lambda task: gr.update(visible=task == CUSTOM), form.task, form.data.group, **QUIET)
+
+
+def expected_time(manager: JobManager, run: ResolvedRun, estimate: Mapping[str, Any]) -> ExpectedTime:
+    """How long a run will take, and until it starts, by the runs of this home.
+
+    Args:
+        manager: Of the home.
+        run: Not yet submitted.
+        estimate: The engine's, of the run.
+    """
+    settings, infos = manager.settings, manager.library.all()
+    costs = Costs(infos, settings.threads)
+    facts = CellFacts(tokens_per_row=estimate["tokens_per_row"], parameters=estimate["base_params"])
+    rows = len(run.task.load("train")) if run.config.training.epochs else 0
+    found = expected_run(run.config, facts, rows, infos, costs)
+    wait = wait_for_start(infos, settings.max_running, costs) if settings.executor != "ray" else 0.0
+    return replace(found, wait=wait, paused=manager.queue.state().paused)
 
 
 def _ask(form: TrainForm, values: dict[Any, Any], ask: Callable[[ResolvedRun], dict[str, Any]]) -> dict[str, Any]:

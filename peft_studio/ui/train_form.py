@@ -7,9 +7,9 @@ import gradio as gr
 
 from peft_studio.config.presets import list_presets
 from peft_studio.config.run_config import parse_config, recommended_rate
-from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TrainingConfig
+from peft_studio.config.sections import DEFAULT_MODEL, ModelConfig, ResourcesConfig, TaskConfig, TrainingConfig
 from peft_studio.machine.devices import ALL, AUTO, CPU, CUDA, Devices
-from peft_studio.methods import METHODS
+from peft_studio.methods import METHODS, Method
 from peft_studio.models.catalog import MODELS
 from peft_studio.tasks import CUSTOM, TASKS
 from peft_studio.ui.data import DataPanel
@@ -22,6 +22,23 @@ LSG_SETTINGS = tuple(name for name in ModelConfig.model_fields if name.startswit
 MORE_SETTINGS = tuple(name for name in TrainingConfig.model_fields if name not in MAIN_SETTINGS)
 OWN_DATA = ("Your own data", CUSTOM)
 ON_A_NODE = [("Automatic: what the run was given", AUTO), ("GPU", CUDA), ("All GPUs of the run", ALL), ("CPU", CPU)]
+
+
+MAIN_PARAMS = 3
+"""Parameters of a method that are shown at once; the others are folded, unless that would fold a single one."""
+
+
+def _method_controls(method: Method) -> dict[str, Any]:
+    """Controls of a method's parameters, by name: the first few, and the others below a fold."""
+    names = [name for name in method.params.model_fields if name != "name"]
+    shown = names if len(names) <= MAIN_PARAMS + 1 else names[:MAIN_PARAMS]
+    with gr.Column(elem_classes="ps-params"):
+        items = controls(method.params, shown)
+    if folded := names[len(shown) :]:
+        fold = gr.Accordion(f"More of {method.title}", open=False, elem_classes="ps-more")
+        with fold, gr.Column(elem_classes="ps-params"):
+            items |= controls(method.params, folded)
+    return items
 
 
 def _preset_or_none(name: object) -> object:
@@ -47,40 +64,44 @@ class TrainForm:
         self.preset.preprocess = _preset_or_none
         models = [(f"{card.title} · {card.params / 1e6:.1f} M", name) for name, card in MODELS.items()]
         self.model = gr.Dropdown(
-            models, value=DEFAULT_MODEL, label="Base model", allow_custom_value=True, elem_id="model",
-            info="Or type a local folder or a Hub id, and press Enter.",
+            models, value=DEFAULT_MODEL, label="Base model, or a folder or Hub id that you type",
+            allow_custom_value=True, elem_id="model",
         )  # fmt: skip
         self.hub = island("hubmodels", elem_id="hub-models", event="pick")
         tasks = [*((task.title, name) for name, task in TASKS.items()), OWN_DATA]
         self.task = gr.Dropdown(tasks, value=next(iter(TASKS)), label="Task", elem_id="task", filterable=False)
         self.data = DataPanel(home)
-        self.picker = MethodPicker("method", "Method", "method")
+        self.picker = MethodPicker("method", "Method", "method", fold_filters=True)
         self.method = self.picker.chosen
         self.summary = gr.Markdown(summary(DEFAULT_METHOD), elem_classes="ps-hint", elem_id="method-summary")
-        self._settings()
 
-    def _settings(self) -> None:
-        """Controls of the methods and of the training."""
+    def draw_settings(self) -> None:
+        """Controls of the methods and of the training, where the page has a place for them."""
         for name, method in METHODS.items():
-            fields = [field for field in method.params.model_fields if field != "name"]
-            with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="ps-params") as group:
-                self.params[name] = controls(method.params, fields)
+            with gr.Column(visible=name == DEFAULT_METHOD, elem_classes="ps-method") as group:
+                self.params[name] = _method_controls(method)
             self.groups[name] = group
         with gr.Column(elem_classes="ps-params ps-basics"):
             rate = recommended_rate(DEFAULT_METHOD, DEFAULT_MODEL)
             self.training = {
-                name: control(name, TrainingConfig.model_fields[name], rate if name == "learning_rate" else None)
+                name: control(
+                    name, TrainingConfig.model_fields[name], rate if name == "learning_rate" else None, slider=False
+                )
                 for name in MAIN_SETTINGS
             }
             several = len(self._places) > 2  # more than the CPU
             self.resources = self._resources() if several else {}
         with gr.Accordion("More settings", open=False, elem_classes="ps-more"):
             self.training.update(controls(TrainingConfig, MORE_SETTINGS))
+            self.rows = controls(TaskConfig, ("train_rows",))
             self.resources = self.resources or self._resources()
             self.attention = control("attention", ModelConfig.model_fields["attention"])
             with gr.Column(visible=False, elem_id="lsg-settings", elem_classes="ps-params") as self.lsg_group:
                 self.lsg = controls(ModelConfig, LSG_SETTINGS)
-        self.name = gr.Textbox(label="Name of the run", placeholder="optional", max_lines=1, elem_id="run-name")
+        self.name = gr.Textbox(
+            label="Name of the run", show_label=False, placeholder="Name of the run, optional", max_lines=1,
+            elem_id="run-name",
+        )  # fmt: skip
 
     def _resources(self) -> dict[str, Any]:
         """Controls of where a run trains; what a cluster's node is asked for is shown only with a cluster."""
@@ -90,13 +111,16 @@ class TrainForm:
         )
         device.elem_classes = ["ps-wide"]
         fields = {name: info for name, info in ResourcesConfig.model_fields.items() if name != "device"}
-        shares = {name: control(name, info, visible=self._on_cluster) for name, info in fields.items()}
+        anywhere = {"snapshots"}
+        shares = {
+            name: control(name, info, visible=self._on_cluster or name in anywhere) for name, info in fields.items()
+        }
         return {"device": device, **shares}
 
     def inputs(self) -> list[Any]:
         """Every control that makes up a config, and the run's name."""
         every = [self.model, self.attention, *self.lsg.values(), self.task, self.method, *self.training.values()]
-        every += [*self.resources.values(), self.name, *self.data.inputs()]
+        every += [*self.resources.values(), *self.rows.values(), self.name, *self.data.inputs()]
         return every + [item for group in self.params.values() for item in group.values()]
 
     def config(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -106,7 +130,10 @@ class TrainForm:
         training = {key: values[item] for key, item in self.training.items()}
         return {
             "model": self._model(values),
-            "task": self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]},
+            "task": {
+                **(self.data.task(values) if values[self.task] == CUSTOM else {"id": values[self.task]}),
+                **read_values(TaskConfig, {key: values[item] for key, item in self.rows.items()}),
+            },
             "method": {"name": name, **read_values(METHODS[name].params, held)},
             "training": read_values(TrainingConfig, training),
             "resources": read_values(ResourcesConfig, {key: values[item] for key, item in self.resources.items()}),
@@ -158,7 +185,8 @@ class TrainForm:
         updates[self.lsg_group] = gr.update(visible=config.model.attention == "lsg")
         updates |= self.picker.show(config.method.name) | self.data.show(config.task)
         method = self.params[config.method.name], config.method
-        for items, held in (method, (self.training, config.training), (self.resources, config.resources)):
+        sections = (self.training, config.training), (self.resources, config.resources), (self.rows, config.task)
+        for items, held in (method, *sections):
             fields = type(held).model_fields
             updates |= {item: show_value(fields[key], getattr(held, key)) for key, item in items.items()}
         offered = [value for _, value in self._places]  # a run of another machine may name what this one lacks

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from peft_studio.access.visitors import Role, asker
@@ -15,19 +16,26 @@ from peft_studio.tasks.reading.table_cache import forget
 from peft_studio.tasks.tables import MAX_BYTES
 
 FOLDER = "uploads"
+MayKeep = Callable[[float], None]
 KEEP_DAYS = 7
 """So long an upload stays that no run names; it may still stand in somebody's form."""
 
 
-def keep_upload(path: Path, home: Path) -> Path:
+def keep_anything(_size: float) -> None:
+    """Lets a file of any size be kept."""
+
+
+def keep_upload(path: Path, home: Path, may_keep: MayKeep = keep_anything) -> Path:
     """Copies a file to where runs can find it later; the same contents under the same name are kept once.
 
     Args:
         path: The uploaded file, in a temporary folder.
         home: The app's home folder.
+        may_keep: Refuses what would be more than whoever asks may keep; see `FairShare.check_kept`.
 
     Raises:
         DataError: It is too large.
+        LimitError: From ``may_keep``.
         StorageError: It cannot be copied.
     """
     try:
@@ -39,6 +47,7 @@ def keep_upload(path: Path, home: Path) -> Path:
             if kept.exists():
                 os.utime(kept)  # in use again: ``clean_uploads`` counts from now
             else:
+                may_keep(path.stat().st_size)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 stream.seek(0)
                 atomic_write(kept, stream)

@@ -50,6 +50,28 @@ def test_200_submissions_hold_nobody_up(public: JobManager) -> None:
     assert public._index.queued()[1] == run and time.monotonic() - began < 60
 
 
+def test_a_new_cookie_is_no_new_budget(public: JobManager) -> None:
+    def someone(number: int, network: str = "203.0.113.7") -> Visitor:
+        return Visitor(f"v-{network}-{number}", Role.VISITOR, network=network)
+
+    started = 0
+    with pytest.raises(LimitError, match="16 runs that were started from your network wait in the queue"):
+        for number in range(200):
+            with asking(someone(number)):
+                public.submit(config(5))
+            started += 1
+    assert started == 16  # four people's
+    with asking(someone(0, "203.0.113.8")):
+        public.submit(config(5))
+    for number in range(4):
+        with asking(someone(number)):
+            public.share.budgets.take_generation(3000)
+    with asking(someone(99)), pytest.raises(LimitError, match="12,000 a minute that all people of your network may"):
+        public.share.budgets.take_generation(100)
+    with asking(someone(99)), pytest.raises(LimitError, match="Your network's runs and data would take"):
+        public.share.budgets.check_kept(1, 1, near=2001e6)
+
+
 def test_what_would_take_for_days_is_refused_with_figures(public: JobManager) -> None:
     with asking(GREEDY):
         with pytest.raises(LimitError, match=r"1,000,000 steps of 1 rows"):

@@ -164,12 +164,29 @@ def test_a_link_shows_runs_and_no_more(public: Inside) -> None:
     assert paths.id in public.client.get("/studio/runs.json?since=0", headers=ben).text
     assert public.client.get(f"/studio/runs/{paths.id}/details", headers=ben).status_code == 200
     (shown,) = [run for run in public.client.get("/studio/runs.json", headers=ben).json() if run["id"] == paths.id]
-    assert shown["actions"] == []
+    assert shown["actions"] == [] and shown["rights"] == []
     reads = [("GET", path) for path in (f"log/{paths.id}", f"export/{paths.id}.zip", f"archive/{paths.id}.zip")]
     for method, path in (*reads, ("POST", f"runs/{paths.id}/delete"), ("POST", f"share?runs={paths.id}")):
         assert public.client.request(method, f"/studio/{path}", headers=ben).status_code == 403, path
-    assert public.client.post(f"/studio/unshare?runs={paths.id}", headers=ann).json() == {"withdrawn": 1}
+    back = {"share": link}
+    assert public.client.post("/studio/unshare", params=back, headers=ben).json() == {"withdrawn": 0}
+    assert public.client.post("/studio/unshare", params=back, headers=ann).json() == {"withdrawn": 1}
+    assert public.client.post(f"/studio/unshare?runs={paths.id}", headers=ann).json() == {"withdrawn": 0}
     assert paths.id not in public.client.get("/studio/runs.json", headers=ben).text
+
+
+def test_mine_is_mine(public: Inside) -> None:
+    visitors = [Visitor(name, ANN.role) for name in ("v-mine", "v-other")]
+    (paths, other), (mine, others) = (run_of(public, one) for one in visitors), map(public.headers, visitors)
+    use = public.client.get("/studio/mine.json", headers=mine).json()
+    waits = next(one for one in use["limits"] if one["name"] == "most_queued")
+    assert use["runs"] == 1 and use["idle_days"] == 14 and waits == {"name": "most_queued", "used": 1, "limit": 4}
+    packed = public.client.get("/studio/mine.zip", headers=mine)
+    assert packed.headers["content-type"] == "application/zip" and other.id.encode() not in packed.content
+    assert public.client.post("/studio/mine/delete", headers=mine).json() == {"busy": []}
+    assert not paths.root.exists() and other.root.exists()
+    assert public.client.get("/studio/mine.json", headers=others).json()["runs"] == 1
+    assert public.client.post("/studio/mine/delete", headers=others).json() == {"busy": []}
 
 
 def inner(function: Callable[..., object]) -> Callable[..., object]:

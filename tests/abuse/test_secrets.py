@@ -23,8 +23,8 @@ from peft_studio.runs.redact import redact
 from peft_studio.settings import Settings, prepare_home
 from peft_studio.tasks.base import Row
 from peft_studio.tasks.reading import reader_client
+from peft_studio.ui.http import told
 from peft_studio.ui.routes import all_routes
-from peft_studio.ui.told import told
 
 VALUE = "tiger-Balloon/77+x"
 SECRETS = (

@@ -93,7 +93,7 @@ def test_a_run_of_313_hours_is_refused_in_words() -> None:
             budgets.check_time(313 * 3600)
         with pytest.raises(LimitError, match=r"100,000 steps .* 409,600,000 tokens.* 4,882 steps of this size"):
             budgets.check_tokens(100_000, 16, 256)
-        with pytest.raises(LimitError, match="Your runs take 501 MB, and 500 MB may"):
+        with pytest.raises(LimitError, match="Your runs and data would take 501 MB, and 500 MB may"):
             budgets.check_kept(501e6, 501e6)
     budgets.check_time(1e9)
     budgets.check_kept(1e12, 1e12)

@@ -34,6 +34,33 @@ def test_base_and_adapters_answer_side_by_side(page: Page, runs: tuple[str, str]
     assert page.locator(".ps-column h2").first.text_content() == "Base model"
 
 
+def test_more_is_asked_of_answers(page: Page, runs: tuple[str, str]) -> None:
+    """Token by token, strength, merge and one step; what was selected on the Runs tab comes along."""
+    page.goto(f"{page.url.split('?')[0]}?runs={','.join(runs)}")
+    open_tab(page, "Generate")
+    expect(page.locator("#adapters .token")).to_have_count(2)
+    page.click("#generate-button")
+    tools = page.locator(".ps-ask .ps-asktool")
+    expect(tools).to_have_count(5)
+    tools.filter(has_text="Token by token").locator("summary").first.click()
+    expect(page.locator(".ps-tokens .ps-token").first).to_be_visible()
+    page.locator(".ps-tokens .ps-token").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".ps-tokensaid")).to_contain_text("Token 2 of ")
+    expect(page.locator(".ps-tokensaid .ps-tokenline")).to_have_count(3)
+    tools.filter(has_text="Strength").locator("summary").first.click()
+    page.locator(".ps-slider input").fill("0")
+    expect(page.locator(".ps-askbody .ps-column.at h3")).to_have_text("Strength 0.00")
+    said = page.locator(".ps-askbody .ps-column .said").all_text_contents()
+    assert said[0] == said[1] != "…"
+    tools.filter(has_text="One step").locator("summary").first.click()
+    page.get_by_role("button", name="Take the step").click()
+    expect(page.locator(".ps-steprows li").first).to_be_visible()
+    tools.filter(has_text="Merge").locator("summary").first.click()
+    page.get_by_role("button", name="Merge and check").click()
+    expect(tools.filter(has_text="Merge").locator(".ps-problem, .ps-table")).to_have_count(1)
+
+
 def test_labels_are_bars_with_the_right_one_marked(page: Page, app: App) -> None:
     run = app.train("reviews-lora")
     open_tab(page, "Generate")

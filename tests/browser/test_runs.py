@@ -154,7 +154,7 @@ def test_details_open_under_their_run_with_its_settings(page: Page, app: App, ru
     under = page.locator(f"#compare tr[data-run='{runs[1]}'] + .ps-under")
     expect(under).to_contain_text("Learning rate")
     expect(under.locator(".ps-settings .differs").first).to_be_visible()  # beside the other chosen run
-    page.locator("#compare th button", has_text="BLEU").click()
+    page.locator("#compare .ps-compared > thead button", has_text="BLEU").click()
     expect(under).to_contain_text("Learning rate")  # it moves with its run
     under.get_by_role("button", name="Close the details").click()
     expect(page.locator("#compare .ps-under")).to_have_count(0)
@@ -215,6 +215,22 @@ def test_pause_resume_finish_and_train_longer(page: Page, app: App) -> None:
     page.keyboard.press("Enter")
     expect(line).to_contain_text("65 / 65", timeout=LONG)
     expect(line.locator(".ps-pill")).to_have_text("finished", timeout=LONG)
+
+
+def test_beside_the_curve_is_what_a_run_does_and_may_be_asked(page: Page, app: App, runs: tuple[str, str]) -> None:
+    open_tab(page, "Runs")
+    page.request.post(f"{app.url}studio/queue/pause", headers={"Origin": app.url.rstrip("/")})
+    run = submit(page, app, 50)
+    line_of(page, run).locator("input[type=checkbox]").check()
+    beside = page.locator(f"#runs-chart .ps-atwork[data-run='{run}']")
+    expect(beside).to_contain_text("number 1 in the queue")
+    expect(beside).to_contain_text("the queue is paused")
+    assert beside.get_by_role("progressbar").get_attribute("aria-valuenow") == "0"
+    told = page.request.get(f"{app.url}studio/queue.json").json()
+    assert told["starts"][run] < 1 < told["takes"][run]
+    beside.get_by_role("button", name=re.compile("^Stop")).click()
+    expect(beside).to_have_count(0, timeout=LONG)
+    page.request.post(f"{app.url}studio/queue/start", headers={"Origin": app.url.rstrip("/")})
 
 
 def test_the_queue_is_reordered_held_and_paused(page: Page, app: App) -> None:

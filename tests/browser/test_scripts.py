@@ -207,6 +207,40 @@ def test_labels_find_room(blank: Page) -> None:
     assert call(blank, "labels", "spread", [195, 198], 0, 200) == [186, 200]
 
 
+def test_the_axis_reaches_to_the_last_step_and_curves_have_names(blank: Page) -> None:
+    train = {"step": [1, 2, 4], "tokens": [10, 20, 40], "loss": [3, None, 2]}
+    data: dict[str, Any] = {"train": train, "eval": {"step": [4], "tokens": [40], "loss": [2.5]}}
+    going = {"run": {"status": "running", "max_steps": 100}, "data": data}
+    over = {"run": {"status": "stopped", "max_steps": 100}, "data": data}
+    reach = [
+        call(blank, "traces", "reachOf", curves, key) for curves in ([going], [over], []) for key in ("step", "tokens")
+    ]
+    assert reach == [100, 1000, 4, 40, 0, 0]
+    curves = [{"name": name, "data": data, "mark": {"colour": "#123456"}} for name in ("one", "two <b>")]
+    scale = {"range": None, "height": 300, "isLog": False}
+    told = call(blank, "traces", "endNames", curves, "step", 0, scale)
+    assert [(one["x"], one["y"], one["text"]) for one in told["annotations"]] == [
+        (4, 2, "one"),
+        (4, 2, "two &lt;b&gt;"),
+    ]
+    assert abs(told["annotations"][0]["yshift"] - told["annotations"][1]["yshift"]) >= 14  # not on each other
+
+
+def test_times_of_runs_at_work_and_in_the_queue(blank: Page) -> None:
+    queue = {"paused": False, "starts": {"a": 90, "b": 0.2}, "takes": {"a": 30}, "left": {"c": 12}}
+
+    def told(run: dict[str, Any], **more: Any) -> Any:
+        return call(blank, "at_work", "timeOf", run, {**queue, **more})
+
+    assert told({"id": "a", "status": "queued"}) == "starts in about 1 min 30 s, takes about 30 s"
+    assert told({"id": "b", "status": "queued"}) == "starts now"
+    assert told({"id": "a", "status": "queued", "held": True}) == "on hold"
+    assert told({"id": "a", "status": "queued"}, paused=True) == "the queue is paused"
+    assert told({"id": "c", "status": "running", "eta_seconds": 5}) == "about 5.0 s left in all"
+    assert told({"id": "c", "status": "running", "eta_seconds": None}) == "about 12 s left in all"
+    assert told({"id": "z", "status": "running"}) == told({"id": "z", "status": "queued"}) == ""
+
+
 def test_figures_on_other_rows_are_found(blank: Page) -> None:
     marks = [("a", "x", "1"), ("b", "x", "1"), ("c", "x", "2"), ("d", "y", "3"), ("e", "y", None)]
     runs = [{"id": name, "task": task, "measured_on": {"eval": mark} if mark else {}} for name, task, mark in marks]
@@ -240,28 +274,28 @@ def test_parts_of_the_address(blank: Page) -> None:
     told = blank.evaluate(
         """async () => {
           const address = await import('/address.js');
-          const held = { tab: '', runs: 'a' }, read = [];
-          history.replaceState(null, '', '/?tab=runs&x=1');
-          for (const name of ['tab', 'runs']) {
+          const held = { one: '', two: 'a' }, read = [];
+          history.replaceState(null, '', '/?one=runs&x=1');
+          for (const name of ['one', 'two']) {
             address.part(name, (value) => { read.push(`${name}=${value}`); held[name] = value; }, () => held[name]);
           }
           const moment = () => new Promise((resolve) => setTimeout(resolve, 20));
           const before = history.length;
-          held.tab = 'compare'; address.changed(); held.runs = 'a,b'; address.changed();
+          held.one = 'compare'; address.changed(); held.two = 'a,b'; address.changed();
           await moment();
           const hrefs = [location.search];
-          held.runs = 'c'; address.changed({ step: false });
+          held.two = 'c'; address.changed({ step: false });
           await moment();
-          hrefs.push(location.search, history.length - before, address.link({ tab: '', runs: 'z' }));
+          hrefs.push(location.search, history.length - before, address.link({ one: '', two: 'z' }));
           history.back();
           await moment(); await moment();
           return [read, hrefs, location.search];
         }"""
     )
     assert told == [
-        ["tab=runs", "tab=runs", "runs="],
-        ["?tab=compare&x=1&runs=a,b", "?tab=compare&x=1&runs=c", 1, f"{ORIGIN}?x=1&runs=z"],
-        "?tab=runs&x=1",
+        ["one=runs", "one=runs", "two="],
+        ["?one=compare&x=1&two=a,b", "?one=compare&x=1&two=c", 1, f"{ORIGIN}?x=1&two=z"],
+        "?one=runs&x=1",
     ]
     blank.goto(ORIGIN)
 

@@ -71,7 +71,7 @@ def test_a_search_is_decided_once_even_if_its_runs_go(lab: Lab, conductor: Condu
         runs = {part: run for part, run in lab.store.load(made).runs.items() if part.round == round_of}
         for place, run in enumerate(runs[part] for part in sorted(runs, key=lambda part: part.rate)):
             finish(lab, run, loss=abs(place - 1) + 1.0)
-            assert lab.manager.library.info(run).config["training"]["eval_rows"] == 4
+            assert lab.manager.library.info(run).config["training"]["answers"] is False
     conductor.tick()
     experiment = lab.store.load(made)
     final = {part.rate for part in experiment.counted()}
@@ -94,7 +94,7 @@ def test_holes_are_named_and_resume_fills_them(lab: Lab, conductor: Conductor) -
     settle(conductor)
     answer = lab.answer(made)
     assert answer["state"] == "incomplete"
-    assert answer["holes"] == ["1 run of LoRA was deleted.", "1 run of (IA)³ failed."]
+    assert answer["holes"] == ["Deleted runs of LoRA: 1.", "Failed runs of (IA)³: 1."]
     assert [(row["n"], row["failed"], row["missing"]) for row in answer["table"]] == [(1, 0, 1), (1, 1, 0)]
     conductor.tick()
     assert len(lab.manager.library.all()) == 3  # nothing is made again unasked

@@ -148,11 +148,11 @@ def test_words_begin_with_the_leader() -> None:
     values = {"first": [1.0, 1.01], "second": [1.0, 1.02], "30 rows": [3.0, 3.01]}
     rows = [row_of(name, found) for name, found in values.items()]
     said = words_of(rows, duels(rows, lower_is_better=True), "eval/loss", lower_is_better=True)
-    assert said[0] == "first is ahead, but cannot be told apart from second; the other one is behind."
+    assert said[0] == "In front: first, which cannot be told apart from second; the others are behind."
     assert said[1] == "first and second cannot be told apart with 2 seeds." and said[2].startswith(
         "first beats 30 rows"
     )
     rows = [row_of("30 rows", [1.0, 1.01]), row_of("b", [2.0, 2.01]), row_of("c", [3.0, 3.01])]
     said = words_of(rows, duels(rows, lower_is_better=True), "eval/loss", lower_is_better=True)
-    assert said[0] == "30 rows beat all 2 others."
+    assert said[0] == "Best by more than chance: 30 rows."
     assert words_of([row_of("a", [1.0])], [], "eval/loss", lower_is_better=True) == []

@@ -10,7 +10,7 @@ from peft_studio.access.visitors import Role, Visitor, asking
 from peft_studio.config.run_config import parse_config
 from peft_studio.errors import DataError, ModelError, shown
 from peft_studio.machine import path_policy
-from peft_studio.machine.path_policy import named, resolve, use_home, whole
+from peft_studio.machine.path_policy import named, resolve, stand_in_empty_folder, use_home, whole
 from peft_studio.models.catalog import find_card, is_own_folder, known_params, resolve_model
 from peft_studio.tasks.custom import table_facts
 from peft_studio.ui.uploads import clean_uploads, keep_upload, use_askers
@@ -134,3 +134,16 @@ def test_uploads_that_a_run_names_by_ticket_are_kept(home: Path, tmp_path: Path)
 
 def resolve_folder(ticket: str) -> str:
     return ticket.partition(":")[2].partition("/")[0]
+
+
+def test_a_hub_id_is_no_folder_of_the_working_directory(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)  # comes back to where it was afterwards
+    (home / "cache" / "empty" / "left").mkdir(parents=True)
+    assert Path("owner/name").is_dir()
+    stand_in_empty_folder(home / "cache")
+    assert not Path("owner/name").exists() and not list(Path().iterdir())
+    assert resolve_model("owner/name") == "owner/name"
+    stand_in_empty_folder(home / "cache")

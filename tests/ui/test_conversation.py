@@ -1,6 +1,6 @@
 """Generate goes on with a conversation."""
 
-from peft_studio.ui.generate import _reply
+from peft_studio.ui.answers.generate import _reply
 
 
 def test_an_answer_can_be_gone_on_with() -> None:

@@ -82,6 +82,15 @@ def test_where_a_run_trains_comes_and_goes(
     assert foreign[form.resources["device"]] == "auto"
 
 
+def test_a_number_of_training_rows_comes_and_goes(tmp_path: Path, blocks: gr.Blocks) -> None:
+    form = TrainForm(tmp_path, Devices(threads=2))
+    values = {item: item.value for item in form.inputs()}
+    assert parse_config(form.config(values)).task.train_rows == 0
+    updates = form.show({"method": {"name": "lora"}, "training": {}, "task": {"id": "headlines", "train_rows": 30}})
+    values |= {item: update for item, update in updates.items() if not isinstance(update, dict)}
+    assert form.config(values)["task"] == {"id": "headlines", "train_rows": 30}
+
+
 @pytest.mark.parametrize("value", [10**400, float("inf"), 5.5, -3])
 @pytest.mark.parametrize("name", ["max_steps", "batch_size", "weight_decay", "learning_rate", "warmup_steps"])
 def test_what_a_page_sends_is_judged_by_the_model(name: str, value: float, blocks: gr.Blocks) -> None:

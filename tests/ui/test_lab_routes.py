@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from peft_studio.experiments.conductor import Conductor
 from peft_studio.experiments.lab import Lab
-from peft_studio.ui.lab import MOST_BYTES, experiment_routes
+from peft_studio.ui.lab.routes import MOST_BYTES, experiment_routes
 from tests.experiments.conftest import PLAN, estimate, finish, make_lab
 
 HOST = {"Origin": "http://testserver"}

@@ -11,8 +11,17 @@ from peft_studio.methods.not_offered import NOT_OFFERED
 from peft_studio.settings import Settings
 from peft_studio.ui.form import show_number
 from peft_studio.ui.learn import page
-from peft_studio.ui.matrix import FAMILIES, NO_PARAMETERS, library, outcomes, works_on
-from peft_studio.ui.methods import ALL, ANY, MethodPicker, matching
+from peft_studio.ui.methods import (
+    ALL,
+    ANY,
+    FAMILIES,
+    NO_PARAMETERS,
+    MethodPicker,
+    library,
+    matching,
+    outcomes,
+    works_on,
+)
 from peft_studio.ui.routes import routes
 
 

@@ -175,7 +175,8 @@ def test_settings_of_runs_lie_side_by_side(manager: JobManager, client: TestClie
     assert set(found["runs"]) == {*ranks, biases}
     labels = found["labels"]
     assert (labels["method.name"], labels["training.max_steps"], labels["method.rank"]) == ("Method", "Steps", "Rank")
+    assert found["says"]["training.max_steps"] == "Optimizer steps."
     assert [found["runs"][run]["method.rank"] for run in ranks] == [4, 8]
     assert found["runs"][biases]["method.name"] == "BitFit" and "method.rank" not in found["runs"][biases]
     assert found["runs"][biases]["training.seed"] == 3
-    assert client.get("/studio/settings.json").json() == {"labels": {}, "runs": {}}
+    assert client.get("/studio/settings.json").json() == {"labels": {}, "says": {}, "runs": {}}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from peft_studio.ui.shell import HEAD, SCRIPTS, STATIC, STYLES
-from peft_studio.ui.theme import make_theme
+from peft_studio.ui.shell import HEAD, SCRIPTS, STATIC, STYLES, make_theme
 
 MODULES = sorted(STATIC.glob("*.js"))
 SHEETS = sorted(STATIC.glob("*.css"))

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,40 +25,73 @@ MAX_SECONDS = 240.0
 MAX_READERS = 2
 """Readers that one process has at a time; each may take much memory."""
 MAX_WAITING = 8
+MOST_REMEMBERED = 100
+"""People whose last turns are remembered."""
 
 
 class _Turns:
-    """Lets a few readers run at a time. When many wait, the one that waits longest gives up: who types asks anew with
-    every character, and threads that wait would in the end keep a page from being served.
+    """Lets a few readers run at a time, one of each person's at most; those who had none for longest come first.
+
+    When many wait, the one that waits longest of whoever waits with most gives up: who types asks anew with every
+    character, and threads that wait would in the end keep a page from being served.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[object] = deque(maxlen=MAX_WAITING)
-        self._running = 0
+        self._waiting: list[tuple[str, object]] = []
+        self._running: list[str] = []
+        self._served: dict[str, int] = {}  # the number of the last turn of those who wait or had one lately
+        self._count = 0
 
     @contextlib.contextmanager
-    def take(self, name: str) -> Iterator[None]:
+    def take(self, name: str, person: str | None = None) -> Iterator[None]:
         """Waits for a turn to read a file.
+
+        Args:
+            name: The file's, for messages.
+            person: Who wants to; None for the owner of the app, who may have all readers.
 
         Raises:
             DataError: Too many others wait.
         """
-        ours = object()
+        who = "" if person is None else f"visitor {person}"
+        ours = (who, object())
         with self._changed:
             self._waiting.append(ours)
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.remove(self._who_gives_up())
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._running < MAX_READERS or ours not in self._waiting)
+            self._changed.wait_for(lambda: ours not in self._waiting or self._next() is ours)
             if ours not in self._waiting:
                 raise DataError(f"{name} is not read now: {MAX_WAITING} others came after it. Try again in a moment.")
             self._waiting.remove(ours)
-            self._running += 1
+            self._running.append(who)
+            self._remember(who)
+            self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
-                self._running -= 1
+                self._running.remove(who)
                 self._changed.notify_all()
+
+    def _next(self) -> tuple[str, object] | None:
+        """Whose turn it is; None while there is no reader for any of those who wait."""
+        if len(self._running) >= MAX_READERS:
+            return None
+        may = [one for one in self._waiting if not one[0] or one[0] not in self._running]
+        return min(may, key=lambda one: self._served.get(one[0], 0), default=None)
+
+    def _who_gives_up(self) -> tuple[str, object]:
+        """The first of whoever waits with most files."""
+        most = Counter(who for who, _ in self._waiting).most_common(1)[0][0]
+        return next(one for one in self._waiting if one[0] == most)
+
+    def _remember(self, who: str) -> None:
+        self._count += 1
+        self._served[who] = self._count
+        for old in sorted(self._served, key=lambda one: self._served[one])[:-MOST_REMEMBERED]:
+            del self._served[old]
 
 
 turns = _Turns()

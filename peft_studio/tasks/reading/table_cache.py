@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_studio.errors import DataError, OutOfTimeError
 from peft_studio.files import exclusive, read_json, remove, replace_folder
-from peft_studio.machine.path_policy import home_of_tickets
+from peft_studio.machine.path_policy import home_of_tickets, who_asks
 from peft_studio.tasks.kept_rows import cache_folder, code_key
 from peft_studio.tasks.reading.arrow import map_file, write_file
 from peft_studio.tasks.reading.reader_client import (
@@ -109,7 +109,7 @@ def find(kind: str, settings: Mapping[str, str], files: Sequence[Path], make: Ma
     elif summary is None:
         home = str(home_of_tickets() or "")
         request = {"kind": kind, "settings": settings, "cache": str(folder), "home": home}
-        with turns.take(files[0].name):
+        with turns.take(files[0].name, who_asks()):
             summary = _look(entry) or ask_reader(files[0].name, request)
     if "error" in summary:
         raise DataError(summary["error"])

@@ -19,6 +19,7 @@ from peft_studio.tasks.base import SPLITS, Row, Split, Task, some_rows
 from peft_studio.training.estimates.loadable import check_loadable
 from peft_studio.training.formats.formats import Continuation, Format, SourceTarget, format_for
 from peft_studio.training.formats.rows import IGNORED, EncodedExample, EncodedRows, end_of_text
+from peft_studio.training.formats.segments import token_text
 from peft_studio.training.formats.target_logits import context_of, row_limit
 from peft_studio.training.formats.token_cache import encode_once
 from peft_studio.training.load import load_config, load_tokenizer
@@ -215,16 +216,9 @@ def _segments(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], part: st
     found: list[dict[str, Any]] = []
     start = 0
     for end in range(1, len(ids) + 1):
-        text = _text(tokenizer, ids, start, end)
+        text = token_text(tokenizer, ids, start, end)
         if text.endswith("\ufffd") and end - start < 4 and end < len(ids):
             continue  # the beginning of a character
         found.append({"text": text, "part": part, "tokens": end - start})
         start = end
     return found
-
-
-def _text(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], start: int, end: int) -> str:
-    """What some tokens add to the one before them, which decides whether they begin with a space."""
-    before = tokenizer.decode(ids[start - 1 : start]) if start else ""
-    both = tokenizer.decode(ids[max(start - 1, 0) : end])
-    return both[len(before) :] if both.startswith(before) else tokenizer.decode(ids[start:end])

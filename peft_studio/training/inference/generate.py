@@ -46,7 +46,8 @@ _locks: "weakref.WeakKeyDictionary[Model, threading.Lock]" = weakref.WeakKeyDict
 _INCOMPLETE = "\ufffd"  # what a character decodes to while some of its bytes are still to come
 
 
-def _exclusive(models: Sequence[Model]) -> contextlib.ExitStack:
+def exclusive(models: Sequence[Model]) -> contextlib.ExitStack:
+    """Keeps models to one request, as long as the context lasts."""
     # PEFT swaps methods of the model for the time of a generation, so an adapter serves one request at a time.
     stack = contextlib.ExitStack()
     for model in sorted(models, key=id):  # always in the same order, or two requests could wait for each other
@@ -214,7 +215,7 @@ class _Writer:
     def _generate(self) -> None:
         model = self._group.model
         ids = torch.tensor([self._prompt] * len(self._group.names), device=model.device)  # (B, T)
-        with _exclusive(self._group.models), torch.inference_mode():
+        with exclusive(self._group.models), torch.inference_mode():
             model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),

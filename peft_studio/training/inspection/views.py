@@ -34,7 +34,7 @@ class Subject:
         run: The run.
         base: Its base model, which is left as it is.
         tokenizer: The base model's.
-        adapter: Folder of a saved adapter of the run.
+        adapter: Folder of a saved adapter of the run, or of a snapshot of it.
         other: Folder of another adapter on the same base, to compare changes of weights with.
     """
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from peft_studio.ui.http import safe_cell, told
 from peft_studio.ui.room.question import BEST
-from peft_studio.ui.told import safe_cell, told
 from peft_studio.ui.words import dictionary
 
 _BEST_WORDS = "Lowest validation loss"

@@ -5,7 +5,7 @@ import { oneAtATime } from "./api.js";
 import { inkOf, symbolOf } from "./colours.js";
 import { baseOf, COSTS, groupsOf, lowerIsBetter, metricsOf, titleOfMetric, valueOf } from "./comparison.js";
 import { tableCard } from "./compare_table.js";
-import { cardHead, el, spacer, whenShown } from "./dom.js";
+import { cardHead, el, spacer, toast, whenShown } from "./dom.js";
 import { on } from "./events.js";
 import { integer } from "./format.js";
 import { island } from "./islands.js";
@@ -13,6 +13,7 @@ import { drawPareto, paretoTable, paretoWords } from "./pareto.js";
 import { behind, fitWhenShown } from "./plot.js";
 import { store, titleOf } from "./run_store.js";
 import { readSettings } from "./settings.js";
+import { word } from "./terms.js";
 import { t } from "./words.js";
 
 const NOTHING = "Nothing to compare yet. Finish a run or two with different methods, and they meet here.";
@@ -48,7 +49,8 @@ function paretoCard(set) {
   const table = behind(() => now && paretoTable(...now));
   fitWhenShown(plot);
   const head = cardHead("What it reaches, what it costs",
-    el("span", { class: "sub" }, "the line joins what nothing beats; the rest is dimmed"), spacer(),
+    el("span", { class: "sub" }, word("frontier", "the line joins what nothing beats"), "; the rest is dimmed"),
+    spacer(),
     y, el("span", { class: "sub" }, "against"), x, el("span", { class: "ps-seg" }, log));
 
   function update(runs, metrics) {
@@ -111,6 +113,11 @@ island("compare", (root) => {
     const found = groupsOf(begun);
     const chosen = found.find(({ runs }) => runs.some((run) => store.selected.has(run.id)));
     const group = found.find(({ key }) => key === view.group) || chosen || found[0];
+    if (view.group && group?.key !== view.group && store.version) {
+      toast(`No run of ${view.group.replace("~", ", ")} is here any more.`);
+      view.group = "";
+      changed({ step: false });
+    }
     drawGroups(groups, found, group?.key, set);
     const runs = group?.runs.filter((run) => !view.only || store.selected.has(run.id)) || [];
     const metrics = metricsOf(runs);

@@ -8,10 +8,10 @@ import {
 import { detailsCard } from "./details.js";
 import { cardHead, dot, el, linkButton, scrollBox, spacer } from "./dom.js";
 import { decimal, integer } from "./format.js";
-import { termOf } from "./glossary.js";
 import { panels, replaceAround } from "./panels.js";
 import { store, titleOf, toggle } from "./run_store.js";
-import { differingSettings, settingOf, settingsTable, shownSetting, titleOfSetting } from "./settings.js";
+import { differingSettings, saysOf, settingOf, settingsTable, shownSetting, titleOfSetting } from "./settings.js";
+import { term, word } from "./terms.js";
 
 const ROWS = 100; // at first
 const MORE_ROWS = 200; // when asked for
@@ -19,9 +19,6 @@ const COLUMNS = 5; // settings that have a column; the others are in the table o
 const SIDE_BY_SIDE = 12; // runs whose settings are laid side by side
 const PLAIN = new Set([undefined, "13a", "default"]); // tokenizers that go without saying
 const SETTING = "setting:"; // before the path of a setting, in the name of its column
-
-const OTHER_ROWS = "Measured on other rows than most runs of this task, so it does not compare with theirs: "
-  + "another file, model or max_length.";
 
 const digitsOf = (key) => (key.startsWith("test") ? 1 : 3);
 const format = (key, value) => (COSTS[key] ? COSTS[key].format(value) : decimal(value, digitsOf(key)));
@@ -66,7 +63,7 @@ function figure(run, key, table) {
   return el("td", { title: tokenizer ? `Tokenizer: ${tokenizer}` : null },
     marked(format(key, value), value != null && !other && value === table.best[key]),
     !PLAIN.has(tokenizer) && el("small", {}, `tok: ${tokenizer}`),
-    other && el("small", { class: "ps-otherrows", title: OTHER_ROWS }, "other rows"));
+    other && el("small", { class: "ps-otherrows" }, word("other", "other rows")));
 }
 
 function nameCell(run, opened) {
@@ -99,18 +96,19 @@ function baseRow(table) {
   const guesses = "test/macro_f1" in table.base;
   const cell = (key) => el("td", {},
     table.base[key] == null ? "" : marked(format(key, table.base[key]), table.base[key] === table.best[key]));
+  const what = el("small", {}, guesses ? "the most frequent label" : "untrained");
   return el("tr", { class: "ps-baserow" },
-    el("th", { scope: "row" }, "Base model", el("small", {}, guesses ? "the most frequent label" : "untrained")),
+    el("th", { scope: "row" }, word("base", "Base model"), what),
     ...table.metrics.map(cell),
     ...table.settings.slice(0, COLUMNS).map(() => el("td")),
     ...table.costs.map(cell));
 }
 
 function heads(table, view, sort) {
-  const head = (key, title, term) => {
+  const head = (key, title, explained = {}) => {
     const direction = view.sort === key ? (view.down ? "descending" : "ascending") : "none";
     return el("th", { scope: "col", "aria-sort": direction },
-      el("button", { type: "button", "data-term": term, onclick: () => sort(key) }, title));
+      el("button", { type: "button", ...explained, onclick: () => sort(key) }, title));
   };
   const settings = table.settings.slice(0, COLUMNS);
   const over = [["", 1], ["What it reaches", table.metrics.length], ["Settings that differ", settings.length],
@@ -119,10 +117,11 @@ function heads(table, view, sort) {
     el("tr", { class: "ps-over" }, ...over.map(([title, colspan]) =>
       (title ? el("th", { scope: "colgroup", colspan }, title) : el("td")))),
     el("tr", {},
-      head("title", "Run", null),
-      ...table.metrics.map((key) => head(key, titleOfMetric(key), termOf(key))),
-      ...settings.map((path) => head(SETTING + path, titleOfSetting(path), termOf(path))),
-      ...table.costs.map((key) => head(key, COSTS[key].title, termOf(key)))));
+      head("title", "Run"),
+      ...table.metrics.map((key) => head(key, titleOfMetric(key), term(key))),
+      ...settings.map((path) =>
+        head(SETTING + path, titleOfSetting(path), term(path, saysOf(path)))),
+      ...table.costs.map((key) => head(key, COSTS[key].title, term(key)))));
 }
 
 /**

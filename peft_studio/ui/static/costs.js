@@ -1,43 +1,37 @@
-// What a run would cost: figures beside full fine-tuning's, the memory, and the map of the model's parameters.
+// What a run would cost: the memory beside full fine-tuning's, and the map of the model's parameters.
 
-import { bar, cardHead, el, problem } from "./dom.js";
+import { cardHead, el, problem } from "./dom.js";
 import { emit, on } from "./events.js";
-import { bytes, integer, percent } from "./format.js";
+import { bytes } from "./format.js";
 import { island, valueIsland } from "./islands.js";
 import { drawMap } from "./map.js";
-import { ledgerBar, ledgerKeys, totalOf } from "./memory.js";
+import { ledgerBar, ledgerKeys, totalOf, withoutLibraries } from "./memory.js";
 
 const STARTING = "Starting the engine: the first figures take a few seconds.";
 
-function figure(title, value, note, share) {
-  return el("div", { class: "ps-card ps-stat" },
-    el("div", { class: "k" }, title),
-    el("div", { class: "v" }, value),
-    el("div", { class: "s", title: note }, note),
-    bar(Math.min(1, Math.max(0.01, share))));
-}
+/** What the libraries take is the same for all methods, so it is shown when asked for. */
+let withLibraries = false;
 
-/** A figure beside the same of full fine-tuning. */
-const besideFull = (title, format, ours, full) =>
-  figure(title, format(ours), `full fine-tuning: ${format(full)}`, ours / full);
-
-function figures({ full, memory, ...data }) {
-  return el("div", { class: "ps-stats" },
-    besideFull("Trainable parameters", integer, data.trainable_params, full.trainable_params),
-    figure("Share that trains", percent(data.trainable_share), `of ${integer(data.total_params)} in use`,
-      data.trainable_share),
-    besideFull("Adapter file", bytes, data.adapter_bytes, full.adapter_bytes),
-    besideFull("Memory, estimated", bytes, totalOf(memory), totalOf(full.memory)));
-}
-
-function memoryCard({ memory, full, ...data }) {
-  const most = Math.max(totalOf(memory), totalOf(full.memory));
-  const sub = `estimate for ${data.batch_size} rows of about ${data.tokens_per_row} tokens, in ${data.precision.value}`;
+function memoryCard(data) {
+  const { memory, full, ...ours } = data;
+  const shown = withLibraries ? (ledger) => ledger : withoutLibraries;
+  const [mine, all] = [shown(memory), shown(full.memory)];
+  const most = Math.max(totalOf(mine), totalOf(all));
+  const sub = `estimate for ${ours.batch_size} rows of about ${ours.tokens_per_row} tokens, in ${ours.precision.value}`;
+  const toggle = el("button", {
+    type: "button", class: "ps-link", "aria-pressed": String(withLibraries),
+    onclick: () => {
+      withLibraries = !withLibraries;
+      const card = memoryCard(data);
+      toggle.closest(".ps-ledger").replaceWith(card);
+      card.querySelector(".ps-link").focus();
+    },
+  }, withLibraries ? "Without libraries" : `Libraries: ${bytes(memory.runtime)} more`);
   return el("div", { class: "ps-card ps-ledger" },
-    cardHead("Memory while training", el("span", { class: "sub", title: data.precision.why }, sub)),
-    ledgerBar(data.method, memory, most),
-    ledgerBar("Full", full.memory, most),
-    ledgerKeys(memory, full.memory));
+    cardHead("Memory while training", el("span", { class: "sub", title: ours.precision.why }, sub)),
+    ledgerBar(ours.method, mine, most),
+    ledgerBar("Full", all, most),
+    el("div", { class: "ps-memfoot" }, ledgerKeys(mine, all), toggle));
 }
 
 const waiting = (text) => el("div", { class: "ps-card ps-wait" }, text);
@@ -61,7 +55,7 @@ function drawEstimate(root, data) {
     root.replaceChildren(waiting(data.hint));
     return "hint";
   }
-  root.replaceChildren(figures(data), el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
+  root.replaceChildren(el("div", { class: "ps-pair" }, drawMap(data), memoryCard(data)));
   return "1";
 }
 
@@ -72,6 +66,7 @@ island("estimate", (root, { props, watch }) => {
     const data = props.value;
     if (!data) return;
     emit("warnings", data.warnings || []);
+    emit("estimate", data);
     if (data.config) emit("form", data.config);
     host.dataset.ready = drawEstimate(root, data);
     if (host.dataset.ready === "1") host.dataset.trainable = data.trainable_params;

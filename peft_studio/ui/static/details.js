@@ -9,6 +9,7 @@ import { confusionTable, ranksTable } from "./matrices.js";
 import { memoryBars } from "./memory.js";
 import { runOf, store, titleOf } from "./run_store.js";
 import { readSettings, settingsList, settingsTable } from "./settings.js";
+import { word } from "./terms.js";
 import { METRICS, sentenceCase } from "./text.js";
 
 const UNREADABLE = "The details cannot be read. The run may have been deleted, or the app has stopped.";
@@ -33,7 +34,8 @@ const notesSection = (notes) =>
 function testSection(data) {
   if (!data.metrics.length) return section("Test", "This run has not answered the test rows.");
   const rows = data.metrics.map(({ name, value, base, tokenizer }) => el("tr", {},
-    el("th", { scope: "row" }, METRICS[name] || sentenceCase(name), tokenizer && el("small", {}, `tok: ${tokenizer}`)),
+    el("th", { scope: "row" },
+      word(name, METRICS[name] || sentenceCase(name)), tokenizer && el("small", {}, `tok: ${tokenizer}`)),
     el("td", {}, decimal(value, 1)),
     el("td", {}, decimal(base, 1))));
   const table = el("table", { class: "ps-table" },

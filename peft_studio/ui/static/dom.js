@@ -131,6 +131,29 @@ export function bar(share, colour = null) {
 /** A run's dot in its colour. */
 export const dot = (colour) => el("i", { class: "ps-dot", style: `background:${colour}` });
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * Makes an element of a drawing.
+ * @param {string} tag
+ * @param {Object<string, *>} attributes
+ * @param {...Node} children
+ * @returns {SVGElement}
+ */
+export function svg(tag, attributes, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+const STROKES = { solid: "", dash: "5 3", dashdot: "7 3 2 3", longdash: "9 4" };
+
+/** A run's curve in small: its colour and how it is broken. */
+export const dash = (colour, kind) =>
+  svg("svg", { class: "ps-dash", viewBox: "0 0 26 6", width: 26, height: 6, "aria-hidden": "true" },
+    svg("path", { d: "M0 3h26", style: `stroke:${colour}`, "stroke-width": 3, "stroke-dasharray": STROKES[kind] }));
+
 /**
  * The value of one of our colours, for what cannot read CSS variables.
  * @param {string} name Such as `--ps-line`.

@@ -1,6 +1,6 @@
 // An experiment's answer: in words, in a table, in plots; and what can be done with it.
 
-import { linkCopier } from "./address.js";
+import { link as addressWith, linkCopier } from "./address.js";
 import { titleOfMetric } from "./comparison.js";
 import { cardHead, el, linkButton, problem, scrollBox, spacer, sureButton } from "./dom.js";
 import {
@@ -12,6 +12,7 @@ import { drawPareto, paretoTable, paretoWords } from "./pareto.js";
 /** Files that an answer leaves as. */
 const FILES = [
   ["html", "Report (HTML)"], ["ipynb", "Notebook"], ["csv", "CSV"], ["md", "Markdown"], ["yaml", "Plan (YAML)"],
+  ["svg", "Figures (SVG)"], ["png", "Figures (PNG)"],
 ];
 const ROWS_FIELD = "task.train_rows";
 
@@ -31,7 +32,10 @@ function rowOf(answer, row, isBest) {
     el("i", { class: "ps-dot", style: `background:${css}` }), row.name,
     row.off_by != null && el("small", {}, `size off by ${percent(Math.abs(row.off_by))}`),
     row.off_by == null && answer.plan.equal_parameters > 0 && !row.sizable && el("small", {}, "has one size only"));
-  const runs = el("td", {}, `${row.n} of ${row.of}`,
+  const told = `${row.n} of ${row.of}`;
+  const compared = addressWith({ tab: "compare", runs: row.runs.join(","), experiment: "" });
+  const runs = el("td", {}, row.runs.length === 0 ? told
+    : el("a", { class: "ps-link", href: compared, "aria-label": `Compare the runs of ${row.name}` }, told),
     row.failed > 0 && el("small", { class: "bad" }, `${row.failed} failed`),
     row.missing > 0 && el("small", { class: "bad" }, `${row.missing} deleted`),
     row.n < row.of && row.state !== "over" && el("small", {}, row.state));

@@ -9,6 +9,7 @@ import { ownQuestion } from "./experiment_form.js";
 import { count } from "./format.js";
 import { island } from "./islands.js";
 import { pollSoon, store } from "./run_store.js";
+import { openTab } from "./tabs.js";
 
 const OFTEN = 2500; // milliseconds between two looks while something changes
 const SELDOM = 15_000;
@@ -23,8 +24,7 @@ let opener = null;
 
 /** Opens the tab and an experiment in it. */
 function openExperiment(id) {
-  const tab = [...document.querySelectorAll("#tabs [role=tab]")].find((node) => node.textContent.trim() === "Experiments");
-  tab?.click();
+  openTab("experiments");
   opener?.(id);
 }
 

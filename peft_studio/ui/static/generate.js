@@ -1,5 +1,6 @@
 // Answers side by side: one column per model, growing as text arrives.
 
+import { askTools, showParting } from "./ask.js";
 import { bar, el, linkButton, problem } from "./dom.js";
 import { decimal, percent } from "./format.js";
 import { island, valueIsland } from "./islands.js";
@@ -45,14 +46,16 @@ function emptyColumn() {
 }
 
 /** Draws a model's column anew. */
-function drawColumn(node, column, stopped) {
+function drawColumn(node, column, stopped, base) {
   node.classList.toggle("busy", !column.done && !stopped);
   node.dataset.name = column.name;
   node.querySelector("h2").textContent = column.title;
   const said = node.querySelector(".said");
   said.classList.toggle("aside", Boolean(column.labels) && !column.labels.length);
   if (column.labels?.length) said.replaceChildren(labelsOf(column));
-  else said.textContent = column.text.trim() || (column.done ? "(said nothing)" : "…");
+  else if (column !== base && column.done && base.done && column.text.trim()) {
+    showParting(said, column.text.trim(), base.text.trim());
+  } else said.textContent = column.text.trim() || (column.done ? "(said nothing)" : "…");
   const { tokens, seconds } = column;
   const speed = seconds && tokens ? `${tokens} tokens · ${decimal(tokens / seconds, 0)}/s` : "";
   node.querySelector(".speed").textContent = speed;
@@ -79,6 +82,19 @@ function columnsIn(root, number) {
   return [...root.querySelectorAll(".ps-column")];
 }
 
+/** What the tools below the answers are given. */
+function askedOf({ columns, asked }) {
+  const answers = columns.filter((column) => column.text.trim() && !column.labels);
+  return {
+    prompt: asked.prompt,
+    adapters: columns.slice(1).map(({ name, title }) => ({ run: name, title })),
+    texts: [
+      ...answers.map(({ title, text }) => ({ title: `Answer: ${title}`, text })),
+      ...asked.references.map((text, n) => ({ title: `Reference ${n + 1}`, text })),
+    ],
+  };
+}
+
 island("columns", (root, { props, watch }) => {
   root.append(el("p", { class: "ps-card ps-empty" }, HINT));
   let stopped = false;
@@ -97,7 +113,10 @@ island("columns", (root, { props, watch }) => {
       return;
     }
     if (data.columns.every((column) => !column.text && !column.done)) stopped = false; // a new question
-    columnsIn(root, data.columns.length).forEach((node, i) => drawColumn(node, data.columns[i], stopped));
+    const [base] = data.columns;
+    columnsIn(root, data.columns.length).forEach((node, i) => drawColumn(node, data.columns[i], stopped, base));
+    root.querySelector(".ps-ask")?.remove();
+    if (data.asked && data.columns.every((column) => column.done)) root.append(askTools(askedOf(data)));
   });
 });
 
@@ -117,3 +136,4 @@ function drawReferences(root, { references, label }) {
 }
 
 valueIsland("references", drawReferences);
+valueIsland("note", (root, { text }) => root.replaceChildren(...(text ? [el("p", { class: "ps-hint" }, text)] : [])));

@@ -1,20 +1,13 @@
 // The page's head: what this is, where the data is, light or dark.
 
 import { ask } from "./api.js";
-import { el, remembered } from "./dom.js";
+import { el, remembered, svg } from "./dom.js";
 import { emit, on } from "./events.js";
 import { island } from "./islands.js";
+import { skipLink } from "./keyboard.js";
 import { languageNow, setLanguage } from "./words.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const theme = remembered("localStorage", "studioTheme");
-
-function svg(tag, attributes, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
 
 /** A falling loss curve on its axes. */
 function logo() {
@@ -65,5 +58,5 @@ island("header", (root, { props }) => {
     if (home) where.title = `Runs and caches are in ${home}`;
     where.textContent = [`${cores} cores`, home && `data in ${home}`, name].filter(Boolean).join(" · ");
   });
-  root.append(el("header", { class: "ps-head" }, logo(), title, where, languageButton(), toggle));
+  root.append(el("header", { class: "ps-head" }, skipLink(), logo(), title, where, languageButton(), toggle));
 });

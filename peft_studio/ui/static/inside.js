@@ -5,6 +5,7 @@ import { ask } from "./api.js";
 import { cardHead, el, problem, spacer, whenShown } from "./dom.js";
 import { emit, on } from "./events.js";
 import { changeMap } from "./inside_map.js";
+import { forgettingCard, timeMachine } from "./inside_time.js";
 import { otherViews } from "./inside_views.js";
 import { island } from "./islands.js";
 import { runOf, store, titleOf } from "./run_store.js";
@@ -65,11 +66,15 @@ island("inside", (root) => {
       linkCopier("Copy a link to this view")), status);
   root.append(empty, head, body);
 
+  const addressOf = (step) => {
+    const query = new URLSearchParams({ step: step ?? "", other: view.other });
+    return `studio/runs/${encodeURIComponent(view.run)}/inside/inspect?${query}`;
+  };
+
   async function look(state) {
     status.textContent = LOOKING;
     body.setAttribute("aria-busy", "true");
-    const path = `studio/runs/${encodeURIComponent(view.run)}/inside?other=${encodeURIComponent(view.other)}`;
-    const found = await ask(path);
+    const found = await ask(addressOf(null));
     if (state !== drawn) return; // another one was chosen meanwhile
     status.textContent = "";
     body.removeAttribute("aria-busy");
@@ -77,15 +82,41 @@ island("inside", (root) => {
     if (found.away) drawn = "";
   }
 
-  function cards({ views, notes }) {
+  /** What is shown of one step: the map stays where it is, with what is open in it. */
+  function stepViews({ views, notes }) {
     const changes = (views.matrices || []).some((one) => one.change);
-    const nothing = !changes && !otherViews(views).length;
-    return [
-      ...notes.map((text) => problem(text, { class: "ps-problem mild" })),
-      nothing && problem("This adapter changed nothing: it may not have been trained for a single step."),
-      changes && changeMap(views.matrices).card,
-      ...otherViews(views),
-    ].filter(Boolean);
+    const map = changes && changeMap(views.matrices);
+    const others = el("div", { class: "ps-insidebody" });
+    const update = (next) => {
+      map?.update?.(next.views.matrices);
+      others.replaceChildren(...otherViews(next.views));
+    };
+    others.append(...otherViews(views));
+    const nothing = !changes && !others.hasChildNodes();
+    return {
+      update,
+      parts: [
+        ...notes.map((text) => problem(text, { class: "ps-problem mild" })),
+        nothing && problem("This adapter changed nothing: it may not have been trained for a single step."),
+        map && map.card,
+        others,
+      ],
+    };
+  }
+
+  function cards(found) {
+    const shown = stepViews(found);
+    const state = drawn;
+    const go = async (step) => {
+      status.textContent = LOOKING;
+      const next = await ask(addressOf(step));
+      if (state !== drawn) return;
+      status.textContent = next.error || "";
+      if (!next.error) shown.update(next);
+    };
+    const run = runOf(view.run);
+    const intruders = (found.views.matrices || []).some((one) => one.intruders?.count);
+    return [timeMachine(run, found.snapshots, go), ...shown.parts, forgettingCard(run, intruders)].filter(Boolean);
   }
 
   function update() {

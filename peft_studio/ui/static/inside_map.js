@@ -14,7 +14,10 @@ import { shortName, stepByArrows } from "./map.js";
 const share = (value) => (value == null ? "" : percent(value));
 const number = (value) => decimal(value, Math.abs(value) >= 10 ? 1 : 2);
 
-/** @type {Object<string, {title: string, words: string, of: function(Matrix): ?number, show: function(?number): string}>} */
+/**
+ * What the map may show.
+ * @type {Object<string, {title: string, words: string, of: function(Matrix): ?number, show: function(number): string}>}
+ */
 export const MEASURES = {
   relative: {
     title: "Relative change",
@@ -56,7 +59,7 @@ const HINT = "Point at a cell, or step through with Tab and the arrow keys; Ente
 
 /** @param {{stack: ?number, block: ?number, part: string}} one */
 function rowName({ stack, block, part }, stacks) {
-  if (block == null) return part;
+  if (block == null) return /embed|wte|shared/.test(part) ? "Embedding" : part.replace(/^.*\./, "");
   if (stacks < 2) return `Layer ${block}`;
   return `${stack ? "Decoder" : "Encoder"} ${block}`;
 }
@@ -108,9 +111,9 @@ const fact = (name, ...parts) => el("div", {}, el("dt", {}, name), el("dd", {}, 
 
 function amplified({ directions, change, projected, factor, own, random }) {
   return fact("Amplification",
-    `${number(factor)} in ${integer(directions)} directions: the change has norm ${change.toPrecision(3)} there, the `
-    + `weight ${projected.toPrecision(3)}; its own strongest directions ${own.toPrecision(3)}, `
-    + `random ones ${random.toPrecision(3)}.`);
+    `${number(factor)} in ${integer(directions)} directions: the change has norm ${change.toPrecision(3)} there, `,
+    `the weight ${projected.toPrecision(3)}. `,
+    `In its own strongest directions the weight has ${own.toPrecision(3)}, in random ones ${random.toPrecision(3)}.`);
 }
 
 /** All that is known of one weight. */
@@ -120,16 +123,16 @@ function detail(one, row, close) {
   return el("section", { class: "ps-insidedetail", tabindex: "-1", "aria-label": title },
     el("h3", {}, title, " ", linkButton("Close", `Close ${title}`, close)),
     el("p", { class: "ps-note" },
-      `Rank ${integer(one.rank)}, but ${number(one.effective_rank)} directions used; `
-      + `${share(one.relative)} of the weight's norm.`),
+      `The change has rank ${integer(one.rank)}, but uses ${number(one.effective_rank)} directions, `,
+      `with ${share(one.relative)} of the weight's norm.`),
     spectrum(one.values),
     el("dl", {},
       one.amplification && amplified(one.amplification),
-      intruders && fact("Intruder dimensions", `${intruders.count} of ${intruders.of}; largest cosines: `
-        + `${intruders.cosines.map((value) => value.toFixed(2)).join(", ")}`),
+      intruders && fact("Intruder dimensions", `${intruders.count} of ${intruders.of}; largest cosines: `,
+        `${intruders.cosines.map((value) => value.toFixed(2)).join(", ")}`),
       overlap && fact("Overlap with the other run",
-        `${number(overlap.similarity)} between ${overlap.ours} and ${overlap.theirs} directions; `
-        + `random ones ${number(overlap.random)}`)));
+        `It is ${number(overlap.similarity)} between ${overlap.ours} and ${overlap.theirs} directions, `,
+        `and ${number(overlap.random)} between random ones.`)));
 }
 
 /**
@@ -197,6 +200,7 @@ export function changeMap(matrices) {
     el("details", { class: "ps-insidetable" }, el("summary", {}, "The same as a table"), behind));
   const update = (next) => {
     now = next;
+    tell(HINT);
     draw();
   };
   return { card, update };

@@ -12,7 +12,7 @@ const cells = (...values) => values.map((value) => el("td", {}, value));
 function card(title, words, heads, rows) {
   const table = el("table", { class: "ps-table" }, tableHead(heads, true), el("tbody", {}, ...rows));
   return el("section", { class: "ps-card" }, cardHead(title),
-    el("p", { class: "ps-note ps-insidetext" }, words), scrollBox(title, table));
+    el("p", { class: "ps-note ps-insidetext" }, ...[words].flat()), scrollBox(title, table));
 }
 
 const nameCell = (text) => el("th", { scope: "row" }, el("code", {}, text));
@@ -25,8 +25,8 @@ function vectors(view) {
     nameCell(`${one.name}.${one.parameter}`),
     ...cells(percent(one.relative), number(one.change),
       listed(one.moved.map(({ entry, before, after }) => `${entry}: ${number(before)} → ${number(after)}`)))));
-  const rest = moved.length > MOST_ROWS ? ` The ${MOST_ROWS} that moved most of ${integer(moved.length)}.` : "";
-  return card("Biases and norms that moved most", `Relative change, and the entries that moved most.${rest}`,
+  const rest = moved.length > MOST_ROWS ? [` The ${MOST_ROWS} that moved most of ${integer(moved.length)}.`] : [];
+  return card("Biases and norms that moved most", ["Relative change, and the entries that moved most.", ...rest],
     ["Vector", "Relative change", "Norm of the change", "Entries"], rows);
 }
 
@@ -37,7 +37,7 @@ function prompt(view) {
     el("td", { class: "ps-verbatim" }, ...one.tokens.map(({ text, cosine }) =>
       el("span", { class: "ps-near" }, el("code", {}, JSON.stringify(text)), ` ${decimal(cosine, 2)}`)))));
   return card("Nearest tokens of the soft prompt",
-    "Each vector with the tokens whose embeddings point the same way most, by cosine. Small cosines: like no word.",
+    "Each vector with the tokens that point the same way most, by cosine. Small cosines: like no word.",
     ["Vector", "Norm over a token's", "Nearest tokens"], rows);
 }
 

@@ -3,6 +3,7 @@
 import "./words.js";
 import "./header.js";
 import "./bridge.js";
+import "./figures.js";
 import "./costs.js";
 import "./preview.js";
 import "./data.js";
@@ -10,9 +11,12 @@ import "./hub_models.js";
 import "./hub_data.js";
 import "./tabs.js";
 import "./runs.js";
+import "./sharing.js";
+import "./mine.js";
 import "./storage.js";
 import "./compare.js";
 import "./experiments.js";
+import "./glossary_card.js";
 import "./library.js";
 import "./inside.js";
 import "./room.js";
@@ -29,6 +33,9 @@ window.studio = Object.freeze({
   },
   get queue() {
     return store.queue;
+  },
+  get selected() {
+    return [...store.selected];
   },
   generationStopped,
   loadPlotly,

@@ -17,6 +17,20 @@ const PARTS = [
  */
 export const totalOf = (ledger) => PARTS.reduce((total, [part]) => total + (ledger[part] || 0), 0);
 
+/**
+ * A ledger without what the libraries take, which no method changes.
+ * @param {Ledger} ledger
+ * @returns {Ledger}
+ */
+export const withoutLibraries = ({ runtime: _libraries, ...ledger }) => ledger;
+
+/**
+ * What model, optimizer, activations and evaluations take.
+ * @param {Ledger} ledger
+ * @returns {number} Bytes.
+ */
+export const ownMemory = (ledger) => totalOf(withoutLibraries(ledger));
+
 const slice = (kind, title, size, most) =>
   el("i", { class: kind, title: `${title}: ${bytes(size)}`, style: `width:${(100 * size) / most}%` });
 

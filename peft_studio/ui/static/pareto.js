@@ -4,7 +4,7 @@ import { el, tableHead, token } from "./dom.js";
 import { decimal } from "./format.js";
 import { placeLabels } from "./labels.js";
 import { loadPlotly, PLOT_CONFIG, plotLayout } from "./plot.js";
-import { plotText } from "./text.js";
+import { cut, plotText } from "./text.js";
 import { t } from "./words.js";
 
 /**
@@ -84,7 +84,7 @@ export function frontierLine(points, lower = false) {
   return line;
 }
 
-const short = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
+const short = (name) => cut(name, LONGEST_NAME);
 
 /** On a logarithmic scale there is no place for what costs nothing: it has its line across the plot alone. */
 const hasPlace = (point, log) => isDrawn(point) && !(log && point.cost <= 0);

@@ -5,6 +5,7 @@ import { fill } from "./bridge.js";
 import { colourOf } from "./colours.js";
 import { detailsCard } from "./details.js";
 import { bar, dot, el, linkButton, openInPlace, sureButton } from "./dom.js";
+import { emit } from "./events.js";
 import { compact, decimal, duration, integer } from "./format.js";
 import { lookInside } from "./inside.js";
 import { logCard } from "./run_log.js";
@@ -108,6 +109,7 @@ async function remove(run) {
 
 function buttons(run, title, opened) {
   const may = (name) => run.actions.includes(name);
+  const has = (right) => run.rights.includes(right);
   const isNext = run.held || run.queue_position === 1;
   const offered = Object.entries(ACTIONS).filter(([name]) => may(name) && !(name === "front" && isNext));
   const asking = (text, label, ask) => {
@@ -127,13 +129,14 @@ function buttons(run, title, opened) {
     linkButton("Clone", `Same again with a change: ${title}`, () => fill({ run: run.id })),
     run.status !== "queued" && opener("Details", "details", detailsCard),
     run.adapter_bytes > 0 && linkButton("Inside", `Inside ${title}`, () => lookInside(run.id)),
-    opener("Log", "log", logCard),
-    run.adapter_bytes > 0
+    has("share") && linkButton("Share", `Share ${title} by a link`, () => emit("share", [run.id])),
+    has("take") && opener("Log", "log", logCard),
+    has("take") && run.adapter_bytes > 0
       && el("a", {
         class: "ps-link", href: `studio/export/${run.id}.zip`, download: `${run.id}.zip`, title: CONTENTS,
       }, "Export"),
-    run.adapter_bytes > 0 && asking("Export more", `More ways to export ${title}`, askExport),
-    !isActive(run.status) && sureButton("Delete", `Delete ${title}`, "Really delete?", () => remove(run)));
+    has("take") && run.adapter_bytes > 0 && asking("Export more", `More ways to export ${title}`, askExport),
+    has("change") && !isActive(run.status) && sureButton("Delete", `Delete ${title}`, "Really delete?", () => remove(run)));
 }
 
 /**
@@ -157,7 +160,8 @@ export function runLine(run, opened) {
       onchange: (event) => toggle(run.id, event.target.checked),
     }),
     dot(colour),
-    el("div", { class: "who" }, el("b", {}, title), el("span", {}, `${run.model} · ${run.task} · ${run.id}`)),
+    el("div", { class: "who" }, el("b", {}, title), el("span", {}, `${run.model} · ${run.task} · ${run.id}`),
+      !run.rights.includes("change") && el("span", {}, "Somebody else's, read-only")),
     el("div", { class: "how" },
       bar(run.max_steps ? run.step / run.max_steps : 0, colour),
       el("span", { title: facts }, facts)),

@@ -24,7 +24,7 @@ const CLASS_PAUSE = 2000; // a student's page: the teacher's question or pause m
 export const store = {
   /** @type {Run[]} Newest first. */
   runs: [],
-  /** @type {?{paused: boolean}} Null until it is known. */
+  /** @type {?{paused: boolean, starts: Object, takes: Object, left: Object}} Null until it is known; see Python. */
   queue: null,
   /** @type {?Object} A student's part of a question; null when none is asked, undefined for others. */
   question: undefined,
@@ -91,7 +91,7 @@ function dropDeleted(present) {
 /** Asks for what changed since the last time, so that a list of thousands costs little. */
 async function fetchRuns() {
   const delta = await fetchJSON(`studio/runs.json?since=${store.version}`);
-  store.queue = { paused: delta.paused };
+  store.queue = { ...store.queue, paused: delta.paused };
   store.question = delta.question;
   if (delta.v === store.version) return;
   store.version = delta.v;
@@ -107,12 +107,20 @@ async function fetchRuns() {
   dropDeleted(present);
 }
 
+/** Asks what is foretold of the queue, when that matters. */
+async function fetchForecast() {
+  const matters = store.runs.some((run) =>
+    run.status === "queued" || (isActive(run.status) && run.eta_seconds == null));
+  if (matters) store.queue = await fetchJSON("studio/queue.json");
+}
+
 /** Looks at the runs now, and again after a while; a page that nobody sees does not ask. */
 export async function poll() {
   clearTimeout(timer);
   if (document.visibilityState === "visible") {
     try {
       await fetchRuns();
+      await fetchForecast();
       emit("runs", store.runs);
       document.body.dataset.offline = "";
     } catch {

@@ -3,6 +3,7 @@
 import { fetchJSON } from "./api.js";
 import { differing } from "./comparison.js";
 import { el, linkButton, scrollBox, tableHead } from "./dom.js";
+import { word } from "./terms.js";
 import { sentenceCase } from "./text.js";
 
 const AT_ONCE = 100; // runs asked for in one request
@@ -12,6 +13,8 @@ const NOT_SET = "–";
 const known = new Map();
 /** @type {Map<string, string>} What settings are called, by path, in the form's order. */
 const labels = new Map();
+/** @type {Map<string, string>} What they are, by path. */
+const says = new Map();
 
 /**
  * Sees to it that the settings of runs are known.
@@ -24,6 +27,7 @@ export async function readSettings(ids) {
     const asked = due.slice(at, at + AT_ONCE);
     const found = await fetchJSON(`studio/settings.json?runs=${encodeURIComponent(asked.join(","))}`);
     for (const [path, label] of Object.entries(found.labels)) if (!labels.has(path)) labels.set(path, label);
+    for (const [path, text] of Object.entries(found.says)) says.set(path, text);
     for (const id of asked) known.set(id, found.runs[id] || {});
   }
   return due.length > 0;
@@ -31,6 +35,9 @@ export async function readSettings(ids) {
 
 /** What a run is set to, as far as it is known. */
 export const settingOf = (id, path) => known.get(id)?.[path];
+
+/** What a setting is, in a sentence. */
+export const saysOf = (path) => says.get(path) || "";
 
 /** @param {string} path */
 export const titleOfSetting = (path) => labels.get(path) || sentenceCase(path.split(".").at(-1));
@@ -65,29 +72,29 @@ function pathsOf(ids) {
   return [...labels.keys()].filter((path) => ids.some((id) => isSet(id, path)));
 }
 
+const explainedName = (path) => word(path, titleOfSetting(path), saysOf(path));
+
 /**
  * The settings of one run.
  * @param {string} id
- * @param {function(string, string): (Node|string)} [name] What stands for a setting, by its path and its title.
  * @returns {HTMLElement}
  */
-export function settingsList(id, name = (_path, title) => title) {
+export function settingsList(id) {
   return el("dl", { class: "ps-setlist" }, ...pathsOf([id]).map((path) => el("div", {},
-    el("dt", {}, name(path, titleOfSetting(path))), el("dd", {}, shownSetting(settingOf(id, path))))));
+    el("dt", {}, explainedName(path)), el("dd", {}, shownSetting(settingOf(id, path))))));
 }
 
 /**
  * Settings of several runs, one row for each: those in which they differ, and the others when asked for.
  * @param {{id: string, title: string}[]} runs Whose settings are known.
- * @param {function(string, string): (Node|string)} [name] As in `settingsList`.
  * @returns {HTMLElement}
  */
-export function settingsTable(runs, name = (_path, title) => title) {
+export function settingsTable(runs) {
   const ids = runs.map(({ id }) => id);
   const apart = differingSettings(ids);
   const same = pathsOf(ids).filter((path) => !apart.includes(path));
   const row = (path) => el("tr", { class: apart.includes(path) ? "differs" : null },
-    el("th", { scope: "row" }, name(path, titleOfSetting(path))),
+    el("th", { scope: "row" }, explainedName(path)),
     ...ids.map((id) => el("td", {}, shownSetting(settingOf(id, path)))));
   const equal = el("tbody", { hidden: true }, ...same.map(row));
   const table = el("table", { class: "ps-table ps-settings" },

@@ -39,6 +39,14 @@ export function plotLines(text) {
   return String(text).replace(/(.{30,54}?) /g, "$1\n").split("\n").map(plotText).join("<br>");
 }
 
+/**
+ * A text that is not longer than so many letters; what is cut away is marked.
+ * @param {string} text
+ * @param {number} most
+ * @returns {string}
+ */
+export const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
 /** Titles of metrics, as papers write them. */
 export const METRICS = {
   bleu: "BLEU", chrf: "chrF", rouge1: "ROUGE-1", rouge2: "ROUGE-2", rougeL: "ROUGE-L", macro_f1: "Macro F1",

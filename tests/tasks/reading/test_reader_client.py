@@ -87,3 +87,61 @@ def test_few_read_at_a_time_and_the_oldest_gives_up() -> None:
     for thread in threads:
         thread.join(20)
     assert len(running) == 10 and all("is not read now" in words for words in told)
+
+
+def test_two_hostile_files_of_one_visitor_hold_one_reader() -> None:
+    go, done, order = threading.Event(), threading.Event(), list[str]()
+
+    def read(name: str, person: str, until: threading.Event) -> None:
+        with turns.take(name, person):
+            order.append(name)
+            until.wait(20)
+
+    def start(name: str, person: str, until: threading.Event) -> threading.Thread:
+        thread = threading.Thread(target=read, args=(name, person, until))
+        thread.start()
+        return thread
+
+    def waits(count: int) -> None:
+        while len(turns._waiting) != count:
+            time.sleep(0.001)
+
+    threads = [start("hostile 1", "mallory", go)]
+    waits(0)
+    for number in (2, 3):
+        threads.append(start(f"hostile {number}", "mallory", go))
+        waits(number - 1)
+    start("rows", "ann", done).join(0.5)
+    assert order == ["hostile 1", "rows"]  # the second reader is Ann's, although Mallory came first
+    threads.append(start("more rows", "ben", done))
+    waits(3)
+    done.set()
+    threads[-1].join(20)
+    assert order == ["hostile 1", "rows", "more rows"]
+    go.set()
+    for thread in threads:
+        thread.join(20)
+    assert order[3:] == ["hostile 2", "hostile 3"] and not turns._running
+
+
+def test_who_waits_with_most_gives_up() -> None:
+    go, told = threading.Event(), list[str]()
+
+    def read(name: str, person: str) -> None:
+        try:
+            with turns.take(name, person):
+                go.wait(20)
+        except DataError:
+            told.append(name)
+
+    names = [("busy", "ann"), ("busy", "ben"), ("hers", "cid"), *((f"{number}", "mallory") for number in range(8))]
+    threads = [threading.Thread(target=read, args=one) for one in names]
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        while len(turns._waiting) + len(turns._running) + len(told) < number:
+            time.sleep(0.001)
+    threads[3].join(20)
+    assert told == ["0"]  # Mallory's first, not the one that waits longest
+    go.set()
+    for thread in threads:
+        thread.join(20)

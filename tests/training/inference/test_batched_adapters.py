@@ -7,37 +7,14 @@ import pytest
 import torch
 
 from peft_studio.config.sampling import Sampling
-from peft_studio.methods import METHODS, get_method
-from peft_studio.training.adapter_files import save_adapter
+from peft_studio.methods import METHODS
 from peft_studio.training.inference.batched_adapters import MixedLayer, batch_adapters, can_share
 from peft_studio.training.inference.generate import stream_columns
 from peft_studio.training.inference.model_pool import ModelPool, columns_of
-from peft_studio.training.load import attach, load_base
 
 PROMPT = "name: Biox Mill | food: Thai =>"
 ALONE = ("prompt", "p_tuning", "prefix", "parallel")  # vectors before the text; a network beside several layers
 STACKED = ("lora", "lora_plus", "ia3", "houlsby")
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """An adapter of every method with random weights, by method."""
-    home = tmp_path_factory.mktemp("adapters")
-    for seed, name in enumerate(METHODS):
-        model = attach(load_base(str(tiny_model))[0], get_method(name))
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(torch.randn_like(parameter) * 0.05)
-        save_adapter(model, home / name)
-    return {name: home / name for name in METHODS}
-
-
-@pytest.fixture(scope="module")
-def pool() -> ModelPool:
-    """All models of this file."""
-    return ModelPool(adapters=2 * len(METHODS))
 
 
 def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:

@@ -88,8 +88,8 @@ def pack(paths: RunPaths) -> tuple[dict[str, Path | bytes], str]:
     """
     record = read_json(paths.config) or {}
     config = record.get("config") or {}
-    resources = config.pop("resources", None) or {}  # of where a run is placed, its worker needs the device only
-    config["resources"] = {name: value for name, value in resources.items() if name == "device"}
+    resources = config.pop("resources", None) or {}  # of where a run is placed, its worker needs no more
+    config["resources"] = {name: value for name, value in resources.items() if name in ("device", "snapshots")}
     # The growing files go on there where they end here, so that the sizes of the copies say what is new.
     sent = (paths.extended, paths.events, paths.log, *sorted(paths.checkpoint.rglob("*")))
     files: dict[str, Path | bytes] = {str(path.relative_to(paths.root)): path for path in sent if path.is_file()}

@@ -1,0 +1,1 @@
+"""Experiments on the page and for programs: routes and named endpoints."""
