@@ -12,7 +12,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 HEADER_SECONDS = 20.0
 
 
-class PatientProtocol(AutoHTTPProtocol):
+class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """uvicorn's protocol, with an end to waiting for headers."""
 
     _deadline: asyncio.TimerHandle | None = None

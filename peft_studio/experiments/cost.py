@@ -107,7 +107,8 @@ class Costs:
     def alike(self, config: RunConfig) -> list[RunInfo]:
         """The latest runs of the same model and task, and of the same method where there are some."""
         alike = [info for info in self._done if (info.model, info.task) == (config.model.id, config.task.id)]
-        return ([info for info in alike if config.method.name == info.method] or alike)[:LATEST]
+        name = config.method.name
+        return ([info for info in alike if name == info.method] or alike)[:LATEST]
 
     def _usual(self, config: RunConfig, facts: CellFacts) -> Pace:
         """By sizes alone, and by the speed of runs of other models or tasks where there are some."""

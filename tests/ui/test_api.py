@@ -23,8 +23,9 @@ def test_public_endpoints_have_their_names(tmp_path: Path) -> None:
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     names = json.loads(done.stdout.splitlines()[-1])
     assert sorted(names) == [
-        "/describe_method", "/estimate", "/experiment_cost", "/export_link", "/extend_run", "/follow_run", "/generate",
-        "/get_experiment", "/get_findings", "/get_metrics", "/get_results", "/list_experiments", "/list_methods",
-        "/list_models", "/list_runs", "/list_tasks", "/pause_run", "/prioritize_run", "/resume_run",
-        "/start_experiment", "/start_run", "/stop_experiment", "/stop_run",
+        "/ask_at_strength", "/check_merge", "/describe_method", "/estimate", "/experiment_cost", "/export_link",
+        "/extend_run", "/follow_run", "/generate", "/get_experiment", "/get_findings", "/get_metrics",
+        "/get_results", "/inspect_run", "/list_experiments", "/list_methods", "/list_models", "/list_runs",
+        "/list_tasks", "/look_at_step", "/look_at_tokens", "/measure_forgetting", "/mix_adapters", "/pause_run",
+        "/prioritize_run", "/resume_run", "/start_experiment", "/start_run", "/stop_experiment", "/stop_run",
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 // The answers of a class in one plot: a dot for each student above their value, and a line at each value's median.
 
+import { marksAt } from "./colours.js";
 import { BEST, titleOfMetric } from "./comparison.js";
 import { cardHead, el, spacer, tableHead, token } from "./dom.js";
 import { on } from "./events.js";
@@ -27,7 +28,7 @@ const grouped = (question, metric) => question.values.map((value) => {
 
 function traceOf({ value, found }, at, metric) {
   const step = WIDEST / Math.max(found.length, 4);
-  const ink = token(`--ps-run-${at % 12}`);
+  const ink = token(marksAt(at).colour);
   const shape = SHAPES[at % SHAPES.length];
   return {
     x: found.map((_one, place) => at + (place - (found.length - 1) / 2) * step),
