@@ -86,6 +86,7 @@ def test_where_a_run_trains_comes_and_goes(
 
 def test_a_number_of_training_rows_comes_and_goes(tmp_path: Path, blocks: gr.Blocks) -> None:
     form = TrainForm(tmp_path, Devices(threads=2))
+    form.draw_settings()
     values = {item: item.value for item in form.inputs()}
     assert parse_config(form.config(values)).task.train_rows == 0
     updates = form.show({"method": {"name": "lora"}, "training": {}, "task": {"id": "headlines", "train_rows": 30}})
