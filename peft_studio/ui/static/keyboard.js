@@ -52,10 +52,29 @@ function goOn(event) {
   }
 }
 
+/** Whether the Tab key stops at a control: not at a radio button beside the chosen one. */
+function isStop(node) {
+  if (node.tabIndex < 0 || node.disabled || !isShown(node)) return false;
+  const chosen = node.type === "radio" && document.querySelector(`input[name="${CSS.escape(node.name)}"]:checked`);
+  return !chosen || chosen === node;
+}
+
+/** From a menu straight to the next control: its list, as it vanishes, would take the focus with it. */
+function leaveMenu(event) {
+  if (event.key !== "Tab" || !event.target.matches("input[role=combobox]")) return;
+  const stops = [...document.querySelectorAll(STOPS)].filter(isStop);
+  const next = stops[stops.indexOf(event.target) + (event.shiftKey ? -1 : 1)];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
+}
+
 document.addEventListener("keydown", (event) => {
   if (!(event.key in STEPS)) return;
   prepare();
-  if (STEPS[event.key] && event.target instanceof Element) goOn(event);
+  if (!(event.target instanceof Element)) return;
+  if (STEPS[event.key]) goOn(event);
+  else leaveMenu(event);
 }, true);
 
 /** Leads past the page's head to the first control of the tab that is open. */
