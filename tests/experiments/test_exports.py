@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import nbformat
 import pytest
 import yaml
 from PIL import Image
@@ -103,7 +104,6 @@ def test_a_notebook_is_one_and_computes(finished: Any) -> None:
             if "matplotlib" not in source:
                 exec(source, names)
     assert [row["mean"] for row in names["RESULTS"]] == [25.0, 50.0, 75.0, 100.0]
-    nbformat = pytest.importorskip("nbformat", reason="tests/requirements.txt names it")
     nbformat.validate(nbformat.from_dict(book))
 
 
