@@ -36,6 +36,7 @@ from peft_studio.errors import (
 )
 from peft_studio.files import read_json, write_privately
 from peft_studio.machine.devices import VISIBLE, restrict
+from peft_studio.machine.limits import NICENESS, give_way
 from peft_studio.machine.memory import be_first_to_go, oom_kills
 from peft_studio.machine.path_policy import use_home
 from peft_studio.runs.claims import RESERVE_BYTES, claim_run, reserve, use_reserve, write_exit
@@ -47,7 +48,6 @@ from peft_studio.runs.redact import redact
 from peft_studio.runs.status import ENDS
 from peft_studio.tasks.kept_rows import use_folder
 
-NICENESS = 5  # training yields to the page
 ORPHAN_GRACE = 20.0  # seconds that a worker without a supervisor has to notice it by itself
 ALREADY_CLAIMED = 3  # exit code of a supervisor that found the run taken, deleted or called off
 
@@ -218,8 +218,7 @@ def supervise(paths: RunPaths, train: Train, threads: int, by: str = "app", gpus
         print(f"{paths.id} is claimed by another process or deleted.", flush=True)
         return ALREADY_CLAIMED
     reserve(paths)
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    give_way(NICENESS)
     supervisor, kills, start = os.getpid(), oom_kills(), paths.log.stat().st_size if paths.log.exists() else 0
     pid = os.fork()
     if pid == 0:

@@ -55,7 +55,7 @@ NOISE = re.compile(
     r"IBM Plex|.*(_\w+ \w+_|10px|attachment;|immutable|triggers|th button|sub grow|Callable|tuple\[|\$2|"
     r"embeddings|tokens gradio|could not be loaded|\} (Summary|Review):|Value error|"
     r"\{\"code|Returns the run|(dict|Connection|Mapping)\[|None; Secure|script, style|model name|\| Data)|"
-    r"max_length = \{0\}$|(Top [pk]|Alpha|Dropout|rsLoRA|DoRA|Escape|User:|Assistant:|Array|List|Sequence|Value|"
+    r"max_length = \{0\}$|(Top [pk]|Alpha|Dropout|rsLoRA|DoRA|Escape|Tab|User:|Assistant:|Array|List|Sequence|Value|"
     r"Window|Finding|PEFT Studio|Llama|Alive|Features|Resources|Model|GPU UUID|Lax|queue [a-z]+|WebNLG, .*)$|"
     r"\*\*Learning rate|[a-z]+-(src|uri|action|ancestors) |(Ge|Le|Matrix|Connection|private key|Hugging Face Hub)$|"
     r"(secret|token) =|"

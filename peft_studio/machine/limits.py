@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -21,6 +22,22 @@ def without_tokens(environment: Mapping[str, str]) -> dict[str, str]:
     return {**without_secrets(environment), "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull}
 
 
+def give_way(niceness: int) -> None:
+    """Lets other processes go first: within this process's session, and, where it leads one, among all sessions.
+
+    With Linux's autogroups, sessions share the processors alike, whatever the niceness within them:
+    https://man7.org/linux/man-pages/man7/sched.7.html.
+
+    Args:
+        niceness: From 1 to 19, which yields most.
+    """
+    with contextlib.suppress(OSError):
+        os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
+
+
 def limit_process(memory: int, cpu_seconds: int) -> None:
     """Limits this process; what goes over raises ``MemoryError`` or ``OutOfTimeError`` in it.
 
@@ -28,8 +45,7 @@ def limit_process(memory: int, cpu_seconds: int) -> None:
         memory: Bytes that it may allocate.
         cpu_seconds: Of work; ten more, and the system ends it.
     """
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    give_way(NICENESS)
     be_first_to_go()
     signal.signal(signal.SIGXCPU, _out_of_time)
     lower_limit(resource.RLIMIT_DATA, memory)
