@@ -51,7 +51,7 @@ def test_it_is_shown_exported_and_complete(made: Any, studio: Any, tmp_path: Pat
     assert json.loads(again.stdout.splitlines()[-1]) == answer
     out = tmp_path / "answer.md"
     assert studio("experiment", "export", answer["id"], "--out", str(out), home=home).returncode == 0
-    assert "# Does | rank matter?" in out.read_text() and answer["words"][0] in out.read_text()
+    assert r"# Does \| rank matter?" in out.read_text() and answer["words"][0] in out.read_text()
 
 
 @pytest.mark.parametrize(
