@@ -11,7 +11,7 @@ from peft_studio.access.entrance import Entrance
 from peft_studio.access.rights import Right
 from peft_studio.access.shares import Shares
 from peft_studio.access.visitors import Role, Visitor, asker
-from peft_studio.errors import ConfigError
+from peft_studio.errors import ConfigError, InvalidStateError, NotAllowedError
 from peft_studio.jobs.manager import JobManager
 from peft_studio.runs.status import Status
 from peft_studio.ui.http import endpoint
@@ -51,8 +51,11 @@ def visitor_routes(manager: JobManager) -> list[BaseRoute]:
         return StreamingResponse(packed, media_type="application/zip", headers=headers)
 
     def delete(request: Request) -> object:
-        owner = asker().id
-        _links(request)[1].forget(owner)
+        owner, shares = asker().id, _links(request)[1]
+        if (role := asker().role) is not Role.VISITOR:
+            error = InvalidStateError if role in (Role.OWNER, Role.TEACHER) else NotAllowedError
+            raise error("Only a visitor's things are deleted all at once; the owner deletes run by run.")
+        shares.forget(owner)
         return {"busy": manager.belongings.delete(owner, manager.stop, manager.delete)}
 
     return [

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -48,9 +49,8 @@ def ours(manager: JobManager) -> list[Route]:
 
 
 def filled(route: Route) -> str:
-    return route.path.format(
-        run_id="nothing", action="explode", ticket="nothing", version="0", name="nothing.js", language="zh"
-    )
+    values = {"action": "explode", "version": "0", "name": "nothing.js", "language": "zh"}
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], "nothing"), route.path)
 
 
 def test_every_route_is_made_by_the_wrapper() -> None:
