@@ -39,10 +39,13 @@ INSIDES: dict[str, str] = {
     "peft.tuners.adalora.layer.RankAllocator": "ipt exp_avg_ipt exp_avg_unc reset_ipt",
     "peft.tuners.boft.layer": "BOFTLayer get_fbd_cuda",
     "peft.tuners.boft.layer.BOFTLayer": "perm2mat",
+    "peft.tuners.beft": "BeftLayer",
+    "peft.tuners.ia3": "IA3Layer",
     "peft.tuners.ia3.layer": "Linear",
     "peft.tuners.ia3.layer.IA3Layer": "ia3_l is_feedforward",
     "peft.tuners.lora.config": "CordaConfig LoraGAConfig",
     "peft.tuners.lora.corda": "preprocess_corda",
+    "peft.tuners.lora.intruders": "reduce_intruder_dimension",
     "peft.tuners.lora.layer": "Linear",
     "peft.tuners.lora.layer.LoraLayer": "lora_A lora_B lora_dropout lora_variant scaling merged_adapters",
     "peft.tuners.lora.loraga": "preprocess_loraga",
@@ -121,7 +124,7 @@ MESSAGES = {
 """Texts of other libraries' warnings and errors by which we tell one from another."""
 CLASSES = (
     "app", "block", "block-info", "dark", "fillable", "form", "gradio-container", "html-container", "icon-wrap",
-    "info", "main", "prose", "secondary-wrap", "selected", "tab-container", "tab-wrapper", "tabitem", "token", "wrap",
+    "info", "info-text", "main", "prose", "secondary-wrap", "selected", "tab-container", "tab-wrapper", "tabitem", "token", "wrap",
     "wrap-inner",
 )  # fmt: skip
 """Class names in Gradio's own page that our styles mention."""
