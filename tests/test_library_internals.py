@@ -124,9 +124,8 @@ MESSAGES = {
 """Texts of other libraries' warnings and errors by which we tell one from another."""
 CLASSES = (
     "app", "block", "block-info", "dark", "fillable", "form", "gradio-container", "html-container", "icon-wrap",
-    "info", "info-text", "main", "prose", "secondary-wrap", "selected", "tab-container", "tab-wrapper", "tabitem", "token",
-    "wrap",
-    "wrap-inner",
+    "info", "info-text", "main", "prose", "secondary-wrap", "selected", "tab-container", "tab-wrapper", "tabitem",
+    "token", "wrap", "wrap-inner",
 )  # fmt: skip
 """Class names in Gradio's own page that our styles mention."""
 LIBRARIES = ("gradio", "peft", "transformers", "torch", "accelerate", "ray", "datasets", "plotly", "huggingface_hub",
